@@ -1,0 +1,1 @@
+# client: its parts, for the top Makefile.am

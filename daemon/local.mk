@@ -1,0 +1,1 @@
+# daemon: its parts, for the top Makefile.am

@@ -1,0 +1,171 @@
+/* core.h: the Llama core. The only header of kernels/ that the rest of weft includes.
+ *
+ * A core_model is a checkpoint in memory (weights, vocabulary, shape): immutable after loading, readable from any thread.
+ * A core_ctx is one engine on that model (KV pages, workspace, worker threads): one thread at a time may call it.
+ * A core_seq is one token sequence with its KV pages inside a core_ctx.
+ *
+ * One forward pass takes a batch of rows of any sequences. Promise P1: the logits of a row are a pure function of the
+ * model, the tokens before it in its sequence and the path of each of them: never of neighbours, batch size, chunking,
+ * thread count or of what the pages held before.
+ *
+ * Functions return 0 or a negative CORE_E* code and explain themselves in *err when err is not NULL. Nothing here prints,
+ * exits or reads the environment, except core_cpu_pick() which honours WEFT_CPU.
+ * Units: tokens are int32 ids, positions count from 0, sizes are bytes unless a name says otherwise. */
+#ifndef WEFT_CORE_H
+#define WEFT_CORE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+enum core_code {
+	CORE_OK = 0,
+	CORE_EINVAL = -1,	/* the caller asked for something impossible */
+	CORE_ENOMEM = -2,	/* memory or KV pages are short */
+	CORE_EIO = -3,		/* a file cannot be read */
+	CORE_EFORMAT = -4,	/* a file is not what it claims to be */
+	CORE_EUNSUPPORTED = -5	/* well formed, but not something this core computes exactly */
+};
+
+struct core_error {
+	int code;
+	char text[400];		/* one sentence: what, where, what was expected */
+};
+int core_fail(struct core_error *err, int code, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+
+/* ---- model ---- */
+
+enum core_quant {
+	CORE_QUANT_NONE,	/* keep each tensor as precise as the file has it (f32, f16, bf16, GGUF blocks) */
+	CORE_QUANT_Q8,		/* linears to int8, one scale per group */
+	CORE_QUANT_Q4		/* linears to 4 bits, one scale and one minimum per group */
+};
+const char *core_quant_name(enum core_quant q);
+int core_quant_parse(const char *name, enum core_quant *out);	/* "none" "q8" "q4"; CORE_EINVAL otherwise */
+
+struct core_model;
+struct core_tokenizer;
+
+struct core_model_params {
+	const char *path;		/* HF folder, or a .gguf file */
+	enum core_quant quant;
+	void (*progress)(void *arg, double done);	/* may be NULL; 0..1, on the calling thread */
+	void *progress_arg;
+};
+
+struct core_model_info {
+	char name[128];			/* folder or general.name */
+	char arch[32];			/* "llama" */
+	char quant[32];			/* "none(bf16)", "q8", "q4", "gguf(Q4_K_M-like mix)": what the linears really are */
+	uint32_t layers, dim, ffn_dim, heads, kv_heads, head_dim;
+	uint32_t vocab;			/* rows of the logits */
+	uint32_t context;		/* trained positions */
+	float norm_eps, rope_theta;
+	bool tied;			/* lm_head shares the embedding */
+	uint64_t parameters;
+	uint64_t weight_bytes;		/* resident, packed */
+	char digest[65];		/* hex: identifies weights + quantisation (P6) */
+};
+
+int core_model_load(struct core_model **out, const struct core_model_params *params, struct core_error *err);
+void core_model_free(struct core_model *m);	/* NULL is fine; every core_ctx of it must be gone */
+const struct core_model_info *core_model_info(const struct core_model *m);
+const struct core_tokenizer *core_model_tokenizer(const struct core_model *m);	/* borrowed */
+
+/* ---- tokenizer: [any thread] all functions are const and reentrant ---- */
+
+enum core_encode_flags {
+	CORE_ENCODE_BOS = 1,		/* put the model's BOS in front */
+	CORE_ENCODE_NO_PREFIX = 2	/* text continues earlier text: no dummy space in front */
+};
+
+int core_tokenizer_load(struct core_tokenizer **out, const char *path, struct core_error *err);	/* tokenizer.model or .gguf */
+void core_tokenizer_free(struct core_tokenizer *t);
+uint32_t core_tokenizer_size(const struct core_tokenizer *t);
+int32_t core_tokenizer_bos(const struct core_tokenizer *t);	/* -1: none */
+int32_t core_tokenizer_eos(const struct core_tokenizer *t);
+/* Text is UTF-8 of len bytes (may hold NUL; bad bytes become U+FFFD). *out is malloc'ed, the caller frees it. */
+int core_tokenizer_encode(const struct core_tokenizer *t, const char *text, size_t len, unsigned flags, int32_t **out, size_t *n_out,
+			  struct core_error *err);
+/* Raw bytes of one token, as they stand inside running text ("\xe2\x96\x81" is a space; control tokens give nothing).
+ * Borrowed, valid as long as t; *len may be 0. An id outside the vocabulary gives NULL. */
+const char *core_tokenizer_piece(const struct core_tokenizer *t, int32_t id, size_t *len);
+bool core_tokenizer_is_control(const struct core_tokenizer *t, int32_t id);
+/* Whole-sequence decoding: the first visible piece loses one leading space, bad UTF-8 becomes U+FFFD. Caller frees *out. */
+int core_tokenizer_decode(const struct core_tokenizer *t, const int32_t *tokens, size_t n, char **out, size_t *len, struct core_error *err);
+
+/* Incremental detokenising of a continuation: what core_detok_push returns is always whole UTF-8 characters. */
+struct core_detok {
+	unsigned char held[4];	/* an unfinished UTF-8 sequence */
+	unsigned n_held;
+	bool strip_space;	/* set: drop one leading space of the first visible piece, then clear */
+};
+/* Appends what became readable to out (room for at least core_detok_bound(t) bytes); returns the bytes written. */
+size_t core_detok_push(struct core_detok *d, const struct core_tokenizer *t, int32_t token, char *out);
+size_t core_detok_flush(struct core_detok *d, char *out);	/* the held bytes, as U+FFFD each */
+size_t core_detok_bound(const struct core_tokenizer *t);
+
+/* ---- engine context ---- */
+
+enum core_kv_type { CORE_KV_AUTO, CORE_KV_F16, CORE_KV_F32 };	/* AUTO: f32 for f32 weights, else f16 */
+
+struct core_ctx_params {
+	const struct core_model *model;
+	int threads;			/* 0: one per online CPU */
+	uint32_t kv_pages;		/* pages in the pool, CORE_PAGE tokens each */
+	uint32_t max_rows;		/* largest batch of core_forward */
+	uint32_t max_context;		/* longest sequence; 0: the model's */
+	enum core_kv_type kv_type;
+};
+
+enum { CORE_PAGE = 16 };		/* tokens per KV page */
+
+struct core_ctx;
+struct core_seq;
+
+int core_ctx_new(struct core_ctx **out, const struct core_ctx_params *params, struct core_error *err);
+void core_ctx_free(struct core_ctx *c);
+const char *core_ctx_cpu(const struct core_ctx *c);		/* "plain" "avx2" "avx512" */
+int core_ctx_threads(const struct core_ctx *c);
+uint32_t core_ctx_pages_free(const struct core_ctx *c);
+uint32_t core_ctx_pages_total(const struct core_ctx *c);
+uint64_t core_kv_page_bytes(const struct core_model *m, enum core_kv_type kv);
+
+struct core_seq *core_seq_new(struct core_ctx *c);			/* NULL: out of memory */
+struct core_seq *core_seq_fork(struct core_ctx *c, const struct core_seq *s);	/* shares full pages, copies on write */
+void core_seq_free(struct core_ctx *c, struct core_seq *s);
+uint32_t core_seq_len(const struct core_seq *s);			/* tokens whose KV is present */
+int core_seq_trim(struct core_ctx *c, struct core_seq *s, uint32_t len);	/* drop tokens from len on */
+/* Pages that feeding n more tokens would take from the pool (fresh pages and copies). */
+uint32_t core_seq_pages_needed(const struct core_ctx *c, const struct core_seq *s, uint32_t n);
+
+enum core_path { CORE_PROMPT, CORE_GENERATED };	/* of a token; part of P1's key */
+
+struct core_row {
+	struct core_seq *seq;
+	int32_t token;
+	enum core_path path;
+	bool want_logits;
+};
+
+/* One forward pass over rows[0..n). Rows of one sequence stand in token order (they need not touch); each is appended to its
+ * sequence at the position core_seq_len() had plus its rank. Logits of the i-th row that wants them: core_logits(c, i'), where
+ * i' counts such rows only; valid until the next call. On failure no sequence has changed. */
+int core_forward(struct core_ctx *c, const struct core_row *rows, uint32_t n, struct core_error *err);
+const float *core_logits(const struct core_ctx *c, uint32_t i);	/* [vocab] */
+
+/* ---- CPU ---- */
+
+enum core_cpu { CORE_CPU_PLAIN, CORE_CPU_AVX2, CORE_CPU_AVX512, CORE_CPU_AMX };
+/* The best instruction set of this machine, or the one WEFT_CPU names; one that the machine lacks is CORE_EUNSUPPORTED. */
+int core_cpu_pick(enum core_cpu *out, struct core_error *err);
+const char *core_cpu_name(enum core_cpu cpu);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

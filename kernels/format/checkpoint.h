@@ -1,0 +1,61 @@
+/* checkpoint.h: a Llama checkpoint on disk, as named tensors and a shape, whatever the container.
+ *
+ * Containers: a HF folder (config.json with model.safetensors, sharded safetensors, pytorch_model.bin or sharded .bin zip files)
+ * or one .gguf file (v2, v3). Files are memory-mapped and stay so until checkpoint_close; tensor data points into the maps.
+ * Every number of a file is checked against the file's size before it is used. Nothing is executed and nothing is printed. */
+#ifndef WEFT_FORMAT_CHECKPOINT_H
+#define WEFT_FORMAT_CHECKPOINT_H
+
+#include "../core.h"
+
+/* Values are ggml's type numbers (FACTS 4.6), so that a GGUF file needs no table. */
+enum tensor_type {
+	TENSOR_F32 = 0, TENSOR_F16 = 1, TENSOR_Q4_0 = 2, TENSOR_Q4_1 = 3, TENSOR_Q5_0 = 6, TENSOR_Q5_1 = 7, TENSOR_Q8_0 = 8,
+	TENSOR_Q2_K = 10, TENSOR_Q3_K = 11, TENSOR_Q4_K = 12, TENSOR_Q5_K = 13, TENSOR_Q6_K = 14, TENSOR_BF16 = 30
+};
+const char *tensor_type_name(enum tensor_type t);		/* "Q4_K"; NULL for an unknown number */
+unsigned tensor_type_block(enum tensor_type t);			/* elements of a block; 0: unknown type */
+unsigned tensor_type_bytes(enum tensor_type t);			/* bytes of a block */
+
+struct tensor {
+	const char *name;	/* HF name ("model.layers.0.self_attn.q_proj.weight"), also for GGUF files */
+	enum tensor_type type;
+	unsigned n_dims;	/* 1 or 2 (up to 4 in a file; the core asks for 1 and 2) */
+	uint64_t dims[4];	/* outermost first: {out, in} */
+	const void *data;	/* row-major, little-endian, inside the map; may be unaligned */
+	uint64_t bytes;
+	uint32_t permuted_heads;/* not 0: GGUF order of q/k rows with that many heads; read rows through tensor_source_row() */
+};
+
+enum rope_scaling { ROPE_NONE, ROPE_LINEAR, ROPE_LLAMA3, ROPE_YARN };
+
+struct llama_config {
+	uint32_t layers, dim, ffn_dim, heads, kv_heads, head_dim, vocab, context;
+	float norm_eps, rope_theta;
+	bool tied;
+	enum rope_scaling scaling;
+	float scaling_factor, low_freq_factor, high_freq_factor;	/* llama3 */
+	float beta_fast, beta_slow, attention_factor;			/* yarn; attention_factor 0: by formula */
+	uint32_t original_context;
+	const float *rope_freqs;	/* GGUF rope_freqs.weight: head_dim/2 divisors of the frequencies, or NULL */
+	int32_t bos, eos;		/* from the config; -1 unknown */
+	char name[128];
+};
+
+struct checkpoint;
+int checkpoint_open(struct checkpoint **out, const char *path, struct core_error *err);
+void checkpoint_close(struct checkpoint *cp);
+const struct llama_config *checkpoint_config(const struct checkpoint *cp);
+size_t checkpoint_count(const struct checkpoint *cp);
+const struct tensor *checkpoint_at(const struct checkpoint *cp, size_t i);
+const struct tensor *checkpoint_find(const struct checkpoint *cp, const char *hf_name);	/* NULL: absent */
+bool checkpoint_is_gguf(const struct checkpoint *cp);
+/* Where the tokenizer is: the .gguf itself, or tokenizer.model in the folder. */
+const char *checkpoint_tokenizer_path(const struct checkpoint *cp);
+
+/* Row of the file that holds row `row` of the HF matrix (undoes GGUF's q/k permutation; identity otherwise). */
+uint64_t tensor_source_row(const struct tensor *t, uint64_t row);
+/* Dequantise row `row` (in HF order) of a 1-d or 2-d tensor to f32[dims[last]]; exact for every type. */
+void tensor_row_f32(const struct tensor *t, uint64_t row, float *out);
+
+#endif

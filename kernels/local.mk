@@ -1,0 +1,1 @@
+# kernels: its parts, for the top Makefile.am

@@ -1,0 +1,1 @@
+dnl Files that configure fills in, beside the Makefile.

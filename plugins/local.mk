@@ -1,0 +1,1 @@
+# plugins: its parts, for the top Makefile.am

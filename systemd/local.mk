@@ -1,0 +1,1 @@
+# systemd: its parts, for the top Makefile.am
