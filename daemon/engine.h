@@ -1,0 +1,113 @@
+/* engine.h: the engine thread: it owns the core, the KV pages and the plugin instances, and turns jobs into tokens.
+ *
+ * The loop thread hands it jobs and commands (a locked list), and gets events back (another locked list; `wake` is called when it stops
+ * being empty, from the engine thread; wakes coalesce, so drain fully). Nothing else is shared but the atomic counters of engine_stats.
+ *
+ * Each step: take commands -> decoder.plan() of every running job that has no open feeds -> one batch of rows: first one row (or the whole short
+ * feed) for every job that generates, then prompt chunks, interactive class before batch class, up to max_rows -> core_forward -> targets and sampler
+ * chains of the feeds that are complete -> decoder.commit() -> events. The thread sleeps when no job is running.
+ *
+ * Pages: the loop admits jobs so that the sum of engine_worst_pages() fits; should pages run short all the same (a decoder that forks more than it said),
+ * the engine pre-empts the job of lowest rank by itself. A pre-empted job keeps its decoder, samplers and token lists, loses its pages, and is
+ * rebuilt from its tokens when it goes on (each token by the path it came by), with the same bytes (P1). */
+#ifndef WEFT_DAEMON_ENGINE_H
+#define WEFT_DAEMON_ENGINE_H
+
+#include "kernels/core.h"
+#include "plugin.h"
+#include <stdatomic.h>
+
+enum job_class { CLASS_INTERACTIVE, CLASS_BATCH };
+
+/* Everything that a job needs to run. Made by the loop, owned by the engine from engine_submit on. Strings and arrays are malloc'ed. */
+struct engine_job {
+	uint64_t id;			/* not 0 */
+	enum job_class class;
+	uint32_t priority;		/* 0 first */
+	struct plugin_set *plugins;	/* a reference of the job's own */
+	struct plugin_args decoder;
+	struct plugin_args *samplers;	/* [n_samplers] in chain order */
+	size_t n_samplers;
+	int32_t *prompt;		/* [n_prompt], n_prompt >= 1 */
+	size_t n_prompt;
+	int32_t **continuations;	/* [n_continuations], score jobs */
+	size_t *continuation_len;
+	size_t n_continuations;
+	uint64_t seed;
+};
+struct engine_job *engine_job_new(void);	/* zeroed */
+void engine_job_free(struct engine_job *j);
+
+enum engine_event_kind {
+	EV_STARTED,	/* first plan was made (sent again as EV_RESUMED after a pre-emption) */
+	EV_RESUMED,
+	EV_DELTA,
+	EV_SCORE,
+	EV_FINISH,	/* of one choice */
+	EV_PROGRESS,	/* done of total (prompt tokens while prefilling, or what the decoder says) */
+	EV_PREEMPTED,	/* parked; wants engine_resume */
+	EV_DONE		/* the job is gone from the engine: state, error and usage are final */
+};
+enum engine_end { END_DONE, END_FAILED, END_CANCELLED };
+
+struct engine_top { int32_t token; float logprob; };
+struct engine_token { int32_t token; float logprob; bool greedy; uint32_t n_top; struct engine_top *top; };
+
+struct engine_event {
+	struct engine_event *next;
+	enum engine_event_kind kind;
+	uint64_t job;
+	uint32_t choice;		/* DELTA, FINISH; index of a SCORE */
+	char *text;			/* DELTA: text_len bytes of UTF-8; DONE with END_FAILED: the reason */
+	size_t text_len;
+	struct engine_token *tokens;	/* DELTA, SCORE: [n_tokens] */
+	size_t n_tokens;
+	bool has_logprobs, greedy, first_null;
+	double logprob;			/* SCORE */
+	enum weft_finish finish;	/* FINISH */
+	enum engine_end end;		/* DONE */
+	int code;			/* DONE with END_FAILED: enum weft_code */
+	uint64_t done, total;		/* PROGRESS */
+	uint64_t prompt_tokens, completion_tokens, cached_tokens;	/* DONE */
+	int64_t at_ns;			/* CLOCK_MONOTONIC when it was made */
+};
+void engine_event_free(struct engine_event *e);
+
+struct engine_params {
+	const struct core_model *model;
+	int threads;			/* 0: all CPUs */
+	uint32_t kv_pages;
+	uint32_t max_rows;		/* rows of one step */
+	uint32_t max_jobs;		/* running at once; the loop keeps to it */
+	uint32_t max_context;		/* 0: the model's */
+	void (*wake)(void *arg);	/* [engine] there are events */
+	void (*log)(void *arg, uint64_t job, int level, const char *text);	/* [engine] and [main]: lines of plugins and of the engine */
+	void *arg;
+};
+
+struct engine;
+int engine_new(struct engine **out, const struct engine_params *p, struct core_error *err);	/* starts the thread */
+void engine_free(struct engine *e);	/* stops at the next step; running jobs are dropped without events */
+
+/* [loop] Commands. submit takes ownership; ids must be new. The others are no-ops for ids that are gone (their EV_DONE is under way). */
+void engine_submit(struct engine *e, struct engine_job *job);
+void engine_cancel(struct engine *e, uint64_t id);	/* EV_DONE with END_CANCELLED follows, also for parked jobs */
+void engine_preempt(struct engine *e, uint64_t id);	/* EV_PREEMPTED follows */
+void engine_resume(struct engine *e, uint64_t id);
+struct engine_event *engine_take_events(struct engine *e);	/* all of them, oldest first; the caller frees each */
+
+/* [loop] Pages a job may come to hold: (prompt + max_tokens) per choice, by the parameters max_tokens and n if the decoder has them. */
+uint32_t engine_worst_pages(const struct engine *e, const struct engine_job *job);
+uint32_t engine_pages_total(const struct engine *e);
+uint32_t engine_context(const struct engine *e);
+
+struct engine_stats {		/* [any]; read with atomic loads */
+	atomic_uint_fast64_t steps, prompt_rows, generated_rows, draws, preemptions, step_ns, plugin_ns, last_step_at_ns;
+	atomic_uint running, parked, pages_used;
+	atomic_bool busy;	/* at least one job wants rows: last_step_at must advance */
+};
+const struct engine_stats *engine_stats(const struct engine *e);
+const char *engine_cpu(const struct engine *e);
+int engine_threads(const struct engine *e);
+
+#endif
