@@ -1,1 +1,2 @@
 # kernels: its parts, for the top Makefile.am
+include kernels/format/local.mk

@@ -1,1 +1,2 @@
 # tests of kernels/
+include tests/kernels/format.mk

@@ -1,0 +1,1 @@
+# tests of kernels/format and the tokenizer
