@@ -1,0 +1,104 @@
+/* core.c: error text, names, and the choice of instruction set. */
+#include "config.h"
+#include "core.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+int core_fail(struct core_error *err, int code, const char *fmt, ...)
+{
+	va_list ap;
+
+	if (err) {
+		err->code = code;
+		va_start(ap, fmt);
+		vsnprintf(err->text, sizeof(err->text), fmt, ap);
+		va_end(ap);
+	}
+	return code;
+}
+
+static const char *const quant_names[] = {
+	[CORE_QUANT_NONE] = "none",
+	[CORE_QUANT_Q8] = "q8",
+	[CORE_QUANT_Q4] = "q4",
+};
+
+const char *core_quant_name(enum core_quant q)
+{
+	return (unsigned)q < sizeof(quant_names) / sizeof(quant_names[0]) ? quant_names[q] : "?";
+}
+
+int core_quant_parse(const char *name, enum core_quant *out)
+{
+	for (unsigned i = 0; i < sizeof(quant_names) / sizeof(quant_names[0]); i++)
+		if (!strcmp(name, quant_names[i])) {
+			*out = (enum core_quant)i;
+			return CORE_OK;
+		}
+	return CORE_EINVAL;
+}
+
+static const char *const cpu_names[] = {
+	[CORE_CPU_PLAIN] = "plain",
+	[CORE_CPU_AVX2] = "avx2",
+	[CORE_CPU_AVX512] = "avx512",
+	[CORE_CPU_AMX] = "amx",
+};
+
+const char *core_cpu_name(enum core_cpu cpu)
+{
+	return (unsigned)cpu < sizeof(cpu_names) / sizeof(cpu_names[0]) ? cpu_names[cpu] : "?";
+}
+
+/* NULL: this machine and this build can run it; else the reason why not. The compiler's check asks cpuid and xgetbv, so a
+ * kernel that does not save the wide registers counts as a machine that lacks them. */
+static const char *cpu_lacks(enum core_cpu cpu)
+{
+	switch (cpu) {
+	case CORE_CPU_PLAIN:
+		return NULL;
+#ifdef HAVE_X86
+	case CORE_CPU_AVX2:
+		__builtin_cpu_init();
+		return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c")
+			       ? NULL : "this machine lacks AVX2, FMA or F16C";
+	case CORE_CPU_AVX512:
+		__builtin_cpu_init();
+		return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
+				       __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vnni")
+			       ? NULL : "this machine lacks AVX-512 F, BW, VL, DQ or VNNI";
+#else
+	case CORE_CPU_AVX2:
+	case CORE_CPU_AVX512:
+		return "this build is not for x86-64";
+#endif
+	case CORE_CPU_AMX:
+		return "this build has no AMX kernels";
+	}
+	return "no such instruction set";
+}
+
+int core_cpu_pick(enum core_cpu *out, struct core_error *err)
+{
+	const char *want = getenv("WEFT_CPU");
+
+	if (!want || !*want) {
+		*out = !cpu_lacks(CORE_CPU_AVX512) ? CORE_CPU_AVX512 : !cpu_lacks(CORE_CPU_AVX2) ? CORE_CPU_AVX2 : CORE_CPU_PLAIN;
+		return CORE_OK;
+	}
+	for (unsigned i = 0; i < sizeof(cpu_names) / sizeof(cpu_names[0]); i++) {
+		const char *why;
+
+		if (strcmp(want, cpu_names[i]))
+			continue;
+		why = cpu_lacks((enum core_cpu)i);
+		if (why)
+			return core_fail(err, CORE_EUNSUPPORTED, "WEFT_CPU=%s: %s", want, why);
+		*out = (enum core_cpu)i;
+		return CORE_OK;
+	}
+	return core_fail(err, CORE_EUNSUPPORTED, "WEFT_CPU=%s: expected plain, avx2, avx512 or amx", want);
+}
