@@ -1,24 +1,9 @@
-/* core.c: error text, names, and the choice of instruction set. */
+/* core.c: names, and the choice of instruction set. */
 #include "config.h"
 #include "core.h"
 
-#include <stdarg.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-int core_fail(struct core_error *err, int code, const char *fmt, ...)
-{
-	va_list ap;
-
-	if (err) {
-		err->code = code;
-		va_start(ap, fmt);
-		vsnprintf(err->text, sizeof(err->text), fmt, ap);
-		va_end(ap);
-	}
-	return code;
-}
 
 static const char *const quant_names[] = {
 	[CORE_QUANT_NONE] = "none",

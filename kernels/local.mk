@@ -1,5 +1,7 @@
 # kernels: its parts, for the top Makefile.am
-noinst_LTLIBRARIES += libcore.la
-libcore_la_SOURCES = kernels/core.c kernels/core.h
-libcore_la_CPPFLAGS = $(AM_CPPFLAGS) $(SODIUM_CFLAGS)
-libcore_la_LIBADD = $(SODIUM_LIBS) -lm
+include kernels/format/local.mk
+
+noinst_LTLIBRARIES += kernels/libcore.la
+kernels_libcore_la_SOURCES = kernels/core.c kernels/core.h
+kernels_libcore_la_CPPFLAGS = $(AM_CPPFLAGS) $(SODIUM_CFLAGS)
+kernels_libcore_la_LIBADD = kernels/libformat.la $(SODIUM_LIBS) -lm
