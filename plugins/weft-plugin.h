@@ -12,7 +12,7 @@
  *   chains, and calls commit() when everything that was planned has happened. A decoder never sees chunks or neighbours.
  *
  * Threads: every function below runs on the engine thread [engine], except weft_plugin(), init() and fini(), which run on the
- *   main thread [main] while no job runs. None may block: no file or network waits, no sleeping, no locks held by others.
+ *   main thread [main] while no job of the plugin runs. None may block: no file or network waits, no sleeping, no locks held by others.
  * Memory: who allocates frees. What a function is handed is borrowed until it returns, unless its comment says otherwise.
  * Errors: a function returns 0 or a negative WEFT_E* code; to give the reason, call host->fail(job, code, text) first.
  *   An error of a plugin ends its job (and its job only), with state failed.
@@ -215,17 +215,19 @@ struct weft_delta {		/* new piece of one choice's answer */
 	uint32_t n_tokens;
 	uint32_t has_logprobs;
 	const struct weft_drawn *logprobs;	/* [n_tokens] with has_logprobs */
+	uint32_t first_null;	/* 1: tokens[0] has no logprob (an echoed prompt begins: nothing stands before it) */
+	uint32_t pad_;
 };
-WEFT_ENDS_WITH(struct weft_delta, logprobs);
+WEFT_ENDS_WITH(struct weft_delta, pad_);
 
-struct weft_score {		/* log-likelihood of one continuation */
+struct weft_score {		/* log-likelihood of one continuation, or (first_null 1) of the prompt itself */
 	uint32_t size;
-	uint32_t index;
+	uint32_t index;		/* of the continuation; 0 for the prompt */
 	double logprob;		/* sum over its tokens */
 	uint32_t greedy;	/* 1: every token is the most likely one */
 	uint32_t n_tokens;
 	const struct weft_drawn *tokens;	/* [n_tokens] */
-	uint32_t first_null;	/* 1: tokens[0] has no logprob (echo of a prompt: nothing stands before it) */
+	uint32_t first_null;	/* 1: these are the prompt's tokens; tokens[0] has no logprob (nothing stands before it) and is not in the sum */
 	uint32_t pad_;
 };
 WEFT_ENDS_WITH(struct weft_score, pad_);
@@ -250,7 +252,7 @@ WEFT_ENDS_WITH(struct weft_decoder, destroy);
 
 enum weft_log_level { WEFT_LOG_ERROR = 3, WEFT_LOG_WARNING = 4, WEFT_LOG_INFO = 6, WEFT_LOG_DEBUG = 7 };	/* as syslog */
 
-struct weft_host {
+struct weft_host {		/* one constant table: valid from init() to the end of fini() */
 	uint32_t size;
 	uint32_t abi;
 	/* [any] One line to weftd's log; job may be NULL. Never put prompt text there. */
