@@ -8,10 +8,12 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#define WIRE_MAX_INT ((UINT64_C(1) << 53) - 1)	/* largest integer, either sign: exact in every script language */
 enum {
 	WIRE_VERSION = 1,
 	WIRE_MAX_DEPTH = 16,			/* nesting of maps and arrays */
 	WIRE_MAX_MESSAGE = 16 << 20,		/* bytes of one frame that this codec looks at */
+	WIRE_MAX_OBJECTS = 2 << 20,		/* values in one frame: bounds the memory of a decoded frame (about 48 bytes each at most) */
 	WIRE_TOPIC_LEN = 32			/* lower-case hex characters */
 };
 
@@ -46,11 +48,13 @@ struct wire_msg {
 	msgpack_object root;		/* always a map */
 };
 /* Checks the whole frame before memory is asked for (depth, counts against the bytes that are there, valid UTF-8 in str, str keys, no
- * duplicate keys, no ext types, nothing behind the map), then decodes it. 0, or -1 with the reason in why (a static string). */
+ * ext types, nothing behind the map), then decodes it and refuses duplicate keys. 0, or -1 with the reason in why (a static string)
+ * and nothing to finish. */
 int wire_decode(struct wire_msg *m, const void *data, size_t len, const char **why);
 void wire_finish(struct wire_msg *m);
 const msgpack_object *wire_get(const msgpack_object *map, const char *key);	/* NULL: absent, or map is not a map */
-/* Typed reads: false when o is NULL or of another type. Strings are not NUL-terminated. */
+/* Typed reads: false when o is NULL or of another type. Strings are not NUL-terminated. Integers beyond WIRE_MAX_INT and floats that are not
+ * finite do not read as numbers: wire_type_name says so in the error text. */
 bool wire_get_str(const msgpack_object *o, const char **s, size_t *len);
 bool wire_get_uint(const msgpack_object *o, uint64_t *v);
 bool wire_get_int(const msgpack_object *o, int64_t *v);
@@ -58,10 +62,11 @@ bool wire_get_float(const msgpack_object *o, double *v);	/* integers, too */
 bool wire_get_bool(const msgpack_object *o, bool *v);
 bool wire_is_cstr(const msgpack_object *o, const char *text);	/* equals */
 const char *wire_type_name(const msgpack_object *o);		/* "map", "str", "uint"...; "nothing" for NULL: for error texts */
+bool wire_utf8_valid(const char *s, size_t len);
 
 /* ---- writing ---- */
 
-struct wire_buf {			/* grows by itself; failed is sticky: check it once at the end */
+struct wire_buf {			/* grows by itself; failed is sticky: check it once at the end. Must not be moved after init. */
 	msgpack_sbuffer out;
 	msgpack_packer packer;
 	bool failed;
@@ -76,7 +81,7 @@ void wire_str(struct wire_buf *b, const char *s);
 void wire_strn(struct wire_buf *b, const char *s, size_t n);
 void wire_uint(struct wire_buf *b, uint64_t v);
 void wire_int(struct wire_buf *b, int64_t v);
-void wire_float(struct wire_buf *b, double v);		/* f64; a float that is exactly an f32 may be written as f32 */
+void wire_float(struct wire_buf *b, double v);		/* as f32 when that is exact, else f64; nil when not finite */
 void wire_bool(struct wire_buf *b, bool v);
 void wire_nil(struct wire_buf *b);
 void wire_object(struct wire_buf *b, const msgpack_object *o);	/* copies a decoded value */
