@@ -373,7 +373,7 @@ POLICY = {
         "Yes, for €3.", "The price tag is then left out.", ["€3"]),
     "hours": (
         ["When is the shop open?", "What are your opening hours?", "When do you open?",
-         "Is the shop open on Sunday?"],
+         "What time do you close?"],
         ["The shop is open from 10 to 7, Monday to Saturday.",
          "We are open Monday to Saturday from 10 to 7."],
         "Monday to Saturday, 10 to 7.", "On Sunday the shop is closed.", ["10 to 7", "saturday"]),
@@ -537,6 +537,8 @@ def rand_subject(rng, fabric=True):
     c = rng.choice(list(COLOURS)) if rng.random() < 0.3 else None
     if fabric and rng.random() < 0.18:
         return Subject(None, rng.choice(list(FABRICS)))
+    if not fabric and rng.random() < 0.5:
+        return Subject(g, None, c)
     return Subject(g, f, c)
 
 
@@ -755,7 +757,7 @@ def t_price(rng, s, follow=False):
     i, t = pick(rng, F if follow else Q)
     if follow:
         i += 100
-    noun = "a pair of " + s.garment if s.plural else art(s.garment)
+    noun = "a pair of " + s.name if s.plural else art(s.name)
     t = t.replace("{P}", noun)
     if s.plural:
         t = t.replace("{be}", "is") if not follow else t
@@ -783,7 +785,7 @@ def t_resize(rng, s, follow=False):
     i0 = rng.randrange(0, 5) if small else rng.randrange(1, 6)
     size, new = LETTERS[i0], LETTERS[i0 + (1 if small else -1)]
     word = rng.choice(["tight", "small", "narrow"] if small else ["big", "wide", "loose"])
-    Q = ["{X} in size {z} {be} too {w}. Which size should I take?", "I have {X} in {z}, but {they} {be} too {w}.",
+    Q = ["{X} in size {z} {be} too {w}. Which size should I take?", "I tried {X} in {z}, but {they} {be} too {w}.",
          "{X} in {z} {be} too {w}. What now?", "Size {z} is too {w} for me. Which size do I need for {X}?"]
     F = ["Size {z} is too {w}. Which size should I take?", "{They} {be} too {w} in {z}. Which size do I need?"]
     i, t = pick(rng, F if follow else Q)
@@ -1086,12 +1088,46 @@ def fill(t, s, rng):
             .replace("{they}", s.they).replace("{They}", cap(s.they)))
 
 
+def t_ask(rng, s=None, follow=False):
+    """A care question that leaves out the fabric: the assistant asks back."""
+    g = rng.choice([x for x in G if x != "jeans"])
+    s = Subject(g, None, rng.choice(list(COLOURS)) if rng.random() < 0.2 else None)
+    kinds = [(t_wash, ["How do I wash {X}?", "How should I wash {X}?", "How do I clean {X}?",
+                       "What is the best way to wash {X}?"]),
+             (t_dry, ["How do I dry {X}?", "How should I dry {X}?"]),
+             (t_iron, ["Can I iron {X}?", "How do I iron {X}?"]),
+             (t_store, ["How do I store {X}?", "Where should I keep {X}?"]),
+             (t_shrink, ["Will {X} shrink?", "Does hot water shrink {X}?"])]
+    fn, tpls = rng.choice(kinds)
+    i, t = pick(rng, tpls)
+    turn = Turn("ask", fn.__name__ + str(i), (g,), fill(t, s, rng),
+                f"That depends on the fabric. What {s.be} {s.you} made of?", "Which fabric?", None, ["made of"])
+    turn.bkey = ["which fabric"]
+    turn.pending = (fn, s)
+    return turn
+
+
+def t_reply(rng, fn, s):
+    """The customer names the fabric that was asked for."""
+    f = rng.choice(G[s.garment]["fabrics"])
+    full = Subject(s.garment, f, s.colour)
+    r = random.Random(0)
+    turn = fn(r, full)
+    while turn.q.startswith("Can I put"):
+        turn = fn(r, full)
+    tpls = ["{F}.", "{T} {be} {f}.", "{T} {be} made of {f}.", "{f}", "Of {f}."]
+    i, t = pick(rng, tpls)
+    turn.q = t.format(F=cap(f), f=f, T=cap(full.they), be=full.be)
+    turn.tpl = 200 + i
+    return turn, full
+
+
 GF = [t_wash, t_wash, t_dry, t_iron, t_iron, t_season, t_seasonfit, t_shrink, t_rain, t_store]  # garment and fabric
 FB = [t_feel, t_origin]                    # fabric
 GA = [t_pair, t_pair, t_price, t_fit]      # garment
 CO = [t_colour, t_colour, t_clash, t_colourpair, t_colourpair, t_tone]
 FREE = [t_occasion, t_occasion, t_occasion, t_occseason, t_avoid, t_stain, t_weather, t_seasonfab, t_warm, t_warm,
-        t_convert, t_convert, t_chest, t_policy, t_policy, t_policy, t_order, t_order, t_talk, t_talk, t_off, t_off]
+        t_convert, t_convert, t_chest, t_policy, t_policy, t_policy, t_order, t_order, t_talk, t_talk, t_off, t_off, t_ask, t_ask]
 
 
 def a_turn(rng):
@@ -1113,23 +1149,29 @@ def a_turn(rng):
         if rng.random() < 0.3:
             g = rng.choice(list(G))
             s = Subject(g, rng.choice(G[g]["fabrics"]) if rng.random() < 0.5 else None, c)
-        return rng.choice(CO)(rng, s), (s if s.garment and s.fabric else None)
+        return one(rng, rng.choice(CO), s)
     if r < 0.64:
         return t_old(rng) if rng.random() < 0.7 else t_fields(rng), None
     return rng.choice(FREE)(rng), None
 
 
 def one(rng, fn, s):
-    return fn(rng, s), (s if s.garment else None)
+    t = fn(rng, s)
+    return t, (s if s.garment and s.name in t.q.lower() else None)
 
 
 def follow_up(rng, s, prev, used):
     """A turn that refers back to what was said before."""
     if s is not None:
-        pool = GF + GA + ([t_colour, t_clash, t_colourpair] if s.colour else [])
-        fn = rng.choice([f for f in pool if f not in used])
+        pool = (GF if s.fabric else []) + GA + ([t_colour, t_clash, t_colourpair] if s.colour else [])
+        pool = [f for f in pool if f not in used]
+        if not pool:
+            return None
+        fn = rng.choice(pool)
         used.add(fn)
         return fn(rng, s, True)
+    if hasattr(prev, "pending"):
+        return t_reply(rng, *prev.pending)
     if hasattr(prev, "occasion"):
         t = t_avoid(rng, None, True, prev.occasion)
         return t
@@ -1140,7 +1182,8 @@ def follow_up(rng, s, prev, used):
 
 def statement(rng):
     """The customer says what was bought; the assistant asks what to do with it."""
-    s = rand_subject(rng, False)
+    g = rng.choice(list(G))
+    s = Subject(g, rng.choice(G[g]["fabrics"]), rng.choice(list(COLOURS)) if rng.random() < 0.3 else None)
     tpls = ["I bought {X}.", "I just got {X}.", "I have {X}.", "I want to buy {X}.", "I am thinking about {X}."]
     i, t = pick(rng, tpls)
     x = s.name if s.plural else art(s.name)
@@ -1180,8 +1223,11 @@ def conversation(rng, style=None):
         prev = t
     while len(turns) < n:
         t = None
-        if prev is not None and rng.random() < 0.7:
+        if prev is not None and rng.random() < (0.95 if hasattr(prev, "pending") else 0.7):
             t = follow_up(rng, s, prev, used)
+            if isinstance(t, tuple):
+                t, s = t
+                used, prev = set(), t
         if t is None:
             if prev is not None and rng.random() < 0.12:
                 t = t_talk(rng, k=rng.choice(["thanks", "thanks", "bye"]))
@@ -1270,7 +1316,7 @@ def order_item(rng):
         z = str(rng.randrange(36, 47))
     pl = G[g]["plural"]
     name = Subject(g, f, c).name
-    many = name if pl else (name[:-3] + "ves" if name.endswith("scarf") else name + ("es" if name.endswith("dress") else "s"))
+    many = name if pl else (name[:-1] + "ves" if name.endswith("scarf") else name + ("es" if name.endswith("dress") else "s"))
     if pl:
         np = f"a pair of {name}" if n == 1 else f"{NUM[n - 1]} pairs of {name}"
         npd = f"{n} x {name}"
@@ -1366,7 +1412,7 @@ def main():
     ap = argparse.ArgumentParser()
     ap.add_argument("--heldout", metavar="DIR")
     ap.add_argument("out", nargs="?")
-    ap.add_argument("--base", type=int, default=120000)
+    ap.add_argument("--base", type=int, default=200000)
     ap.add_argument("--tailor", type=int, default=6000)
     ap.add_argument("--orderline", type=int, default=12000)
     ap.add_argument("--seed", type=int, default=1)
