@@ -1,1 +1,2 @@
 # daemon: its parts, for the top Makefile.am
+include daemon/engine.mk

@@ -1,1 +1,2 @@
 # tests of daemon/
+include tests/daemon/engine.mk

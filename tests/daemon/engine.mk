@@ -1,0 +1,1 @@
+# tests of the engine and of the plugin host
