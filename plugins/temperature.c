@@ -1,0 +1,77 @@
+/* temperature: divides the logits by T, so that T below 1 sharpens the distribution and T above 1 flattens it.
+ *
+ * T = 0 is the limit of that: only the most likely candidate is left, ties going to the lowest id. */
+#include "sampler-util.h"
+
+#include <float.h>
+
+struct temperature {
+	const struct weft_host *host;
+	double t;
+};
+
+static int create(const struct weft_host *host, struct weft_job *job, const struct weft_value *params, void **self)
+{
+	struct temperature *s;
+
+	*self = NULL;
+	if (params[0].f == 1)
+		return 0;
+	s = malloc(sizeof(*s));
+	if (!s)
+		return WEFT_ENOMEM;
+	*s = (struct temperature){.host = host, .t = params[0].f};
+	*self = s;
+	return 0;
+}
+
+static int apply(void *self, struct weft_job *job, struct weft_candidates *c)
+{
+	const struct temperature *s = self;
+	double max, scaled;
+
+	if (s->t == 0) {
+		s->host->sort(c, 1, 1);
+		return 0;
+	}
+	/* The largest logit becomes 0, which changes no probability and keeps a tiny T from overflowing upwards. Downwards a
+	 * quotient beyond float's range is what it looks like: impossible. Rounding may make new ties, whose order is by id. */
+	max = candidates_max(c);
+	for (uint32_t i = 0; i < c->n; i++) {
+		scaled = (c->logits[i] - max) / s->t;
+		c->logits[i] = scaled < -FLT_MAX ? -INFINITY : (float)scaled;
+	}
+	c->sorted = 0;
+	return 0;
+}
+
+static int clone(const void *self, void **copy)
+{
+	struct temperature *s = malloc(sizeof(*s));
+
+	if (!s)
+		return WEFT_ENOMEM;
+	*s = *(const struct temperature *)self;
+	*copy = s;
+	return 0;
+}
+
+static const struct weft_param params[] = {
+	PARAM_FLOAT("temperature", 1, 0, 100, "Logits are divided by this; 0 always takes the most likely token; 1 is neutral."),
+};
+static const struct weft_sampler sampler = {
+	.size = sizeof(sampler),
+	.flags = WEFT_ARGMAX_INVARIANT | WEFT_DETERMINISTIC,
+	.order = 500,
+	.create = create,
+	.apply = apply,
+	.clone = clone,
+	.destroy = free,
+};
+static const struct weft_plugin plugin = {
+	PLUGIN("temperature", "Sharpens or flattens the distribution."), PARAMS(params), .sampler = &sampler};
+
+const struct weft_plugin *weft_plugin(void)
+{
+	return &plugin;
+}

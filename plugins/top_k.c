@@ -1,0 +1,62 @@
+/* top_k: keeps the k most likely candidates, ties going to the lowest id, so that exactly k are left. */
+#include "sampler-util.h"
+
+struct top_k {
+	const struct weft_host *host;
+	uint32_t k;
+};
+
+static int create(const struct weft_host *host, struct weft_job *job, const struct weft_value *params, void **self)
+{
+	struct top_k *s;
+
+	*self = NULL;
+	if (params[0].i <= 0 || params[0].i >= host->vocab(job))
+		return 0;
+	s = malloc(sizeof(*s));
+	if (!s)
+		return WEFT_ENOMEM;
+	*s = (struct top_k){.host = host, .k = (uint32_t)params[0].i};
+	*self = s;
+	return 0;
+}
+
+static int apply(void *self, struct weft_job *job, struct weft_candidates *c)
+{
+	const struct top_k *s = self;
+
+	if (s->k < c->n)
+		s->host->sort(c, s->k, 1);
+	return 0;
+}
+
+static int clone(const void *self, void **copy)
+{
+	struct top_k *s = malloc(sizeof(*s));
+
+	if (!s)
+		return WEFT_ENOMEM;
+	*s = *(const struct top_k *)self;
+	*copy = s;
+	return 0;
+}
+
+static const struct weft_param params[] = {
+	PARAM_INT("top_k", 0, -1, TOKEN_MAX, "Only this many of the most likely tokens can be drawn; 0 or -1 is off."),
+};
+static const struct weft_sampler sampler = {
+	.size = sizeof(sampler),
+	.flags = WEFT_ARGMAX_INVARIANT | WEFT_DETERMINISTIC,
+	.order = 700,
+	.create = create,
+	.apply = apply,
+	.clone = clone,
+	.destroy = free,
+};
+static const struct weft_plugin plugin = {
+	PLUGIN("top_k", "Keeps the k most likely tokens."), PARAMS(params), .sampler = &sampler};
+
+const struct weft_plugin *weft_plugin(void)
+{
+	return &plugin;
+}

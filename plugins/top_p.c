@@ -1,0 +1,76 @@
+/* top_p: nucleus sampling. Keeps the smallest set of most likely candidates whose probabilities sum to p or more; never fewer
+ * than one. (Holtzman et al., The Curious Case of Neural Text Degeneration, 2020.) */
+#include "sampler-util.h"
+
+struct top_p {
+	const struct weft_host *host;
+	double p;
+};
+
+static int create(const struct weft_host *host, struct weft_job *job, const struct weft_value *params, void **self)
+{
+	struct top_p *s;
+
+	*self = NULL;
+	if (params[0].f >= 1)
+		return 0;
+	s = malloc(sizeof(*s));
+	if (!s)
+		return WEFT_ENOMEM;
+	*s = (struct top_p){.host = host, .p = params[0].f};
+	*self = s;
+	return 0;
+}
+
+static int apply(void *self, struct weft_job *job, struct weft_candidates *c)
+{
+	const struct top_p *s = self;
+	double max = candidates_max(c), goal, mass = 0;
+	uint32_t kept = 0, known = c->sorted ? c->n : 0;
+
+	if (max == -INFINITY)
+		return 0;
+	goal = s->p * candidates_sum(c, max);
+	/* A nucleus is most often small: order no more of the vocabulary than it takes. */
+	for (uint32_t k = 64; kept == 0 || (mass < goal && kept < c->n); k = k < c->n / 8 ? k * 8 : c->n) {
+		if (k > known) {
+			known = k < c->n ? k : c->n;
+			s->host->sort(c, known, 0);
+		}
+		while (kept < known && (kept == 0 || mass < goal))
+			mass += exp(c->logits[kept++] - max);
+	}
+	s->host->sort(c, kept, 1);
+	return 0;
+}
+
+static int clone(const void *self, void **copy)
+{
+	struct top_p *s = malloc(sizeof(*s));
+
+	if (!s)
+		return WEFT_ENOMEM;
+	*s = *(const struct top_p *)self;
+	*copy = s;
+	return 0;
+}
+
+static const struct weft_param params[] = {
+	PARAM_FLOAT("top_p", 1, 0, 1, "Only the smallest set of most likely tokens whose probabilities sum to at least this can be drawn; 1 is off."),
+};
+static const struct weft_sampler sampler = {
+	.size = sizeof(sampler),
+	.flags = WEFT_ARGMAX_INVARIANT | WEFT_DETERMINISTIC,
+	.order = 900,
+	.create = create,
+	.apply = apply,
+	.clone = clone,
+	.destroy = free,
+};
+static const struct weft_plugin plugin = {
+	PLUGIN("top_p", "Keeps the smallest set of most likely tokens that holds the mass p (nucleus)."), PARAMS(params), .sampler = &sampler};
+
+const struct weft_plugin *weft_plugin(void)
+{
+	return &plugin;
+}
