@@ -19,7 +19,8 @@
  * Determinism (promise P1): a plugin's result may depend only on its parameters, the tokens and host->uniform(). No clocks,
  *   no addresses, no global counters.
  * Versions: every struct begins with its size; structs grow at the end only. Ask WEFT_HAS(p, field) before using a field that
- *   is newer than minor 0. The major number must match; the minor is information. */
+ *   is newer than minor 0. The major number must match; the minor is information. weft_value, weft_top, weft_drawn and weft_result,
+ *   which weftd hands out in arrays, never grow within a major number; an array of weft_param has the stride of its own size field. */
 #ifndef WEFT_PLUGIN_H
 #define WEFT_PLUGIN_H
 
@@ -277,14 +278,18 @@ struct weft_host {		/* one constant table: valid from init() to the end of fini(
 	 * sampler call, choice is the instance's own and the argument is ignored. */
 	double (*uniform)(struct weft_job *job, uint32_t choice, uint64_t position, uint32_t k);
 
-	/* For decoders, in plan(). [engine] */
+	/* For decoders, in plan(). [engine] An impossible wish (a sequence that is not there, a token outside the vocabulary, a feed beyond
+	 * the context, a choice drawn twice in one plan or after its finish, too many wishes) ends the job, whatever plan() returns.
+	 * Several feeds of one sequence in one plan follow each other; a sequence that was fed in this plan cannot be trimmed or dropped in it.
+	 * Limits: 4096 feeds in a plan, 1024 sequences at a time, 4096 choices in a job, and in a plan 2^23 reported values: (targets + draws) *
+	 * (1 + top), and vocab for each WEFT_FEED_LOGITS. */
 	int (*feed)(struct weft_job *job, const struct weft_feed *f);
 	int (*fork)(struct weft_job *job, uint32_t seq, uint32_t *new_seq);	/* shares the KV of seq as it is before this step's feeds */
 	int (*trim)(struct weft_job *job, uint32_t seq, uint64_t len);
 	int (*drop)(struct weft_job *job, uint32_t seq);			/* frees it; its number is not used again */
-	uint64_t (*seq_len)(struct weft_job *job, uint32_t seq);
+	uint64_t (*seq_len)(struct weft_job *job, uint32_t seq);	/* tokens in it, without this plan's feeds; 0: no such sequence */
 
-	/* For decoders, in commit(). [engine] Streams are kept per choice. */
+	/* For decoders, in commit() and in plan(). [engine] Streams are kept per choice. */
 	/* Feeds one token to the choice's detokeniser and gives the text that became readable (whole UTF-8 characters; borrowed until the
 	 * next call). token -1 flushes. */
 	int (*detokenize)(struct weft_job *job, uint32_t choice, int32_t token, const char **text, uint64_t *len);
@@ -292,7 +297,8 @@ struct weft_host {		/* one constant table: valid from init() to the end of fini(
 	int (*score)(struct weft_job *job, const struct weft_score *s);
 	int (*finish)(struct weft_job *job, uint32_t choice, uint32_t finish);	/* enum weft_finish; once per choice */
 	int (*progress)(struct weft_job *job, uint64_t done, uint64_t total);
-	int (*done)(struct weft_job *job);	/* nothing more will be planned */
+	/* Nothing more will be planned. Every choice that had a delta must have its finish by then. In plan(): no feeds. */
+	int (*done)(struct weft_job *job);
 
 	/* Tools for samplers. [engine] */
 	/* The k best candidates first, in sorted order, and the rest dropped when drop is 1 (else behind, unordered unless k >= n). */
