@@ -3,5 +3,23 @@ noinst_LTLIBRARIES += kernels/libformat.la
 kernels_libformat_la_SOURCES = \
 	kernels/core.h \
 	kernels/fail.c \
+	kernels/format/blocks.c \
 	kernels/format/blocks.h \
-	kernels/format/checkpoint.h
+	kernels/format/checkpoint.c \
+	kernels/format/checkpoint.h \
+	kernels/format/config.c \
+	kernels/format/folder.c \
+	kernels/format/format.h \
+	kernels/format/half.c \
+	kernels/format/map.c \
+	kernels/format/safetensors.c \
+	kernels/format/vocab.c \
+	kernels/format/vocab.h \
+	kernels/tokenizer.c \
+	kernels/tokenizer_spm.cc \
+	kernels/tokenizer_spm.h
+kernels_libformat_la_CPPFLAGS = $(AM_CPPFLAGS) $(JANSSON_CFLAGS) $(SPM_CFLAGS)
+# The programs that use this library are C and linked by the C compiler, so libstdc++ is named here; libtool in its C++ mode would
+# drop it again as something every C++ link adds by itself, hence the C link.
+kernels_libformat_la_LIBADD = $(SPM_LIBS) $(JANSSON_LIBS) -lstdc++ -lm
+kernels_libformat_la_LINK = $(LINK)

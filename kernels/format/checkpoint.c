@@ -1,0 +1,291 @@
+/* checkpoint.c: one checkpoint, whatever its container: open, find, read rows. */
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "blocks.h"
+#include "format.h"
+
+/* ---- building (the readers call these) ---- */
+
+int checkpoint_map(struct checkpoint *cp, const char *path, const struct map **m, struct core_error *err)
+{
+	struct map *maps = realloc(cp->maps, (cp->n_maps + 1) * sizeof *maps);
+	int rc;
+
+	if (maps == NULL)
+		return core_fail(err, CORE_ENOMEM, "%s: out of memory", path);
+	cp->maps = maps;
+	rc = map_open(&maps[cp->n_maps], path, err);
+	if (rc == 0)
+		*m = &maps[cp->n_maps++];
+	return rc;
+}
+
+bool tensor_size(const struct tensor *t, uint64_t *bytes)
+{
+	unsigned block = tensor_type_block(t->type), size = tensor_type_bytes(t->type);
+	uint64_t n = 1;
+
+	if (block == 0 || t->n_dims < 1 || t->n_dims > 4 || t->dims[t->n_dims - 1] % block != 0)
+		return false;
+	for (unsigned i = 0; i < t->n_dims; i++)
+		if (__builtin_mul_overflow(n, t->dims[i], &n))
+			return false;
+	return !__builtin_mul_overflow(n / block, size, bytes);
+}
+
+int checkpoint_add(struct checkpoint *cp, const struct tensor *t, const char *where, struct core_error *err)
+{
+	if (cp->n_tensors == cp->room) {
+		size_t room = cp->room != 0 ? 2 * cp->room : 64;
+		struct tensor *more = realloc(cp->tensors, room * sizeof *more);
+		if (more == NULL)
+			return core_fail(err, CORE_ENOMEM, "%s: out of memory for the tensor list", where);
+		cp->tensors = more;
+		cp->room = room;
+	}
+	cp->tensors[cp->n_tensors] = *t;
+	cp->tensors[cp->n_tensors].name = strdup(t->name);
+	if (cp->tensors[cp->n_tensors].name == NULL)
+		return core_fail(err, CORE_ENOMEM, "%s: out of memory for the tensor list", where);
+	cp->n_tensors++;
+	return 0;
+}
+
+/* ---- what a Llama is made of ---- */
+
+enum dim_of { D_NONE, D_VOCAB, D_DIM, D_FFN, D_Q, D_KV };
+
+static const struct weight_row {
+	const char *name;		/* per layer: what follows "model.layers.N." */
+	bool per_layer;
+	enum dim_of rows, columns;	/* columns D_NONE: a vector */
+} weights[] = {
+	{"model.embed_tokens.weight", false, D_VOCAB, D_DIM},
+	{"model.norm.weight", false, D_DIM, D_NONE},
+	{"lm_head.weight", false, D_VOCAB, D_DIM},
+	{"self_attn.q_proj.weight", true, D_Q, D_DIM},
+	{"self_attn.k_proj.weight", true, D_KV, D_DIM},
+	{"self_attn.v_proj.weight", true, D_KV, D_DIM},
+	{"self_attn.o_proj.weight", true, D_DIM, D_Q},
+	{"mlp.gate_proj.weight", true, D_FFN, D_DIM},
+	{"mlp.up_proj.weight", true, D_FFN, D_DIM},
+	{"mlp.down_proj.weight", true, D_DIM, D_FFN},
+	{"input_layernorm.weight", true, D_DIM, D_NONE},
+	{"post_attention_layernorm.weight", true, D_DIM, D_NONE},
+};
+enum { N_WEIGHTS = sizeof weights / sizeof weights[0] };
+
+static uint64_t dim_value(const struct llama_config *c, enum dim_of d)
+{
+	switch (d) {
+	case D_VOCAB: return c->vocab;
+	case D_DIM: return c->dim;
+	case D_FFN: return c->ffn_dim;
+	case D_Q: return (uint64_t)c->heads * c->head_dim;
+	case D_KV: return (uint64_t)c->kv_heads * c->head_dim;
+	case D_NONE: break;
+	}
+	return 0;
+}
+
+/* The row of `weights` for a name, and its layer (0 for the three that have none). NULL: not a weight of a Llama. */
+static const struct weight_row *weight_of(const char *name, unsigned long *layer)
+{
+	static const char prefix[] = "model.layers.";
+	bool per_layer = strncmp(name, prefix, sizeof prefix - 1) == 0;
+	char *end = NULL;
+
+	*layer = 0;
+	if (per_layer) {
+		const char *digits = name + sizeof prefix - 1;
+		if (digits[0] < '0' || digits[0] > '9' || (digits[0] == '0' && digits[1] != '.'))
+			return NULL;
+		*layer = strtoul(digits, &end, 10);
+		if (*end != '.')
+			return NULL;
+		name = end + 1;
+	}
+	for (int i = 0; i < N_WEIGHTS; i++)
+		if (weights[i].per_layer == per_layer && strcmp(weights[i].name, name) == 0)
+			return &weights[i];
+	return NULL;
+}
+
+bool tensor_is_weight(const char *name)
+{
+	unsigned long layer;
+
+	return weight_of(name, &layer) != NULL;
+}
+
+/* Tensors that old exporters wrote beside the weights: they repeat what the config says. */
+static bool is_harmless(const char *name)
+{
+	static const char tail[] = ".rotary_emb.inv_freq";
+	size_t n = strlen(name);
+
+	return n >= sizeof tail && strcmp(name + n - (sizeof tail - 1), tail) == 0;
+}
+
+/* A tensor under model. or lm_head. that the forward pass does not know would change the answers: refused, not ignored. */
+static int check_known(const struct checkpoint *cp, const struct tensor *t, const char *path, struct core_error *err)
+{
+	const struct llama_config *c = &cp->config;
+	unsigned long layer;
+	const struct weight_row *w = weight_of(t->name, &layer);
+	uint64_t rows, columns;
+
+	if (w == NULL) {
+		if ((strncmp(t->name, "model.", 6) != 0 && strncmp(t->name, "lm_head.", 8) != 0) || is_harmless(t->name))
+			return 0;
+		return core_fail(err, CORE_EUNSUPPORTED, "%s: tensor %s is not part of the Llama that this core computes", path, t->name);
+	}
+	if (layer >= c->layers && w->per_layer)
+		return core_fail(err, CORE_EFORMAT, "%s: tensor %s, but the config says %" PRIu32 " layers", path, t->name, c->layers);
+	rows = dim_value(c, w->rows);
+	columns = dim_value(c, w->columns);
+	if (t->n_dims != (w->columns == D_NONE ? 1u : 2u) || t->dims[0] != rows || (t->n_dims == 2 && t->dims[1] != columns))
+		return core_fail(err, CORE_EFORMAT, "%s: tensor %s has %u dimensions [%" PRIu64 ", %" PRIu64 "], the config says [%" PRIu64
+				 "%s%.0" PRIu64 "]", path, t->name, t->n_dims, t->dims[0], t->n_dims > 1 ? t->dims[1] : 1, rows,
+				 w->columns == D_NONE ? "" : ", ", columns);
+	return 0;
+}
+
+static int check_present(const struct checkpoint *cp, const char *path, struct core_error *err)
+{
+	char name[96];
+
+	for (int i = 0; i < N_WEIGHTS; i++) {
+		uint32_t n = weights[i].per_layer ? cp->config.layers : 1;
+		if (cp->config.tied && strcmp(weights[i].name, "lm_head.weight") == 0)
+			continue;
+		for (uint32_t layer = 0; layer < n; layer++) {
+			if (weights[i].per_layer)
+				snprintf(name, sizeof name, "model.layers.%" PRIu32 ".%s", layer, weights[i].name);
+			else
+				snprintf(name, sizeof name, "%s", weights[i].name);
+			if (checkpoint_find(cp, name) == NULL)
+				return core_fail(err, CORE_EFORMAT, "%s: tensor %s is missing", path, name);
+		}
+	}
+	return 0;
+}
+
+static int tensor_order(const void *a, const void *b)
+{
+	return strcmp(((const struct tensor *)a)->name, ((const struct tensor *)b)->name);
+}
+
+static int finish_tensors(struct checkpoint *cp, const char *path, struct core_error *err)
+{
+	int rc;
+
+	if (cp->n_tensors > 1)
+		qsort(cp->tensors, cp->n_tensors, sizeof *cp->tensors, tensor_order);
+	for (size_t i = 0; i < cp->n_tensors; i++) {
+		if (i > 0 && strcmp(cp->tensors[i - 1].name, cp->tensors[i].name) == 0)
+			return core_fail(err, CORE_EFORMAT, "%s: tensor %s is there twice", path, cp->tensors[i].name);
+		rc = check_known(cp, &cp->tensors[i], path, err);
+		if (rc < 0)
+			return rc;
+	}
+	return check_present(cp, path, err);
+}
+
+/* ---- public ---- */
+
+int checkpoint_open(struct checkpoint **out, const char *path, struct core_error *err)
+{
+	struct stat st;
+	struct checkpoint *cp;
+	int rc;
+
+	*out = NULL;
+	if (stat(path, &st) < 0)
+		return core_fail(err, CORE_EIO, "%s: %s", path, strerror(errno));
+	cp = calloc(1, sizeof *cp);
+	if (cp == NULL)
+		return core_fail(err, CORE_ENOMEM, "%s: out of memory", path);
+	rc = S_ISDIR(st.st_mode) ? folder_read(cp, path, err) : core_fail(err, CORE_EUNSUPPORTED, "%s: expected a model folder", path);
+	if (rc == 0)
+		rc = finish_tensors(cp, path, err);
+	if (rc < 0) {
+		checkpoint_close(cp);
+		return rc;
+	}
+	*out = cp;
+	return 0;
+}
+
+void checkpoint_close(struct checkpoint *cp)
+{
+	if (cp == NULL)
+		return;
+	for (size_t i = 0; i < cp->n_tensors; i++)
+		free((char *)cp->tensors[i].name);
+	for (size_t i = 0; i < cp->n_maps; i++)
+		map_close(&cp->maps[i]);
+	free(cp->tensors);
+	free(cp->maps);
+	free(cp->tokenizer_path);
+	free(cp->rope_freqs);
+	free(cp);
+}
+
+const struct llama_config *checkpoint_config(const struct checkpoint *cp)
+{
+	return &cp->config;
+}
+
+size_t checkpoint_count(const struct checkpoint *cp)
+{
+	return cp->n_tensors;
+}
+
+const struct tensor *checkpoint_at(const struct checkpoint *cp, size_t i)
+{
+	return i < cp->n_tensors ? &cp->tensors[i] : NULL;
+}
+
+const struct tensor *checkpoint_find(const struct checkpoint *cp, const char *hf_name)
+{
+	struct tensor key = {.name = hf_name};
+
+	return cp->n_tensors != 0 ? bsearch(&key, cp->tensors, cp->n_tensors, sizeof key, tensor_order) : NULL;
+}
+
+bool checkpoint_is_gguf(const struct checkpoint *cp)
+{
+	return cp->gguf;
+}
+
+const char *checkpoint_tokenizer_path(const struct checkpoint *cp)
+{
+	return cp->tokenizer_path;
+}
+
+uint64_t tensor_source_row(const struct tensor *t, uint64_t row)
+{
+	uint64_t head_rows, in_head, half;
+
+	if (t->permuted_heads == 0)
+		return row;
+	/* Inside a head, the file pairs neighbours where HF pairs i with i + half (FACTS 4.4). */
+	head_rows = t->dims[0] / t->permuted_heads;
+	half = head_rows / 2;
+	in_head = row % head_rows;
+	return row - in_head + (in_head < half ? 2 * in_head : 2 * (in_head - half) + 1);
+}
+
+void tensor_row_f32(const struct tensor *t, uint64_t row, float *out)
+{
+	uint64_t columns = t->dims[t->n_dims - 1];
+	uint64_t row_bytes = columns / tensor_type_block(t->type) * tensor_type_bytes(t->type);
+
+	blocks_f32(t->type, (const uint8_t *)t->data + tensor_source_row(t, row) * row_bytes, columns, out);
+}

@@ -1,0 +1,147 @@
+/* folder.c: a HF model folder: config.json, and the weights in whichever of the four forms is there. */
+#include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "format.h"
+
+/* Sizes of the JSON files that are parsed whole; real ones are about 1 kB and 100 kB. */
+enum { CONFIG_MAX = 1 << 20, INDEX_MAX = 16 << 20, MAX_SHARDS = 4096 };
+
+typedef int (*weights_reader)(struct checkpoint *cp, const char *path, struct core_error *err);
+
+/* In transformers' order: the first that is there is read. */
+static const struct form {
+	const char *file;
+	bool index;
+	weights_reader read;
+} forms[] = {
+	{"model.safetensors", false, safetensors_read},
+	{"model.safetensors.index.json", true, safetensors_read},
+};
+
+static int read_config(struct checkpoint *cp, const char *folder, struct core_error *err)
+{
+	char *path = path_join(folder, "config.json");
+	struct map m = {0};
+	int rc;
+
+	if (path == NULL)
+		return core_fail(err, CORE_ENOMEM, "%s: out of memory", folder);
+	rc = map_open(&m, path, err);
+	if (rc == 0 && m.size > CONFIG_MAX)
+		rc = core_fail(err, CORE_EFORMAT, "%s: %zu bytes; a config has at most %d", path, m.size, CONFIG_MAX);
+	if (rc == 0)
+		rc = config_parse(&cp->config, (const char *)m.data, m.size, err);
+	map_close(&m);
+	free(path);
+	return rc;
+}
+
+/* The folder's own name, also for "." and "models/x/". */
+static void set_name(struct checkpoint *cp, const char *folder)
+{
+	char *full = realpath(folder, NULL);
+	const char *slash = full != NULL ? strrchr(full, '/') : NULL;
+
+	snprintf(cp->config.name, sizeof cp->config.name, "%s", slash != NULL && slash[1] != '\0' ? slash + 1 : folder);
+	free(full);
+}
+
+static int read_one(struct checkpoint *cp, const char *folder, const char *file, weights_reader read, struct core_error *err)
+{
+	char *path = path_join(folder, file);
+	int rc = path != NULL ? read(cp, path, err) : core_fail(err, CORE_ENOMEM, "%s: out of memory", folder);
+
+	free(path);
+	return rc;
+}
+
+/* The distinct files of weight_map, each read once. A name with a slash could leave the folder. */
+static int read_shards(struct checkpoint *cp, const char *folder, const struct form *f, const json_t *root, struct core_error *err)
+{
+	json_t *map = json_object_get(root, "weight_map"), *seen, *value;
+	const char *tensor, *file;
+	int rc = 0;
+
+	if (!json_is_object(map) || json_object_size(map) == 0)
+		return core_fail(err, CORE_EFORMAT, "%s/%s: weight_map: expected an object of tensor to file", folder, f->file);
+	seen = json_object();
+	if (seen == NULL)
+		return core_fail(err, CORE_ENOMEM, "%s: out of memory", folder);
+	json_object_foreach(map, tensor, value) {
+		file = json_string_value(value);
+		if (file == NULL || file[0] == '\0' || file[0] == '.' || strchr(file, '/') != NULL)
+			rc = core_fail(err, CORE_EFORMAT, "%s/%s: weight_map: %.100s: expected the name of a file in the folder", folder, f->file,
+				       tensor);
+		if (rc < 0)
+			break;
+		if (json_object_get(seen, file) != NULL)
+			continue;
+		if (json_object_size(seen) == MAX_SHARDS)
+			rc = core_fail(err, CORE_EFORMAT, "%s/%s: more than %d shards", folder, f->file, MAX_SHARDS);
+		else if (json_object_set_new(seen, file, json_true()) < 0)
+			rc = core_fail(err, CORE_ENOMEM, "%s: out of memory", folder);
+		else
+			rc = read_one(cp, folder, file, f->read, err);
+		if (rc < 0)
+			break;
+	}
+	json_decref(seen);
+	return rc;
+}
+
+static int read_index(struct checkpoint *cp, const char *folder, const struct form *f, struct core_error *err)
+{
+	char *path = path_join(folder, f->file);
+	struct map m = {0};
+	json_error_t je;
+	json_t *root = NULL;
+	int rc;
+
+	if (path == NULL)
+		return core_fail(err, CORE_ENOMEM, "%s: out of memory", folder);
+	rc = map_open(&m, path, err);
+	if (rc == 0 && m.size > INDEX_MAX)
+		rc = core_fail(err, CORE_EFORMAT, "%s: %zu bytes; an index has at most %d", path, m.size, INDEX_MAX);
+	if (rc == 0) {
+		root = json_loadb((const char *)m.data, m.size, JSON_REJECT_DUPLICATES, &je);
+		if (root == NULL)
+			rc = core_fail(err, CORE_EFORMAT, "%s: line %d: %s", path, je.line, je.text);
+	}
+	map_close(&m);
+	if (rc == 0)
+		rc = read_shards(cp, folder, f, root, err);
+	json_decref(root);
+	free(path);
+	return rc;
+}
+
+static int read_weights(struct checkpoint *cp, const char *folder, struct core_error *err)
+{
+	for (size_t i = 0; i < sizeof forms / sizeof forms[0]; i++) {
+		char *path = path_join(folder, forms[i].file);
+		bool there = path != NULL && access(path, F_OK) == 0;
+
+		free(path);
+		if (there)
+			return forms[i].index ? read_index(cp, folder, &forms[i], err)
+					      : read_one(cp, folder, forms[i].file, forms[i].read, err);
+	}
+	return core_fail(err, CORE_EIO, "%s: no weights: expected model.safetensors, pytorch_model.bin, or the index of one of them", folder);
+}
+
+int folder_read(struct checkpoint *cp, const char *folder, struct core_error *err)
+{
+	int rc = read_config(cp, folder, err);
+
+	if (rc < 0)
+		return rc;
+	set_name(cp, folder);
+	cp->tokenizer_path = path_join(folder, "tokenizer.model");
+	if (cp->tokenizer_path == NULL)
+		return core_fail(err, CORE_ENOMEM, "%s: out of memory", folder);
+	return read_weights(cp, folder, err);
+}

@@ -1,0 +1,20 @@
+/* vocab.h: a vocabulary on disk as SentencePiece's serialised ModelProto, whatever file it came from. */
+#ifndef WEFT_FORMAT_VOCAB_H
+#define WEFT_FORMAT_VOCAB_H
+
+#include "format.h"
+
+struct vocab {
+	uint8_t *proto;		/* owned */
+	size_t len, room;
+	int32_t bos, eos;	/* -1: as the vocabulary itself says */
+	bool no_bos;		/* the file says that prompts do not start with BOS */
+	bool dummy_prefix;	/* a space goes in front of the text */
+	bool trims;		/* runs of spaces are collapsed and leading ones dropped */
+};
+int vocab_read(struct vocab *v, const char *path, struct core_error *err);	/* tokenizer.model or .gguf */
+void vocab_finish(struct vocab *v);
+/* Appends the switch that takes the dummy prefix out of the model and nothing else. */
+int vocab_drop_prefix(struct vocab *v, struct core_error *err);
+
+#endif
