@@ -6,8 +6,32 @@
 
 #include "declare.h"
 
+#include <float.h>
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
+
+/* clone() of an instance that points to nothing of its own. */
+static inline int clone_plain(const void *self, size_t size, void **copy)
+{
+	*copy = malloc(size);
+	if (!*copy)
+		return WEFT_ENOMEM;
+	memcpy(*copy, self, size);
+	return 0;
+}
+
+/* create()'s last step: an instance holding a copy of `value`. */
+static inline int create_plain(const void *value, size_t size, void **self)
+{
+	return clone_plain(value, size, self);
+}
+
+/* A computed logit as f32: beyond float's range downwards is impossible, upwards is as likely as can be said. */
+static inline float logit_from(double x)
+{
+	return x < -FLT_MAX ? -INFINITY : x > FLT_MAX ? FLT_MAX : (float)x;
+}
 
 /* The largest logit; -INFINITY only when every candidate is impossible. */
 static inline double candidates_max(const struct weft_candidates *c)

@@ -3,8 +3,6 @@
  * T = 0 is the limit of that: only the most likely candidate is left, ties going to the lowest id. */
 #include "sampler-util.h"
 
-#include <float.h>
-
 struct temperature {
 	const struct weft_host *host;
 	double t;
@@ -12,23 +10,16 @@ struct temperature {
 
 static int create(const struct weft_host *host, struct weft_job *job, const struct weft_value *params, void **self)
 {
-	struct temperature *s;
-
 	*self = NULL;
 	if (params[0].f == 1)
 		return 0;
-	s = malloc(sizeof(*s));
-	if (!s)
-		return WEFT_ENOMEM;
-	*s = (struct temperature){.host = host, .t = params[0].f};
-	*self = s;
-	return 0;
+	return create_plain(&(struct temperature){.host = host, .t = params[0].f}, sizeof(struct temperature), self);
 }
 
 static int apply(void *self, struct weft_job *job, struct weft_candidates *c)
 {
 	const struct temperature *s = self;
-	double max, scaled;
+	double max;
 
 	if (s->t == 0) {
 		s->host->sort(c, 1, 1);
@@ -37,23 +28,17 @@ static int apply(void *self, struct weft_job *job, struct weft_candidates *c)
 	/* The largest logit becomes 0, which changes no probability and keeps a tiny T from overflowing upwards. Downwards a
 	 * quotient beyond float's range is what it looks like: impossible. Rounding may make new ties, whose order is by id. */
 	max = candidates_max(c);
-	for (uint32_t i = 0; i < c->n; i++) {
-		scaled = (c->logits[i] - max) / s->t;
-		c->logits[i] = scaled < -FLT_MAX ? -INFINITY : (float)scaled;
-	}
+	if (max == -INFINITY)
+		return 0;
+	for (uint32_t i = 0; i < c->n; i++)
+		c->logits[i] = logit_from((c->logits[i] - max) / s->t);
 	c->sorted = 0;
 	return 0;
 }
 
 static int clone(const void *self, void **copy)
 {
-	struct temperature *s = malloc(sizeof(*s));
-
-	if (!s)
-		return WEFT_ENOMEM;
-	*s = *(const struct temperature *)self;
-	*copy = s;
-	return 0;
+	return clone_plain(self, sizeof(struct temperature), copy);
 }
 
 static const struct weft_param params[] = {

@@ -8,17 +8,10 @@ struct top_k {
 
 static int create(const struct weft_host *host, struct weft_job *job, const struct weft_value *params, void **self)
 {
-	struct top_k *s;
-
 	*self = NULL;
 	if (params[0].i <= 0 || params[0].i >= host->vocab(job))
 		return 0;
-	s = malloc(sizeof(*s));
-	if (!s)
-		return WEFT_ENOMEM;
-	*s = (struct top_k){.host = host, .k = (uint32_t)params[0].i};
-	*self = s;
-	return 0;
+	return create_plain(&(struct top_k){.host = host, .k = (uint32_t)params[0].i}, sizeof(struct top_k), self);
 }
 
 static int apply(void *self, struct weft_job *job, struct weft_candidates *c)
@@ -32,13 +25,7 @@ static int apply(void *self, struct weft_job *job, struct weft_candidates *c)
 
 static int clone(const void *self, void **copy)
 {
-	struct top_k *s = malloc(sizeof(*s));
-
-	if (!s)
-		return WEFT_ENOMEM;
-	*s = *(const struct top_k *)self;
-	*copy = s;
-	return 0;
+	return clone_plain(self, sizeof(struct top_k), copy);
 }
 
 static const struct weft_param params[] = {

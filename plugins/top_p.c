@@ -9,17 +9,10 @@ struct top_p {
 
 static int create(const struct weft_host *host, struct weft_job *job, const struct weft_value *params, void **self)
 {
-	struct top_p *s;
-
 	*self = NULL;
 	if (params[0].f >= 1)
 		return 0;
-	s = malloc(sizeof(*s));
-	if (!s)
-		return WEFT_ENOMEM;
-	*s = (struct top_p){.host = host, .p = params[0].f};
-	*self = s;
-	return 0;
+	return create_plain(&(struct top_p){.host = host, .p = params[0].f}, sizeof(struct top_p), self);
 }
 
 static int apply(void *self, struct weft_job *job, struct weft_candidates *c)
@@ -46,13 +39,7 @@ static int apply(void *self, struct weft_job *job, struct weft_candidates *c)
 
 static int clone(const void *self, void **copy)
 {
-	struct top_p *s = malloc(sizeof(*s));
-
-	if (!s)
-		return WEFT_ENOMEM;
-	*s = *(const struct top_p *)self;
-	*copy = s;
-	return 0;
+	return clone_plain(self, sizeof(struct top_p), copy);
 }
 
 static const struct weft_param params[] = {
