@@ -91,6 +91,8 @@ bool wire_utf8_valid(const char *s, size_t len)
 
 /* ---- the scan ---- */
 
+_Static_assert(WIRE_MAX_DEPTH == 16 && WIRE_MAX_OBJECTS == 2097152 && WIRE_MAX_MESSAGE == 16777216, "the reasons below name these numbers");
+
 struct scan {
 	const uint8_t *p;
 	size_t left;		/* bytes from p on */

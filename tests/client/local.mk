@@ -1,2 +1,25 @@
 # tests of client/
 EXTRA_DIST += tests/client/weftd.py tests/client/lib.sh
+
+if CMOCKA
+check_PROGRAMS += tests/client/test_wire
+TESTS += tests/client/test_wire
+tests_client_test_wire_SOURCES = tests/client/test_wire.c
+tests_client_test_wire_CFLAGS = $(AM_CFLAGS) $(MSGPACK_CFLAGS) $(CMOCKA_CFLAGS)
+tests_client_test_wire_LDADD = client/libwire.la $(CMOCKA_LIBS)
+endif
+
+# The fuzz target: always as a fixed run in `make check`, with --enable-fuzzers as a libFuzzer program, too.
+check_PROGRAMS += tests/client/fuzz_wire_fixed
+TESTS += tests/client/fuzz_wire_fixed
+tests_client_fuzz_wire_fixed_SOURCES = tests/client/fuzz_wire.c
+tests_client_fuzz_wire_fixed_CPPFLAGS = $(AM_CPPFLAGS) -DFUZZ_STANDALONE
+tests_client_fuzz_wire_fixed_CFLAGS = $(AM_CFLAGS) $(MSGPACK_CFLAGS)
+tests_client_fuzz_wire_fixed_LDADD = client/libwire.la
+if FUZZERS
+noinst_PROGRAMS += tests/client/fuzz_wire
+tests_client_fuzz_wire_SOURCES = tests/client/fuzz_wire.c client/wire.c
+tests_client_fuzz_wire_CFLAGS = $(AM_CFLAGS) $(MSGPACK_CFLAGS) -fsanitize=fuzzer,address,undefined
+tests_client_fuzz_wire_LDFLAGS = -fsanitize=fuzzer,address,undefined
+tests_client_fuzz_wire_LDADD = $(MSGPACK_LIBS) -lm
+endif
