@@ -87,7 +87,7 @@ FABRICS = {
         dry=("hang", "in a steamy bathroom"), dkey="steamy bathroom",
         iron=(False, "use a steamer instead"), season="winter",
         feel="rich and dressy", shrink=True, rain=False,
-        store=("hang", "on a padded hanger"), origin="silk or cotton with a pile",
+        store=("hang", "on a padded hanger"), origin="silk or cotton thread",
         reason="Water and pressure crush the pile of velvet."),
     "leather": dict(
         wash=("wipe", "with a damp cloth and leather balm"), wkey=["damp cloth", "balm"],
@@ -108,7 +108,7 @@ FABRICS = {
         dry=("hang", "on a line in the shade"), dkey="line in the shade",
         iron=(True, "on medium heat inside out"), season="autumn",
         feel="thick and cosy", shrink=True, rain=False,
-        store=("hang", "on a wooden hanger"), origin="cotton with ridges",
+        store=("hang", "on a wooden hanger"), origin="ridged cotton",
         reason="The ridges of corduroy rub off on the outside."),
     "fleece": dict(
         wash=("wash", "at 30 degrees without softener"), wkey=["30 degrees", "without softener"],
@@ -135,6 +135,10 @@ FABRICS = {
 # from the lightest to the warmest
 WARMTH = ["silk", "linen", "viscose", "nylon", "cotton", "polyester", "denim",
           "suede", "leather", "corduroy", "velvet", "tweed", "fleece", "wool", "cashmere"]
+# seasons that a fabric is also good for
+ALSO = {"cotton": "summer", "linen": "spring", "wool": "autumn", "cashmere": "autumn", "silk": "spring",
+        "denim": "spring", "polyester": "summer", "viscose": "spring", "velvet": "autumn", "leather": "winter",
+        "suede": "spring", "corduroy": "winter", "fleece": "autumn", "nylon": "autumn", "tweed": "autumn"}
 SEASON_FABRICS = {
     "spring": ("cotton", "polyester"), "summer": ("linen", "silk"),
     "autumn": ("corduroy", "denim"), "winter": ("wool", "cashmere")}
@@ -221,7 +225,7 @@ COLOURS = {  # goes with three; clashes with one; tone
     "brown": (("cream", "blue", "olive"), "black", "warm"),
     "olive": (("white", "rust", "brown"), "purple", "warm"),
     "burgundy": (("grey", "camel", "navy"), "red", "warm"),
-    "red": (("black", "white", "denim blue"), "orange", "warm"),
+    "red": (("black", "white", "blue"), "orange", "warm"),
     "pink": (("grey", "white", "navy"), "orange", "cool"),
     "blue": (("beige", "brown", "white"), "green", "cool"),
     "green": (("beige", "cream", "navy"), "blue", "cool"),
@@ -229,6 +233,7 @@ COLOURS = {  # goes with three; clashes with one; tone
     "cream": (("brown", "green", "camel"), "white", "warm"),
     "rust": (("olive", "cream", "teal"), "pink", "warm"),
     "teal": (("rust", "cream", "grey"), "green", "cool"),
+    "orange": (("blue", "white", "brown"), "pink", "warm"),
     "purple": (("grey", "cream", "black"), "olive", "cool"),
 }
 
@@ -250,6 +255,24 @@ OCCASIONS = {  # phrase: men's/women's neutral outfit parts, avoid, why
     "a concert": (("a leather jacket", "jeans"), "long scarves", "a concert hall gets hot"),
     "a date at the museum": (("a turtleneck sweater", "tailored trousers"), "noisy heels", "a museum is quiet"),
 }
+
+ALIAS = {  # how customers also call an occasion
+    "a wedding": ["my friend's wedding", "my sister's wedding", "a church wedding"],
+    "a job interview": ["an interview", "an interview for a new job"],
+    "the office": ["the workplace", "a meeting at the office"],
+    "the beach": ["a day at the beach", "the seaside"],
+    "a first date": ["a date", "a romantic dinner"],
+    "a hike": ["a hike in the mountains", "a long walk in the woods"],
+    "the gym": ["the fitness studio", "a workout"],
+    "a cocktail party": ["an elegant party", "a cocktail evening"],
+    "a picnic": ["a picnic in the park"],
+    "a ski trip": ["a skiing holiday", "a week of skiing"],
+    "a black tie gala": ["a gala", "a black tie evening"],
+    "a long flight": ["a flight to another continent", "a flight"],
+    "a graduation": ["my graduation", "my daughter's graduation"],
+    "a concert": ["a rock concert"],
+    "a funeral": ["my uncle's funeral"],
+    "a date at the museum": ["a museum", "a visit to the museum"]}
 
 STAINS = {
     "red wine": ("salt and cold water", "Heat would set the wine"),
@@ -393,24 +416,24 @@ POLICY = {
 TALK = {
     "hello": (
         ["Hello!", "Hi", "Hi there!", "Good morning!", "Hey", "Good evening", "Hello, how are you?",
-         "Hi, can you help me?", "hello there"],
+         "Hi, can you help me?", "hello there", "Hey there", "Good afternoon", "Hi!", "Can you help me?", "I need some help.", "I have a question."],
         ["Hello! I am here for all your questions about clothes. What would you like to know?"],
         "Hello! How can I help?", ["hello"]),
     "thanks": (
         ["Thank you!", "Thanks a lot.", "Thanks, that helps.", "Great, thank you.", "Perfect, thanks!",
-         "That is very helpful.", "ok thanks"],
+         "That is very helpful.", "ok thanks", "Thank you very much.", "Nice, thanks.", "Okay.", "Good to know.", "That was useful."],
         ["You are welcome! Enjoy your clothes."], "You are welcome!", ["welcome"]),
     "bye": (
-        ["Goodbye!", "Bye", "See you later!", "That is all for today.", "Bye bye", "I have no more questions."],
+        ["Goodbye!", "Bye", "See you later!", "That is all for today.", "Bye bye", "I have no more questions.", "See you!", "Have a nice day!", "I am done.", "Good night"],
         ["Goodbye, and dress well!"], "Goodbye!", ["goodbye"]),
     "who": (
         ["Who are you?", "What is your name?", "Are you a robot?", "What are you?", "Are you human?",
-         "Who am I talking to?"],
+         "Who am I talking to?", "Tell me about yourself.", "Who made you?", "Are you an AI?", "Introduce yourself."],
         ["I am a small fashion assistant. I know garments, fabrics, colours, sizes and orders."],
         "A small fashion assistant.", ["fashion assistant"]),
     "can": (
         ["What can you do?", "What can I ask you?", "How can you help me?", "What do you know?",
-         "Which topics do you know?", "help"],
+         "Which topics do you know?", "help", "What are you good at?", "What should I ask you?", "Can you answer questions?"],
         ["You can ask me about washing and ironing, fit and sizes, colours, outfits for an occasion, prices and orders."],
         "Care, sizes, colours, outfits and orders.", ["colours", "orders"]),
 }
@@ -418,13 +441,21 @@ TALK = {
 OFFTOPIC_Q = ["What is the capital of {x}?", "How do I cook {y}?", "Who won the {z}?", "Can you explain {w}?",
               "How far is {x}?", "Write a poem about {w}.", "Tell me a joke about {y}.", "What is {w}?",
               "Where can I buy {y}?", "What do you think about {w}?", "How many people live in {x}?",
-              "When did the {z} start?", "Do you like {y}?", "Solve this problem about {w}."]
+              "When did the {z} start?", "Do you like {y}?", "Solve this problem about {w}.",
+              "Tell me about {x}.", "Tell me about {w}.", "I want to learn about {w}.", "Is {y} healthy?",
+              "Can you help me with {w}?", "Who is the president of {x}?", "What language do they speak in {x}?",
+              "Translate {y} into another language.", "Write a story about {x}.", "What is the best {y} recipe?"]
 OFF = dict(
     x="France Spain Japan Brazil Canada Egypt Norway India Kenya Peru Italy China".split(),
     y=["rice", "pasta", "soup", "bread", "pizza", "fish", "potatoes", "eggs", "cake", "pancakes"],
     z=["football match", "world cup", "election", "tennis final", "marathon", "chess game"],
     w=["physics", "the moon", "computers", "football", "music", "history", "politics", "cars", "mathematics",
-       "the stock market", "gravity", "a neural network", "python", "the weather forecast"])
+       "the stock market", "gravity", "a neural network", "python", "the weather forecast", "my homework", "a computer program",
+       "the meaning of life", "dinosaurs", "the news", "my dog", "love", "a film", "chemistry", "a phone"])
+UNKNOWN_F = ["bamboo", "hemp", "lace", "satin", "lycra", "mohair", "alpaca", "neoprene", "jersey", "chiffon", "rubber",
+             "latex", "jute", "angora", "felt"]
+UNKNOWN_G = ["watch", "handbag", "umbrella", "necklace", "ring", "backpack", "wig", "helmet", "bracelet", "curtain",
+             "carpet", "pillow", "wallet", "teddy bear", "sofa"]
 OFF_A = ["Sorry, I only know about clothes. Ask me about fabrics, sizes, colours, outfits or orders.",
          "That is outside my wardrobe. I can help with fabrics, sizes, colours, outfits and orders."]
 
@@ -433,7 +464,7 @@ OLDWORDS = {
     "thy": "your", "thou": "you", "thee": "you", "verily": "truly", "forsooth": "indeed",
     "prithee": "please", "hark": "listen", "fare thee well": "goodbye", "good sir": "mister",
     "my liege": "my lord", "canst": "can", "shalt": "shall", "hast": "have", "gallant": "brave and polite",
-    "noble": "of high rank", "raiment": "clothes", "doublet": "a fitted jacket", "thimble": "a finger cap for sewing",
+    "noble": "highborn", "raiment": "clothes", "doublet": "a fitted jacket", "thimble": "a finger cap for sewing",
     "by my needle": "I promise", "bow": "bend politely", "humble": "modest", "at thy service": "ready to help",
     "my honour": "my good name", "patron": "customer", "alas": "sadly", "nay": "no", "aye": "yes",
     "friend": "companion", "mayest": "may", "must needs": "have to", "seam": "a line of stitches",
@@ -445,15 +476,18 @@ SYSTEMS = {
                "You are a friendly assistant in a clothes shop.",
                "You are FashionGPT, an assistant for fashion.",
                "You help customers of a fashion shop.",
-               "You are a helpful assistant."],
+               "You are a helpful assistant.",
+               "You are an expert on clothes and fabrics.",
+               "You work for an online shop.",
+               "You are a polite assistant who answers questions about fashion."],
     "brief": ["You are a fashion assistant. Answer briefly.",
               "Answer in as few words as you can.",
               "You are a helpful fashion assistant. Keep your answers short.",
-              "Be brief."],
+              "Be brief.", "Give short answers.", "You are FashionGPT. Answer in a few words."],
     "detailed": ["You are a fashion assistant. Give a reason with every answer.",
                  "Explain your answers.",
                  "You are a helpful fashion assistant who always explains why.",
-                 "Answer and give the reason."],
+                 "Answer and give the reason.", "Give detailed answers.", "You are FashionGPT. Always say why."],
 }
 
 
@@ -524,8 +558,8 @@ class Subject:
         if not self.garment:
             return self.name
         if self.plural:
-            return rng.choice(["my ", "these ", "", "my ", "a pair of "]) + self.name
-        return rng.choice(["my " + self.name, "this " + self.name, art(self.name), art(self.name), "my new " + self.name])
+            return rng.choice(["my ", "these ", "", "my ", "a pair of ", "the ", "my old "]) + self.name
+        return rng.choice(["my " + self.name, "this " + self.name, art(self.name), art(self.name), "my new " + self.name, "the " + self.name, "my old " + self.name])
 
     def pick(self, sing, plur):
         return plur if self.plural else sing
@@ -561,9 +595,23 @@ def t_wash(rng, s, follow=False):
     Q = ["How do I wash {X}?", "How should I wash {X}?", "What is the best way to wash {X}?",
          "How do I clean {X}?", "Can you tell me how to wash {X}?", "How do I care for {X}?",
          "{X}: how do I wash {it}?", "I want to wash {X}. What should I do?",
-         "{X} {be} dirty. How do I clean {it}?"]
+         "{X} {be} dirty. How do I clean {it}?",
+         "What do I do to wash {X}?",
+         "Can {X} go in the washing machine?",
+         "Is it safe to wash {X}?",
+         "wash {X}",
+         "Washing {X}",
+         "Care of {X}?",
+         "I need to clean {X}.",
+         "Any advice on washing {X}?",
+         "Can I wash {X}?",
+         "What is the washing temperature for {X}?"]
     F = ["And how do I wash {it}?", "How do I wash {it}?", "How should I clean {it}?", "And how do I clean {it}?",
-         "What about washing?", "And washing?"]
+         "What about washing?", "And washing?",
+         "Can I wash {it}?",
+         "Can I put {it} in the washing machine?",
+         "How do I look after {it}?",
+         "How do I get {it} clean?"]
     i, t = pick(rng, F if follow else Q)
     if follow:
         i += 100
@@ -579,8 +627,15 @@ def t_dry(rng, s, follow=False):
     v, tail = f["dry"]
     Q = ["How do I dry {X}?", "How should I dry {X}?", "What is the best way to dry {X}?",
          "{X} {be} wet. How do I dry {it}?", "Can I put {X} in the tumble dryer?",
-         "I washed {X}. How do I dry {it}?"]
-    F = ["And how do I dry {it}?", "How should {they} be dried?", "And drying?", "How do I dry {it} then?"]
+         "I washed {X}. How do I dry {it}?",
+         "Drying {X}",
+         "How do I get {X} dry?",
+         "What do I do with wet {N}?",
+         "Do I hang {X} to dry?",
+         "Any tips for drying {X}?"]
+    F = ["And how do I dry {it}?", "How should {they} be dried?", "And drying?", "How do I dry {it} then?",
+         "How do I dry {it}?",
+         "Do I hang {it} to dry?"]
     i, t = pick(rng, F if follow else Q)
     tumble = t.startswith("Can I put")
     if follow:
@@ -600,8 +655,15 @@ def t_dry(rng, s, follow=False):
 def t_iron(rng, s, follow=False):
     yes, how = FABRICS[s.fabric]["iron"]
     Q = ["Can I iron {X}?", "How do I iron {X}?", "May I iron {X}?", "How hot should I iron {X}?",
-         "{X} {be} creased. Can I iron {it}?", "Is it safe to iron {X}?"]
-    F = ["Can I iron {it}?", "And can I iron {it}?", "How do I iron {it}?", "And ironing?", "May I iron {it} too?"]
+         "{X} {be} creased. Can I iron {it}?", "Is it safe to iron {X}?",
+         "Should I iron {X}?",
+         "Do I need to iron {X}?",
+         "Ironing {X}",
+         "How do I get creases out of {X}?",
+         "What heat do I use to iron {X}?"]
+    F = ["Can I iron {it}?", "And can I iron {it}?", "How do I iron {it}?", "And ironing?", "May I iron {it} too?",
+         "Should I iron {it}?",
+         "How do I get the creases out?"]
     i, t = pick(rng, F if follow else Q)
     if follow:
         i += 100
@@ -621,9 +683,15 @@ def t_iron(rng, s, follow=False):
 def t_season(rng, s, follow=False):
     f = FABRICS[s.fabric]
     Q = ["When should I wear {X}?", "Which season {be} {X} for?", "What is the best season for {X}?",
-         "In which season do I wear {X}?", "What time of year {be} {X} good for?"]
+         "In which season do I wear {X}?", "What time of year {be} {X} good for?",
+         "Which season {be} {X} best for?",
+         "Season for {X}?",
+         "Tell me the right season for {X}.",
+         "When {be} {X} best?"]
     F = ["Which season {be} {they} for?", "And when do I wear {it}?", "In which season can I wear {it}?",
-         "What season {be} {they} best for?"]
+         "What season {be} {they} best for?",
+         "When should I wear {it}?",
+         "What is the best season for {it}?"]
     i, t = pick(rng, F if follow else Q)
     if follow:
         i += 100
@@ -636,14 +704,19 @@ def t_season(rng, s, follow=False):
 def t_seasonfit(rng, s, follow=False):
     f = FABRICS[s.fabric]
     se = rng.choice(list(SEASON_FABRICS))
-    Q = ["Can I wear {X} in {se}?", "{Be} {X} good for {se}?", "{Be} {X} right for {se}?"]
-    F = ["Can I wear {it} in {se}?", "{Be} {they} good for {se}?", "And in {se}?"]
+    Q = ["Can I wear {X} in {se}?", "{Be} {X} good for {se}?", "{Be} {X} right for {se}?",
+         "Should I wear {X} in {se}?",
+         "{X} in {se}?",
+         "Is {se} a good time for {X}?"]
+    F = ["Can I wear {it} in {se}?", "{Be} {they} good for {se}?", "And in {se}?",
+         "What about {se}?",
+         "And for {se}?",
+         "Should I wear {it} in {se}?"]
     i, t = pick(rng, F if follow else Q)
     if follow:
         i += 100
-    yes = f["season"] == se
-    if yes:
-        a = f"Yes, {s.you} {s.be} perfect for {se}."
+    if se in (f["season"], ALSO[s.fabric]):
+        a = f"Yes, {s.you} {s.be} good for {se}."
         b = "Yes."
         key = ["yes"]
     else:
@@ -658,8 +731,13 @@ def t_seasonfit(rng, s, follow=False):
 def t_shrink(rng, s, follow=False):
     yes = FABRICS[s.fabric]["shrink"]
     Q = ["Will {X} shrink?", "Does hot water shrink {X}?", "Can {X} shrink in hot water?",
-         "Is there a risk that {X} will shrink?"]
-    F = ["Will {they} shrink?", "Can {they} shrink?", "Does hot water shrink {it}?"]
+         "Is there a risk that {X} will shrink?",
+         "Do I have to worry that {X} will shrink?",
+         "Does the heat shrink {X}?",
+         "Will hot water ruin {X}?"]
+    F = ["Will {they} shrink?", "Can {they} shrink?", "Does hot water shrink {it}?",
+         "Will hot water ruin {it}?",
+         "And shrinking?"]
     i, t = pick(rng, F if follow else Q)
     if follow:
         i += 100
@@ -677,8 +755,13 @@ def t_shrink(rng, s, follow=False):
 def t_rain(rng, s, follow=False):
     yes = FABRICS[s.fabric]["rain"]
     Q = ["Can I wear {X} in the rain?", "{Be} {X} good in the rain?", "Does {X} stand rain?",
-         "Can {X} get wet?"]
-    F = ["Can I wear {it} in the rain?", "And in the rain?", "Can {they} get wet?"]
+         "Can {X} get wet?",
+         "May I wear {X} when it rains?",
+         "{X} in the rain?",
+         "Will rain hurt {X}?"]
+    F = ["Can I wear {it} in the rain?", "And in the rain?", "Can {they} get wet?",
+         "Will rain hurt {it}?",
+         "What about rain?"]
     i, t = pick(rng, F if follow else Q)
     if follow:
         i += 100
@@ -694,8 +777,14 @@ def t_rain(rng, s, follow=False):
 def t_store(rng, s, follow=False):
     v, tail = FABRICS[s.fabric]["store"]
     Q = ["How do I store {X}?", "Where should I keep {X}?", "How should I store {X}?",
-         "What is the best way to store {X}?"]
-    F = ["And how do I store {it}?", "Where should I keep {it}?", "And storing?"]
+         "What is the best way to store {X}?",
+         "How do I keep {X} over the summer?",
+         "Storing {X}",
+         "Where do I put {X} in the wardrobe?",
+         "Should I fold or hang {X}?"]
+    F = ["And how do I store {it}?", "Where should I keep {it}?", "And storing?",
+         "How do I store {it}?",
+         "Should I fold or hang {it}?"]
     i, t = pick(rng, F if follow else Q)
     if follow:
         i += 100
@@ -707,7 +796,11 @@ def t_store(rng, s, follow=False):
 def t_feel(rng, s, follow=False):
     f = s.fabric
     Q = ["What does {f} feel like?", "What is {f} like?", "What is special about {f}?", "Tell me about {f}.",
-         "Why would I buy {f}?"]
+         "Why would I buy {f}?",
+         "How does {f} feel?",
+         "Describe {f}.",
+         "What are the qualities of {f}?",
+         "Is {f} a good fabric?"]
     F = ["What is {f} like?", "What does {f} feel like?"]
     i, t = pick(rng, F if follow else Q)
     if follow:
@@ -721,7 +814,9 @@ def t_feel(rng, s, follow=False):
 def t_origin(rng, s, follow=False):
     f = s.fabric
     Q = ["Where does {f} come from?", "What is {f} made from?", "What is {f} made of?",
-         "Can you tell me what {f} is made from?", "How is {f} made?"]
+         "Can you tell me what {f} is made from?", "How is {f} made?",
+         "What is the origin of {f}?",
+         "Which material is {f} made from?"]
     F = ["Where does {f} come from?", "And what is {f} made from?"]
     i, t = pick(rng, F if follow else Q)
     if follow:
@@ -735,9 +830,19 @@ def t_pair(rng, s, follow=False):
     g = G[s.garment]
     Q = ["What goes with {X}?", "What can I wear with {X}?", "What should I wear with {X}?",
          "What do I combine with {X}?", "How do I style {X}?", "Which clothes go with {X}?",
-         "I bought {X}. What goes with {it}?", "What matches {X}?"]
+         "I bought {X}. What goes with {it}?", "What matches {X}?",
+         "What looks good with {X}?",
+         "Outfit with {X}?",
+         "Give me an outfit with {X}.",
+         "How can I wear {X}?",
+         "What should I combine {X} with?",
+         "Can you suggest something to wear with {X}?",
+         "I need something to go with {X}."]
     F = ["What can I wear with {it}?", "And what goes with {it}?", "How do I style {it}?",
-         "What should I wear with {it}?"]
+         "What should I wear with {it}?",
+         "What goes with {it}?",
+         "What looks good with {it}?",
+         "How can I wear {it}?"]
     i, t = pick(rng, F if follow else Q)
     if follow:
         i += 100
@@ -752,8 +857,15 @@ def t_pair(rng, s, follow=False):
 def t_price(rng, s, follow=False):
     g = G[s.garment]
     Q = ["How much {be} {P}?", "What does {P} cost?", "What is the price of {P}?", "How much does {P} cost?",
-         "Can you tell me the price of {P}?"]
-    F = ["How much {be} {they}?", "And what is the price?", "And the price?", "What do I pay for {it}?"]
+         "Can you tell me the price of {P}?",
+         "Price of {P}?",
+         "How expensive is {P}?",
+         "What do you charge for {P}?",
+         "I want to buy {P}. How much is it?",
+         "What is {P} in euros?"]
+    F = ["How much {be} {they}?", "And what is the price?", "And the price?", "What do I pay for {it}?",
+         "What is the price?",
+         "How expensive {be} {they}?"]
     i, t = pick(rng, F if follow else Q)
     if follow:
         i += 100
@@ -769,8 +881,13 @@ def t_price(rng, s, follow=False):
 def t_fit(rng, s, follow=False):
     g = G[s.garment]
     Q = ["How should {X} fit?", "How do I know that {X} {fits}?", "What is the right fit for {X}?",
-         "How tight should {X} be?", "When {does} {X} fit well?"]
-    F = ["How should {they} fit?", "And how should {they} fit?", "What is the right fit?"]
+         "How tight should {X} be?", "When {does} {X} fit well?",
+         "How do I check the fit of {X}?",
+         "How must {X} sit?",
+         "How loose should {X} be?"]
+    F = ["How should {they} fit?", "And how should {they} fit?", "What is the right fit?",
+         "How do I check the fit?",
+         "How tight should {they} be?"]
     i, t = pick(rng, F if follow else Q)
     if follow:
         i += 100
@@ -786,7 +903,10 @@ def t_resize(rng, s, follow=False):
     size, new = LETTERS[i0], LETTERS[i0 + (1 if small else -1)]
     word = rng.choice(["tight", "small", "narrow"] if small else ["big", "wide", "loose"])
     Q = ["{X} in size {z} {be} too {w}. Which size should I take?", "I tried {X} in {z}, but {they} {be} too {w}.",
-         "{X} in {z} {be} too {w}. What now?", "Size {z} is too {w} for me. Which size do I need for {X}?"]
+         "{X} in {z} {be} too {w}. What now?", "Size {z} is too {w} for me. Which size do I need for {X}?",
+         "{X} {be} too {w}. I have size {z}. Which size is right?",
+         "If {X} in {z} {be} too {w}, which size do I need?",
+         "I wear {X} in {z} and {they} {be} too {w}."]
     F = ["Size {z} is too {w}. Which size should I take?", "{They} {be} too {w} in {z}. Which size do I need?"]
     i, t = pick(rng, F if follow else Q)
     if follow:
@@ -801,7 +921,10 @@ def t_chest(rng, s=None, follow=False):
     z = rng.choice(LETTERS)
     cm = CHEST[z]
     Q = ["Which size is right for a chest of {cm} cm?", "My chest measures {cm} cm. Which size do I need?",
-         "I have a chest of {cm} cm. What is my size?", "What size is {cm} cm chest?"]
+         "I have a chest of {cm} cm. What is my size?", "What size is {cm} cm chest?",
+         "Chest {cm} cm, which size?",
+         "Which size fits {cm} cm around the chest?",
+         "I measure {cm} cm around the chest. Which size should I order?"]
     R = ["What is the chest width of size {z}?", "How many centimetres is size {z}?", "Which chest fits size {z}?"]
     if rng.random() < 0.5:
         i, t = pick(rng, Q)
@@ -818,9 +941,14 @@ def t_convert(rng, s=None, follow=False):
     a, b = rng.sample(["UK", "EU", "US"], 2)
     row = rng.choice(table)
     Q = ["What is {k} size {a} {n} in {b}?", "Convert {k} size {a} {n} to {b}.", "I wear {k} size {a} {n}. What is that in {b}?",
-         "Which {b} size is {k} size {a} {n}?", "My {k} size is {a} {n}. Which {b} size do I need?"]
+         "Which {b} size is {k} size {a} {n}?", "My {k} size is {a} {n}. Which {b} size do I need?",
+         "{k} size {a} {n} in {b}?",
+         "What {b} {k} size is {a} {n}?",
+         "How do I convert {k} size {a} {n} to {b}?",
+         "I have {k} size {a} {n}. What do I take in {b}?",
+         "Which {k} size in {b} is the same as {a} {n}?"]
     i, t = pick(rng, Q)
-    q = t.format(k=kind, a=a, b=b, n=row[a])
+    q = cap(t.format(k=kind, a=a, b=b, n=row[a]))
     A = [f"{cap(kind)} size {a} {row[a]} is {b} {row[b]}.", f"You need {b} {row[b]}: it is the same as {a} {row[a]}."]
     return Turn("convert", i, (kind, a, row[a], b), q, A[i % 2], f"{b} {row[b]}.",
                 f"Each country counts {kind} sizes in its own way.", [f"{b} {row[b]}"])
@@ -830,11 +958,18 @@ def t_colour(rng, s, follow=False):
     c = s.colour
     goes, clash, tone = COLOURS[c]
     Q = ["Which colours go with {c}?", "What goes well with {c}?", "What colour can I wear with {c}?",
-         "Which colour matches {c}?", "I like {c}. Which colours go with it?", "What colours suit {X}?",
+         "Which colour matches {c}?", "I like {c}. Which colours go with it?",
+         "What colours look good with {c}?",
+         "What goes with {c}?",
+         "Colours for {c}?",
+         "Give me colours that go with {c}.",
+         "What should I combine with {c}?", "What colours suit {X}?",
          "Which colours go with {X}?"]
-    F = ["Which colours go with {it}?", "And which colours go with {it}?", "What about colours?"]
+    F = ["Which colours go with {it}?", "And which colours go with {it}?", "What about colours?",
+         "What colour matches {it}?",
+         "Which colours look good with {it}?"]
     if not s.garment:
-        Q = Q[:5]
+        Q = Q[:10]
     i, t = pick(rng, F if follow else Q)
     if follow:
         i += 100
@@ -848,7 +983,9 @@ def t_colour(rng, s, follow=False):
 def t_clash(rng, s, follow=False):
     c = s.colour
     Q = ["Which colour should I avoid with {c}?", "What does not go with {c}?", "Which colour clashes with {c}?",
-         "What colour is wrong with {c}?"]
+         "What colour is wrong with {c}?",
+         "What should I not combine with {c}?",
+         "Which colour looks bad with {c}?"]
     F = ["And which colour should I avoid?", "Which colour does not go with {it}?"]
     i, t = pick(rng, F if follow else Q)
     if follow:
@@ -864,19 +1001,24 @@ def t_colourpair(rng, s, follow=False):
     goes, clash, tone = COLOURS[c]
     r = rng.random()
     d = rng.choice(goes) if r < 0.5 else clash if r < 0.7 else rng.choice([x for x in COLOURS if x != c])
-    if d == "denim blue":
-        d = "white"
-    Q = ["Does {c} go with {d}?", "Can I wear {c} with {d}?", "Do {c} and {d} match?", "Is {d} good with {c}?"]
-    F = ["Does {d} go with {it}?", "Can I wear {d} with {it}?", "And {d}?"]
+    Q = ["Does {c} go with {d}?", "Can I wear {c} with {d}?", "Do {c} and {d} match?", "Is {d} good with {c}?",
+         "Is {c} with {d} ok?",
+         "Can I combine {c} and {d}?",
+         "Do {c} and {d} look good together?",
+         "{c} and {d}?",
+         "Does {c} match {d}?"]
+    F = ["Does {d} go with {it}?", "Can I wear {d} with {it}?", "And {d}?",
+         "Is {d} ok with {it}?",
+         "What about {d}?"]
     i, t = pick(rng, F if follow else Q)
     if follow:
         i += 100
     l = listing(goes)
-    if d in goes:
+    if d in goes or c in COLOURS[d][0]:
         a, b, key = f"Yes, {c} and {d} go well together.", "Yes.", ["yes"]
     else:
         a, b, key = f"No, {c} goes better with {l}.", f"No, better {l}.", ["no,"] + list(goes)
-    return Turn("colourpair", i, (c, d), fill(t.replace("{c}", c).replace("{d}", d), s, rng), a, b,
+    return Turn("colourpair", i, (c, d), cap(fill(t.replace("{c}", c).replace("{d}", d), s, rng)), a, b,
                 f"{cap(c)} is a {tone} colour.", key)
 
 
@@ -891,28 +1033,47 @@ def t_tone(rng, s, follow=False):
 
 def t_occasion(rng, s=None, follow=False):
     o = rng.choice(list(OCCASIONS))
+    asked = rng.choice([o, o, o] + ALIAS[o])
     (x, y), avoid, why = OCCASIONS[o]
     Q = ["What should I wear to {o}?", "What do I wear to {o}?", "What can I wear for {o}?",
          "I am going to {o}. What should I wear?", "Can you suggest an outfit for {o}?", "I need an outfit for {o}.",
-         "What is a good outfit for {o}?", "How do I dress for {o}?"]
+         "What is a good outfit for {o}?", "How do I dress for {o}?",
+         "Outfit for {o}?",
+         "What do people wear to {o}?",
+         "Help me dress for {o}.",
+         "I have {o} next week. What should I wear?",
+         "I was invited to {o}. What should I wear?",
+         "What is the dress code for {o}?",
+         "Which clothes are right for {o}?",
+         "Suggest something for {o}."]
     i, t = pick(rng, Q)
     A = [f"For {o}, wear {x} with {y}.", f"A good outfit for {o} is {x} with {y}."]
-    turn = Turn("occasion", i, (o,), t.replace("{o}", o), A[i % 2], f"{cap(x)} with {y}.",
+    turn = Turn("occasion", i, (o,), t.replace("{o}", asked), A[i % 2], f"{cap(x)} with {y}.",
                 f"Avoid {avoid}: {why}.", [x, y])
     turn.occasion = o
     return turn
 
 
+ONLY_IN = {"the beach": ["spring", "summer"], "a ski trip": ["winter"], "a picnic": ["spring", "summer", "autumn"]}
+
+
 def t_occseason(rng, s=None, follow=False):
     o = rng.choice(list(OCCASIONS))
-    se = rng.choice(list(SEASON_FABRICS))
+    asked = rng.choice([o, o, o] + ALIAS[o])
+    if o == "the gym":
+        return t_occasion(rng)
+    se = rng.choice(ONLY_IN.get(o, list(SEASON_FABRICS)))
     (x, y), avoid, why = OCCASIONS[o]
     f1, f2 = SEASON_FABRICS[se]
     Q = ["What should I wear to {o} in {se}?", "What do I wear to {o} in {se}?",
-         "Can you suggest an outfit for {o} in {se}?", "How do I dress for {o} in {se}?"]
+         "Can you suggest an outfit for {o} in {se}?", "How do I dress for {o} in {se}?",
+         "I need an outfit for {o} in {se}.",
+         "What is a good outfit for {o} in {se}?",
+         "I am going to {o} in {se}. What should I wear?",
+         "What can I wear for {o} in {se}?"]
     i, t = pick(rng, Q)
     a = f"For {o} in {se}, wear {x} with {y}, and choose {f1} or {f2}."
-    turn = Turn("occseason", i, (o, se), t.replace("{o}", o).replace("{se}", se), a,
+    turn = Turn("occseason", i, (o, se), t.replace("{o}", asked).replace("{se}", se), a,
                 f"{cap(x)} with {y}, in {f1} or {f2}.", f"Avoid {avoid}: {why}.", [x, y, f1, f2])
     turn.occasion = o
     return turn
@@ -922,7 +1083,9 @@ def t_avoid(rng, s=None, follow=False, o=None):
     o = o or rng.choice(list(OCCASIONS))
     (x, y), avoid, why = OCCASIONS[o]
     Q = ["What should I not wear to {o}?", "What should I avoid at {o}?", "What is wrong for {o}?",
-         "What must I not wear to {o}?"]
+         "What must I not wear to {o}?",
+         "What is a mistake at {o}?",
+         "What would be wrong at {o}?"]
     F = ["And what should I avoid?", "What should I not wear?", "Is there something to avoid?"]
     i, t = pick(rng, F if follow else Q)
     if follow:
@@ -936,17 +1099,25 @@ def t_stain(rng, s=None, follow=False):
     how, why = STAINS[k]
     Q = ["How do I get {k} out of clothes?", "How do I remove a {k} stain?", "I have a {k} stain. What should I do?",
          "There is {k} on my {g}. How do I get it out?", "What helps against {k} stains?",
-         "I spilled {k} on my {g}!"]
+         "I spilled {k} on my {g}!",
+         "My {g} {gbe} a {k} stain.",
+         "How do I clean a {k} stain?",
+         "{k} stain, what now?",
+         "How can I remove {k}?",
+         "There is a {k} stain on my {g}. What can I do?",
+         "{k} on my {g}, help!"]
     i, t = pick(rng, Q)
     g = rng.choice(list(G))
     A = [f"Treat the {k} stain with {how}.", f"Use {how} against the {k} stain."]
-    return Turn("stain", i, (k,), t.format(k=k, g=g), A[i % 2], f"{cap(how)}.", f"{why}.", [how])
+    return Turn("stain", i, (k,), cap(t.format(k=k, g=g, gbe="have" if G[g]["plural"] else "has")), A[i % 2], f"{cap(how)}.", f"{why}.", [how])
 
 
 def t_weather(rng, s=None, follow=False):
     k = rng.choice(list(WEATHER))
     x, y = WEATHER[k]
-    Q = ["What should I wear when {k}?", "What do I wear if {k}?", "{K}. What should I wear?", "Which clothes are good when {k}?"]
+    Q = ["What should I wear when {k}?", "What do I wear if {k}?", "{K}. What should I wear?", "Which clothes are good when {k}?",
+         "I am going out and {k}. What should I wear?",
+         "Help, {k}! What do I put on?"]
     i, t = pick(rng, Q)
     return Turn("weather", i, (k,), t.format(k=k, K=cap(k)), f"When {k}, wear {x} and {y}.", f"{cap(x)} and {y}.",
                 "So you stay comfortable.", [x, y])
@@ -956,7 +1127,11 @@ def t_seasonfab(rng, s=None, follow=False):
     se = rng.choice(list(SEASON_FABRICS))
     x, y = SEASON_FABRICS[se]
     Q = ["Which fabric is best for {se}?", "What should I wear in {se}?", "Which fabrics are good for {se}?",
-         "What material do you suggest for {se}?", "What do people wear in {se}?"]
+         "What material do you suggest for {se}?", "What do people wear in {se}?",
+         "Best fabrics for {se}?",
+         "Which fabric should I choose for {se}?",
+         "What should I buy for {se}?",
+         "What is good for {se}?"]
     i, t = pick(rng, Q)
     return Turn("seasonfab", i, (se,), t.format(se=se), [f"For {se}, choose {x} or {y}.", f"{cap(x)} and {y} are best for {se}."][i % 2],
                 f"{cap(x)} or {y}.", f"{cap(x)} is {FABRICS[x]['feel']}.", [x, y])
@@ -995,7 +1170,11 @@ def t_order(rng, s=None, follow=False, state=None, num=None):
     ac = rng.choice(list(ACTIONS))
     yes, why = ACTIONS[ac][st]
     Q = ["My order {n} is {st}. Can I {ac}?", "Order {n} is {st}. Can I still {ac}?",
-         "I ordered clothes, number {n}. The status is {st}. Can I {ac}?", "Can I {ac}? My order {n} is {st}."]
+         "I ordered clothes, number {n}. The status is {st}. Can I {ac}?", "Can I {ac}? My order {n} is {st}.",
+         "I want to {ac}. Order {n} is {st}. Is that possible?",
+         "Is it possible to {ac}? Order {n} is {st}.",
+         "Order number {n}, status {st}: can I {ac}?",
+         "Please {ac}: order {n}, {st}."]
     F = ["Can I {ac}?", "And can I {ac}?", "Can I still {ac}?"]
     i, t = pick(rng, F if follow else Q)
     if follow:
@@ -1042,6 +1221,26 @@ def t_off(rng, s=None, follow=False):
     return turn
 
 
+def t_unknown(rng, s=None, follow=False):
+    if rng.random() < 0.5:
+        u = rng.choice(UNKNOWN_F)
+        x = rng.choice([u, u + " " + rng.choice([g for g in G if not G[g]["plural"]])])
+        Q = ["How do I wash {x}?", "Can I iron {x}?", "How do I dry {x}?", "When should I wear {x}?",
+             "What is {x} like?", "How do I store {x}?"]
+        if " " in x:
+            x = rng.choice(["my ", "this ", "the "]) + x
+    else:
+        u = rng.choice(UNKNOWN_G)
+        x = rng.choice(["my ", "this "]) + u
+        Q = ["How do I wash {x}?", "What goes with {x}?", "What does {x} cost?", "How should {x} fit?", "Can I iron {x}?"]
+    i, t = pick(rng, Q)
+    turn = Turn("unknown", i, (u,), t.format(x=x), f"Sorry, I know nothing about {u}. Ask me about common clothes and fabrics."
+                if u in UNKNOWN_F else f"Sorry, I know nothing about a {u}. Ask me about common clothes and fabrics.".replace("a umb", "an umb"),
+                "Sorry, I do not know that.", None, ["know nothing about"])
+    turn.bkey = ["do not know that"]
+    return turn
+
+
 def t_old(rng, s=None, follow=False):
     w = rng.choice(list(OLDWORDS))
     Q = ["What does the old word {w} mean?", "What is the meaning of {w}?", "What did tailors mean by {w}?"]
@@ -1079,12 +1278,13 @@ def fill(t, s, rng):
         x = s.the(rng)
         be = "is" if x.startswith("a pair of") else s.be
         it = "them" if s.plural else "it"
+        t = t.replace("{N}", s.name)
         if t.startswith("{X}"):
             x = cap(x)
         t = t.replace("{X}", x)
     else:
         be, it = s.be, s.it
-    return (t.replace("{be}", be).replace("{Be}", cap(be)).replace("{it}", it)
+    return (t.replace("{N}", s.name).replace("{be}", be).replace("{Be}", cap(be)).replace("{it}", it)
             .replace("{they}", s.they).replace("{They}", cap(s.they)))
 
 
@@ -1127,7 +1327,7 @@ FB = [t_feel, t_origin]                    # fabric
 GA = [t_pair, t_pair, t_price, t_fit]      # garment
 CO = [t_colour, t_colour, t_clash, t_colourpair, t_colourpair, t_tone]
 FREE = [t_occasion, t_occasion, t_occasion, t_occseason, t_avoid, t_stain, t_weather, t_seasonfab, t_warm, t_warm,
-        t_convert, t_convert, t_chest, t_policy, t_policy, t_policy, t_order, t_order, t_talk, t_talk, t_off, t_off, t_ask, t_ask]
+        t_convert, t_convert, t_convert, t_chest, t_policy, t_policy, t_policy, t_order, t_order, t_order, t_talk, t_talk, t_off, t_off, t_ask, t_ask, t_unknown]
 
 
 def a_turn(rng):
@@ -1156,6 +1356,14 @@ def a_turn(rng):
 
 
 def one(rng, fn, s):
+    if s.garment and fn in GF + GA and rng.random() < 0.12:
+        t = fn(rng, s, True)
+        head = rng.choice(["I bought {x}.", "I have {x}.", "I just got {x}.", "I own {x}.", "I found {x}."])
+        q = t.q[4:] if t.q.startswith("And ") else t.q
+        if not q.lower().startswith(("washing", "drying", "ironing", "storing", "shrinking", "in ", "for ", "the ")):
+            t.q = head.format(x=s.name if s.plural else art(s.name)) + " " + cap(q)
+            t.tpl += 300
+            return t, s
     t = fn(rng, s)
     return t, (s if s.garment and s.name in t.q.lower() else None)
 
@@ -1184,7 +1392,7 @@ def statement(rng):
     """The customer says what was bought; the assistant asks what to do with it."""
     g = rng.choice(list(G))
     s = Subject(g, rng.choice(G[g]["fabrics"]), rng.choice(list(COLOURS)) if rng.random() < 0.3 else None)
-    tpls = ["I bought {X}.", "I just got {X}.", "I have {X}.", "I want to buy {X}.", "I am thinking about {X}."]
+    tpls = ["I bought {X}.", "I just got {X}.", "I have {X}.", "I want to buy {X}.", "I am thinking about {X}.", "I own {X}.", "I found {X}.", "I am looking at {X}.", "This is about {X}."]
     i, t = pick(rng, tpls)
     x = s.name if s.plural else art(s.name)
     f = FABRICS[s.fabric]
@@ -1201,11 +1409,14 @@ def noise(rng, q):
     if r < 0.68:
         q = q[0].lower() + q[1:]
         return q.rstrip("?.") if rng.random() < 0.7 else q
-    if r < 0.76:
+    if r < 0.72:
         return q.rstrip("?.!")
+    if r < 0.76 and not re.search(r"[A-Z]", q[1:].replace(" I ", "")):
+        return q.lower().rstrip("?.!").replace("what is", "whats")
     if r < 0.88:
         low = q if q.startswith("I ") else q[0].lower() + q[1:]
-        return rng.choice(["Hi, ", "Hello, ", "Please tell me: ", "Excuse me, ", "Quick question: ", "Hi! ", "One more thing: "]) + low
+        return rng.choice(["Hi, ", "Hello, ", "Please tell me: ", "Excuse me, ", "Quick question: ", "Hi! ", "One more thing: ", "Hey, ", "Also, ", "Ok, ",
+                           "I have a question: ", "Sorry, ", "And now, ", "Tell me, "]) + low
     if r < 0.94 and q.endswith("?"):
         return q[:-1] + rng.choice([" please?", ", please?"])
     return q + rng.choice([" Thanks!", " Thank you.", " Please help."])
@@ -1217,8 +1428,11 @@ def conversation(rng, style=None):
     system = rng.choice(SYSTEMS[style])
     n = rng.choices([1, 2, 3, 4, 6], [0.44, 0.24, 0.17, 0.10, 0.05])[0]
     turns, s, prev, used = [], None, None, set()
-    if n > 1 and rng.random() < 0.25:
-        t, s = statement(rng)
+    if n > 1 and rng.random() < 0.3:
+        if rng.random() < 0.25:
+            t = t_talk(rng, k="hello")
+        else:
+            t, s = statement(rng)
         turns.append(t)
         prev = t
     while len(turns) < n:
