@@ -1,0 +1,259 @@
+/* ctx.c: an engine's making and unmaking, its sequences, and the checks in front of a forward pass. */
+#include "config.h"
+#include "llama.h"
+
+#include <stdlib.h>
+
+#include "memory.h"
+
+/* ---- workspace: one block, cut in two walks (first to measure, then to place) ---- */
+
+static void *cut(struct core_ctx *c, size_t *at, size_t bytes)
+{
+	void *p = c->workspace ? c->workspace + *at : NULL;
+
+	*at += (bytes + 63) & ~(size_t)63;
+	return p;
+}
+
+static void cut_buffer(struct core_ctx *c, size_t *at, struct buffer *b, uint32_t width)
+{
+	b->ld = ((size_t)width + 15) & ~(size_t)15;
+	b->data = cut(c, at, b->ld * c->max_rows * sizeof(float));
+}
+
+static size_t cut_workspace(struct core_ctx *c)
+{
+	const struct llama_config *cf = &c->model->config;
+	uint32_t q = cf->heads * cf->head_dim, kv = cf->kv_heads * cf->head_dim, widest = q;
+	size_t at = 0, rows = c->max_rows;
+
+	widest = cf->dim > widest ? cf->dim : widest;
+	widest = ((cf->ffn_dim > widest ? cf->ffn_dim : widest) + 15) & ~15u;
+	c->position = cut(c, &at, rows * sizeof(c->position[0]));
+	c->touched = cut(c, &at, rows * sizeof(c->touched[0]));
+	c->wanted = cut(c, &at, rows * sizeof(c->wanted[0]));
+	cut_buffer(c, &at, &c->x, cf->dim);
+	cut_buffer(c, &at, &c->h, cf->dim);
+	cut_buffer(c, &at, &c->delta, cf->dim);
+	cut_buffer(c, &at, &c->q, q);
+	cut_buffer(c, &at, &c->a, q);
+	cut_buffer(c, &at, &c->k, kv);
+	cut_buffer(c, &at, &c->v, kv);
+	cut_buffer(c, &at, &c->gate, cf->ffn_dim);
+	cut_buffer(c, &at, &c->up, cf->ffn_dim);
+	cut_buffer(c, &at, &c->cosine, cf->head_dim / 2);
+	cut_buffer(c, &at, &c->sine, cf->head_dim / 2);
+	for (uint32_t i = 0; i < GROUP_SIZES; i++) {
+		struct quantized *z = &c->quantized[i];
+		uint32_t group = 16u << i;
+
+		if (!(c->model->groups & group))
+			continue;
+		z->q = cut(c, &at, rows * widest);
+		z->scale = cut(c, &at, rows * (widest / group) * sizeof(z->scale[0]));
+		z->sum = cut(c, &at, rows * (widest / group) * sizeof(z->sum[0]));
+	}
+	cut_buffer(c, &at, &c->logits, cf->vocab);
+	return at;
+}
+
+/* ---- the engine ---- */
+
+static bool half_kv(const struct core_model *m, enum core_kv_type t)
+{
+	return t == CORE_KV_F16 || (t == CORE_KV_AUTO && !m->f32);
+}
+
+static struct kv_shape kv_shape_of(const struct core_model *m, enum core_kv_type t)
+{
+	return (struct kv_shape){ m->config.layers, m->config.kv_heads, m->config.head_dim, half_kv(m, t) };
+}
+
+uint64_t core_kv_page_bytes(const struct core_model *m, enum core_kv_type kv)
+{
+	struct kv_shape s = kv_shape_of(m, kv);
+
+	return kv_page_size(&s);
+}
+
+static int ctx_build(struct core_ctx *c, const struct core_ctx_params *p, struct core_error *err)
+{
+	struct kv_shape shape;
+	int rc;
+
+	if (!p->model || p->max_rows == 0 || p->max_rows > 65536 || (unsigned)p->kv_type > CORE_KV_F32)
+		return core_fail(err, CORE_EINVAL, "max_rows is %u: expected 1 to 65536, with a model and a known KV type", p->max_rows);
+	c->model = p->model;
+	c->max_rows = p->max_rows;
+	c->max_context = p->max_context ? p->max_context : p->model->config.context;
+	if (c->max_context > 1u << 24)
+		return core_fail(err, CORE_EINVAL, "max_context is %u: expected at most %u", c->max_context, 1u << 24);
+	rc = core_cpu_pick(&c->cpu, err);
+	if (rc)
+		return rc;
+	c->ops = ops_for(c->cpu);
+	shape = kv_shape_of(p->model, p->kv_type);
+	rc = kv_init(&c->kv, &shape, p->kv_pages, c->max_context, err);
+	if (rc)
+		return rc;
+	c->workspace_bytes = cut_workspace(c);
+	c->workspace = memory_map(c->workspace_bytes);
+	if (!c->workspace)
+		return core_fail(err, CORE_ENOMEM, "no memory for %zu bytes of workspace", c->workspace_bytes);
+	cut_workspace(c);
+	return pool_new(&c->pool, p->threads, err);
+}
+
+int core_ctx_new(struct core_ctx **out, const struct core_ctx_params *params, struct core_error *err)
+{
+	struct core_ctx *c = calloc(1, sizeof(*c));
+	int rc;
+
+	if (!c)
+		return core_fail(err, CORE_ENOMEM, "no memory for an engine");
+	rc = ctx_build(c, params, err);
+	if (rc)
+		core_ctx_free(c);
+	else
+		*out = c;
+	return rc;
+}
+
+void core_ctx_free(struct core_ctx *c)
+{
+	if (!c)
+		return;
+	pool_free(c->pool);
+	kv_finish(&c->kv);
+	memory_unmap(c->workspace, c->workspace_bytes);
+	free(c);
+}
+
+const char *core_ctx_cpu(const struct core_ctx *c)
+{
+	return core_cpu_name(c->cpu);
+}
+
+int core_ctx_threads(const struct core_ctx *c)
+{
+	return pool_threads(c->pool);
+}
+
+uint32_t core_ctx_pages_free(const struct core_ctx *c)
+{
+	return c->kv.n_free;
+}
+
+uint32_t core_ctx_pages_total(const struct core_ctx *c)
+{
+	return c->kv.n_pages;
+}
+
+/* ---- sequences ---- */
+
+struct core_seq *core_seq_new(struct core_ctx *c)
+{
+	return kv_seq_new(&c->kv);
+}
+
+struct core_seq *core_seq_fork(struct core_ctx *c, const struct core_seq *s)
+{
+	return kv_seq_fork(&c->kv, s);
+}
+
+void core_seq_free(struct core_ctx *c, struct core_seq *s)
+{
+	kv_seq_free(&c->kv, s);
+}
+
+uint32_t core_seq_len(const struct core_seq *s)
+{
+	return s->len;
+}
+
+int core_seq_trim(struct core_ctx *c, struct core_seq *s, uint32_t len)
+{
+	if (len > s->len)
+		return CORE_EINVAL;
+	kv_trim(&c->kv, s, len);
+	return CORE_OK;
+}
+
+uint32_t core_seq_pages_needed(const struct core_ctx *c, const struct core_seq *s, uint32_t n)
+{
+	return kv_needed(&c->kv, s, n);
+}
+
+/* ---- one pass ---- */
+
+static void forget_pending(struct core_ctx *c)
+{
+	for (uint32_t i = 0; i < c->n_touched; i++)
+		c->touched[i]->pending = 0;
+}
+
+/* Checks the rows and counts them per sequence (pending); positions and wanted rows follow from the order. */
+static int take_rows(struct core_ctx *c, const struct core_row *rows, uint32_t n, struct core_error *err)
+{
+	c->n_touched = c->n_logits = 0;
+	c->rows = rows;
+	c->m = n;
+	if (n == 0 || n > c->max_rows)
+		return core_fail(err, CORE_EINVAL, "a pass of %u rows: expected 1 to %u", n, c->max_rows);
+	for (uint32_t i = 0; i < n; i++) {
+		const struct core_row *r = &rows[i];
+
+		if (r->token < 0 || (uint32_t)r->token >= c->model->config.vocab)
+			return core_fail(err, CORE_EINVAL, "row %u: token %d: expected 0 to %u", i, r->token, c->model->config.vocab - 1);
+		if (r->path != CORE_PROMPT && r->path != CORE_GENERATED)
+			return core_fail(err, CORE_EINVAL, "row %u: unknown path %d", i, (int)r->path);
+		if (r->seq->len + r->seq->pending >= c->max_context)
+			return core_fail(err, CORE_EINVAL, "row %u: position %u is beyond the context of %u", i, r->seq->len + r->seq->pending,
+					 c->max_context);
+		if (r->seq->pending == 0)
+			c->touched[c->n_touched++] = r->seq;
+		c->position[i] = r->seq->len + r->seq->pending++;
+		if (r->want_logits)
+			c->wanted[c->n_logits++] = i;
+	}
+	return CORE_OK;
+}
+
+static int reserve_pages(struct core_ctx *c, struct core_error *err)
+{
+	uint32_t was_free = c->kv.n_free;
+
+	for (uint32_t i = 0; i < c->n_touched; i++) {
+		if (kv_reserve(&c->kv, c->touched[i]))
+			continue;
+		while (i--)
+			kv_undo(&c->kv, c->touched[i]);
+		return core_fail(err, CORE_ENOMEM, "KV pages are short: %u free, the pass needs more", was_free);
+	}
+	for (uint32_t i = 0; i < c->n_touched; i++)
+		kv_copy(&c->kv, c->touched[i]);
+	return CORE_OK;
+}
+
+int core_forward(struct core_ctx *c, const struct core_row *rows, uint32_t n, struct core_error *err)
+{
+	int rc = take_rows(c, rows, n, err);
+
+	if (!rc)
+		rc = reserve_pages(c, err);
+	if (rc) {
+		forget_pending(c);
+		c->n_logits = 0;
+		return rc;
+	}
+	llama_forward(c);
+	for (uint32_t i = 0; i < c->n_touched; i++)
+		kv_commit(c->touched[i]);
+	return CORE_OK;
+}
+
+const float *core_logits(const struct core_ctx *c, uint32_t i)
+{
+	return i < c->n_logits ? c->logits.data + i * c->logits.ld : NULL;
+}

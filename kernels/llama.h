@@ -1,0 +1,53 @@
+/* llama.h: one engine: the KV pool, the worker threads, and the workspace of one forward pass.
+ *
+ * All buffers are made once for max_rows; a pass allocates nothing. Buffers of f32 rows have a stride rounded up to 16 elements,
+ * so that kernels store whole vectors; what stands past a row's end is never read as a value. */
+#ifndef WEFT_LLAMA_H
+#define WEFT_LLAMA_H
+
+#include "kv.h"
+#include "model.h"
+#include "ops/ops.h"
+#include "pool.h"
+
+/* f32 rows: [max_rows][ld]. */
+struct buffer {
+	float *data;
+	size_t ld;
+};
+
+/* One activation quantised for one group size. */
+struct quantized {
+	int8_t *q;		/* [max_rows][kpad] */
+	float *scale;		/* [max_rows][kpad / group] */
+	int32_t *sum;
+};
+enum { GROUP_SIZES = 4 };	/* 16, 32, 64, 128 */
+
+struct core_ctx {
+	const struct core_model *model;
+	const struct ops *ops;
+	enum core_cpu cpu;
+	struct pool *pool;
+	struct kv kv;
+	uint32_t max_rows, max_context;
+
+	/* the pass in progress */
+	uint32_t m;			/* rows */
+	const struct core_row *rows;
+	uint32_t *position;		/* [max_rows] */
+	struct core_seq **touched;	/* [max_rows] distinct sequences of the batch */
+	uint32_t n_touched;
+	uint32_t n_logits;		/* valid rows of logits; 0 after a failure */
+	uint32_t *wanted;		/* [max_rows] rows that want logits */
+
+	struct buffer x, h, q, k, v, a, gate, up, delta, cosine, sine, logits;
+	struct quantized quantized[GROUP_SIZES];
+	unsigned char *workspace;	/* all of the above */
+	size_t workspace_bytes;
+};
+
+/* Reserved, validated rows in c; fills c->logits. Cannot fail. */
+void llama_forward(struct core_ctx *c);
+
+#endif

@@ -1,0 +1,11 @@
+/* memory.h: large zero-filled blocks straight from the system: touched pages only cost memory when they are first written. */
+#ifndef WEFT_MEMORY_H
+#define WEFT_MEMORY_H
+
+#include <stddef.h>
+
+/* Page-aligned zeros, NULL when the system refuses or bytes is 0. Huge pages are asked for: weights are read end to end. */
+void *memory_map(size_t bytes);
+void memory_unmap(void *p, size_t bytes);	/* NULL is fine */
+
+#endif

@@ -1,0 +1,445 @@
+/* model.c: loading. The checkpoint's tensors are found, planned into one arena, packed by all CPUs and hashed. */
+#include "config.h"
+#include "model.h"
+
+#include <inttypes.h>
+#include <sodium.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "memory.h"
+#include "pack.h"
+#include "pool.h"
+
+enum { HASH_SLICE = 1 << 20, HASH_BYTES = 32, PACK_RUN = 4 };	/* PACK_RUN: blocks that one part of a pool_run packs */
+enum { MATRICES_PER_LAYER = 7, NORMS_PER_LAYER = 2 };
+
+/* One matrix on its way from the file into the arena. */
+struct packing {
+	struct matrix *w;
+	const struct tensor *t;
+	enum pack_form form;
+};
+
+struct loader {
+	struct core_model *m;
+	const struct core_model_params *params;
+	struct checkpoint *cp;
+	struct pool *pool;
+	struct packing *list;		/* [n]; the embedding first, then the linears */
+	size_t n;
+	float *next_norm;		/* in m->norms */
+	bool *used;			/* [checkpoint_count]: tensors that found their place */
+	struct core_error *err;
+};
+
+/* ---- finding tensors ---- */
+
+/* rows 0: a 1-d tensor. */
+static const struct tensor *find(struct loader *l, const char *name, uint64_t rows, uint64_t cols)
+{
+	const struct tensor *t = checkpoint_find(l->cp, name);
+	unsigned n_dims = rows ? 2 : 1;
+
+	if (!t) {
+		core_fail(l->err, CORE_EFORMAT, "tensor %s is missing", name);
+		return NULL;
+	}
+	if (t->n_dims != n_dims || t->dims[n_dims - 1] != cols || (rows && t->dims[0] != rows)) {
+		core_fail(l->err, CORE_EFORMAT, "tensor %s has %u dimensions (%" PRIu64 ", %" PRIu64 "): the config asks for (%" PRIu64 ", %" PRIu64 ")",
+			  name, t->n_dims, t->dims[0], t->n_dims > 1 ? t->dims[1] : 1, rows ? rows : cols, rows ? cols : 1);
+		return NULL;
+	}
+	for (size_t i = 0; i < checkpoint_count(l->cp); i++)
+		if (checkpoint_at(l->cp, i) == t)
+			l->used[i] = true;
+	return t;
+}
+
+static int add_matrix(struct loader *l, struct matrix *w, const char *name, uint32_t rows, uint32_t cols, enum pack_form form)
+{
+	const struct tensor *t = find(l, name, rows, cols);
+
+	if (!t)
+		return CORE_EFORMAT;
+	pack_plan(w, t, form);
+	l->list[l->n++] = (struct packing){ w, t, form };
+	return CORE_OK;
+}
+
+static int add_norm(struct loader *l, float **out, const char *name)
+{
+	const struct tensor *t = find(l, name, 0, l->m->config.dim);
+
+	if (!t)
+		return CORE_EFORMAT;
+	*out = l->next_norm;
+	l->next_norm += l->m->config.dim;
+	tensor_row_f32(t, 0, *out);
+	return CORE_OK;
+}
+
+static enum pack_form linear_form(enum core_quant q)
+{
+	return q == CORE_QUANT_Q8 ? PACK_Q8 : q == CORE_QUANT_Q4 ? PACK_Q4 : PACK_KEEP;
+}
+
+static int add_layer(struct loader *l, uint32_t i)
+{
+	const struct llama_config *c = &l->m->config;
+	struct layer *y = &l->m->layers[i];
+	uint32_t q = c->heads * c->head_dim, kv = c->kv_heads * c->head_dim;
+	const struct {
+		struct matrix *w;
+		const char *name;
+		uint32_t rows, cols;
+	} part[MATRICES_PER_LAYER] = {
+		{ &y->q, "self_attn.q_proj", q, c->dim },
+		{ &y->k, "self_attn.k_proj", kv, c->dim },
+		{ &y->v, "self_attn.v_proj", kv, c->dim },
+		{ &y->o, "self_attn.o_proj", c->dim, q },
+		{ &y->gate, "mlp.gate_proj", c->ffn_dim, c->dim },
+		{ &y->up, "mlp.up_proj", c->ffn_dim, c->dim },
+		{ &y->down, "mlp.down_proj", c->dim, c->ffn_dim },
+	};
+	char name[128];
+	int rc = CORE_OK;
+
+	for (int p = 0; p < MATRICES_PER_LAYER && !rc; p++) {
+		snprintf(name, sizeof(name), "model.layers.%u.%s.weight", i, part[p].name);
+		rc = add_matrix(l, part[p].w, name, part[p].rows, part[p].cols, linear_form(l->params->quant));
+	}
+	snprintf(name, sizeof(name), "model.layers.%u.input_layernorm.weight", i);
+	if (!rc)
+		rc = add_norm(l, &y->attn_norm, name);
+	snprintf(name, sizeof(name), "model.layers.%u.post_attention_layernorm.weight", i);
+	return rc ? rc : add_norm(l, &y->ffn_norm, name);
+}
+
+/* With q4 the head stays at q8: it is where small errors cost most, and a small part of the bytes. */
+static int add_head(struct loader *l)
+{
+	const struct llama_config *c = &l->m->config;
+	enum pack_form form = l->params->quant == CORE_QUANT_NONE ? PACK_KEEP : PACK_Q8;
+
+	if (c->tied && form == PACK_KEEP)
+		return CORE_OK;	/* place() lets it share the embedding's memory */
+	return add_matrix(l, &l->m->head, c->tied ? "model.embed_tokens.weight" : "lm_head.weight", c->vocab, c->dim, form);
+}
+
+static bool may_be_unused(const struct loader *l, const char *name)
+{
+	size_t n = strlen(name), tail = strlen("rotary_emb.inv_freq");
+
+	return (n >= tail && !strcmp(name + n - tail, "rotary_emb.inv_freq")) || !strcmp(name, "rope_freqs.weight") ||
+	       (l->m->config.tied && !strcmp(name, "lm_head.weight"));
+}
+
+/* A weight that this forward pass would not use makes another model than the file means. */
+static int refuse_leftovers(struct loader *l)
+{
+	for (size_t i = 0; i < checkpoint_count(l->cp); i++) {
+		const char *name = checkpoint_at(l->cp, i)->name;
+
+		if (!l->used[i] && !may_be_unused(l, name))
+			return core_fail(l->err, CORE_EUNSUPPORTED, "tensor %s has no place in a Llama model as this core computes it", name);
+	}
+	return CORE_OK;
+}
+
+static int add_all(struct loader *l)
+{
+	struct core_model *m = l->m;
+	const struct llama_config *c = &m->config;
+	int rc;
+
+	m->layers = calloc(c->layers, sizeof(m->layers[0]));
+	m->norms = malloc(((size_t)c->layers * NORMS_PER_LAYER + 1) * c->dim * sizeof(float));
+	l->list = calloc((size_t)c->layers * MATRICES_PER_LAYER + 2, sizeof(l->list[0]));
+	l->used = calloc(checkpoint_count(l->cp) + 1, sizeof(l->used[0]));
+	if (!m->layers || !m->norms || !l->list || !l->used)
+		return core_fail(l->err, CORE_ENOMEM, "no memory for the lists of %u layers", c->layers);
+	l->next_norm = m->norms;
+	rc = add_matrix(l, &m->embed, "model.embed_tokens.weight", c->vocab, c->dim, PACK_KEEP);
+	for (uint32_t i = 0; i < c->layers && !rc; i++)
+		rc = add_layer(l, i);
+	if (!rc)
+		rc = add_norm(l, &m->norm, "model.norm.weight");
+	if (!rc)
+		rc = add_head(l);
+	return rc ? rc : refuse_leftovers(l);
+}
+
+/* ---- packing ---- */
+
+static int place(struct loader *l)
+{
+	struct core_model *m = l->m;
+	unsigned char *next;
+
+	for (size_t i = 0; i < l->n; i++)
+		m->arena_bytes += pack_bytes(l->list[i].w);
+	m->arena = memory_map(m->arena_bytes);
+	if (!m->arena)
+		return core_fail(l->err, CORE_ENOMEM, "no memory for %zu bytes of weights", m->arena_bytes);
+	next = m->arena;
+	for (size_t i = 0; i < l->n; i++) {
+		pack_place(l->list[i].w, next);
+		next += pack_bytes(l->list[i].w);
+	}
+	if (m->config.tied && l->params->quant == CORE_QUANT_NONE)
+		m->head = m->embed;
+	return CORE_OK;
+}
+
+struct pack_run {
+	const struct packing *p;
+	atomic_int rc;
+	atomic_flag told;
+	struct core_error err;		/* of the first part that failed */
+};
+
+static void pack_part(void *arg, uint32_t i)
+{
+	struct pack_run *r = arg;
+	struct core_error err;
+	uint32_t b0 = i * PACK_RUN, b1 = b0 + PACK_RUN < r->p->w->blocks ? b0 + PACK_RUN : r->p->w->blocks;
+	int rc = atomic_load(&r->rc) ? CORE_OK : pack_blocks(r->p->w, r->p->t, r->p->form, b0, b1, &err);
+
+	if (rc && !atomic_flag_test_and_set(&r->told)) {
+		r->err = err;
+		atomic_store(&r->rc, rc);
+	}
+}
+
+struct hash_run {
+	const unsigned char *data;
+	size_t bytes;
+	unsigned char *digest;		/* [slices][HASH_BYTES] */
+};
+
+static void hash_part(void *arg, uint32_t i)
+{
+	struct hash_run *r = arg;
+	size_t at = (size_t)i * HASH_SLICE, n = r->bytes - at < HASH_SLICE ? r->bytes - at : HASH_SLICE;
+
+	crypto_generichash(r->digest + (size_t)i * HASH_BYTES, HASH_BYTES, r->data + at, n, NULL, 0);
+}
+
+/* The shape of w, then the digests of its slices. */
+static int hash_matrix(struct loader *l, crypto_generichash_state *h, const struct matrix *w)
+{
+	const uint32_t shape[] = { w->kind, w->rows, w->cols, w->group, w->bits, w->zero, w->has_min, w->two_level };
+	struct hash_run r = { w->codes, pack_bytes(w), NULL };
+	uint32_t slices = (uint32_t)((r.bytes + HASH_SLICE - 1) / HASH_SLICE);
+
+	r.digest = malloc((size_t)slices * HASH_BYTES + 1);
+	if (!r.digest)
+		return core_fail(l->err, CORE_ENOMEM, "no memory for %u digests", slices);
+	pool_run(l->pool, hash_part, &r, slices);
+	crypto_generichash_update(h, (const unsigned char *)shape, sizeof(shape));
+	crypto_generichash_update(h, r.digest, (size_t)slices * HASH_BYTES);
+	free(r.digest);
+	return CORE_OK;
+}
+
+static void hash_shape(crypto_generichash_state *h, const struct core_model *m)
+{
+	const struct llama_config *c = &m->config;
+	const uint32_t whole[] = { c->layers, c->dim, c->ffn_dim, c->heads, c->kv_heads, c->head_dim, c->vocab, c->tied };
+
+	crypto_generichash_init(h, NULL, 0, HASH_BYTES);
+	crypto_generichash_update(h, (const unsigned char *)whole, sizeof(whole));
+	crypto_generichash_update(h, (const unsigned char *)&c->norm_eps, sizeof(c->norm_eps));
+	crypto_generichash_update(h, (const unsigned char *)&m->rope->magnitude, sizeof(m->rope->magnitude));
+	crypto_generichash_update(h, (const unsigned char *)m->rope->frequency, m->rope->half * sizeof(m->rope->frequency[0]));
+	crypto_generichash_update(h, (const unsigned char *)m->norms, ((size_t)c->layers * NORMS_PER_LAYER + 1) * c->dim * sizeof(float));
+}
+
+static int pack_all(struct loader *l)
+{
+	crypto_generichash_state h;
+	unsigned char digest[HASH_BYTES];
+	size_t done = 0;
+	int rc;
+
+	hash_shape(&h, l->m);
+	for (size_t i = 0; i < l->n; i++) {
+		struct pack_run r = { .p = &l->list[i], .told = ATOMIC_FLAG_INIT };
+
+		pool_run(l->pool, pack_part, &r, (r.p->w->blocks + PACK_RUN - 1) / PACK_RUN);
+		if (r.rc) {
+			if (l->err)
+				*l->err = r.err;
+			return r.rc;
+		}
+		rc = hash_matrix(l, &h, r.p->w);
+		if (rc)
+			return rc;
+		done += pack_bytes(r.p->w);
+		if (l->params->progress)
+			l->params->progress(l->params->progress_arg, (double)done / (double)l->m->arena_bytes);
+	}
+	crypto_generichash_final(&h, digest, sizeof(digest));
+	sodium_bin2hex(l->m->info.digest, sizeof(l->m->info.digest), digest, sizeof(digest));
+	return CORE_OK;
+}
+
+/* ---- what the model is ---- */
+
+/* "none(bf16)", "gguf(Q4_K,Q6_K)": the linears' types in the file, the one with most bytes first. */
+static void describe_types(struct loader *l, char *out, size_t size)
+{
+	uint64_t bytes[TENSOR_BF16 + 1] = { 0 };
+	bool blocks = false;
+	size_t at;
+
+	for (size_t i = 1; i < l->n; i++) {
+		bytes[l->list[i].t->type] += l->list[i].t->bytes;
+		blocks |= tensor_type_block(l->list[i].t->type) > 1;
+	}
+	at = (size_t)snprintf(out, size, "%s(", blocks ? "gguf" : "none");
+	for (bool first = true;; first = false) {
+		unsigned top = 0;
+		const char *name;
+
+		for (unsigned i = 1; i <= TENSOR_BF16; i++)
+			top = bytes[i] > bytes[top] ? i : top;
+		if (!bytes[top])
+			break;
+		bytes[top] = 0;
+		l->m->f32 |= first && top == TENSOR_F32;
+		name = top == TENSOR_F32 ? "f32" : top == TENSOR_F16 ? "f16" : top == TENSOR_BF16 ? "bf16" : tensor_type_name(top);
+		if (at + strlen(name) + 3 > size)
+			break;
+		at += (size_t)snprintf(out + at, size - at, "%s%s", first ? "" : ",", name);
+	}
+	snprintf(out + at, size - at, ")");
+}
+
+static void describe(struct loader *l)
+{
+	struct core_model *m = l->m;
+	const struct llama_config *c = &m->config;
+	struct core_model_info *i = &m->info;
+
+	snprintf(i->name, sizeof(i->name), "%s", c->name);
+	snprintf(i->arch, sizeof(i->arch), "llama");
+	if (l->params->quant == CORE_QUANT_NONE)
+		describe_types(l, i->quant, sizeof(i->quant));
+	else
+		snprintf(i->quant, sizeof(i->quant), "%s", core_quant_name(l->params->quant));
+	i->layers = c->layers;
+	i->dim = c->dim;
+	i->ffn_dim = c->ffn_dim;
+	i->heads = c->heads;
+	i->kv_heads = c->kv_heads;
+	i->head_dim = c->head_dim;
+	i->vocab = c->vocab;
+	i->context = c->context;
+	i->norm_eps = c->norm_eps;
+	i->rope_theta = c->rope_theta;
+	i->tied = c->tied;
+	i->parameters = ((uint64_t)c->layers * NORMS_PER_LAYER + 1) * c->dim;
+	for (size_t k = 0; k < l->n; k++) {
+		if (k == 0 || l->list[k].t != l->list[0].t)
+			i->parameters += (uint64_t)l->list[k].w->rows * l->list[k].w->cols;
+		m->groups |= k ? l->list[k].w->group : 0;
+	}
+	m->groups |= m->head.group;
+	i->weight_bytes = m->arena_bytes + ((uint64_t)c->layers * NORMS_PER_LAYER + 1) * c->dim * sizeof(float);
+}
+
+static int check_config(const struct llama_config *c, struct core_error *err)
+{
+	if (!c->layers || !c->dim || !c->ffn_dim || !c->heads || !c->kv_heads || !c->head_dim || !c->vocab || !c->context)
+		return core_fail(err, CORE_EFORMAT, "the config has a zero among layers, sizes, heads, vocabulary and context");
+	if (c->heads % c->kv_heads)
+		return core_fail(err, CORE_EFORMAT, "%u query heads do not divide among %u KV heads", c->heads, c->kv_heads);
+	if (c->head_dim % 2 || c->head_dim > 256)
+		return core_fail(err, CORE_EUNSUPPORTED, "head_dim is %u: this core takes even numbers up to 256", c->head_dim);
+	return CORE_OK;
+}
+
+static int load_tokenizer(struct loader *l)
+{
+	const char *path = checkpoint_tokenizer_path(l->cp);
+
+	if (!path || access(path, F_OK))
+		return CORE_OK;
+	return core_tokenizer_load(&l->m->tokenizer, path, l->err);
+}
+
+static int load(struct loader *l)
+{
+	struct core_model *m = l->m;
+	int rc = checkpoint_open(&l->cp, l->params->path, l->err);
+
+	if (rc)
+		return rc;
+	m->config = *checkpoint_config(l->cp);
+	rc = check_config(&m->config, l->err);
+	if (rc)
+		return rc;
+	m->rope = rope_new(&m->config);
+	m->config.rope_freqs = NULL;	/* it points into the file */
+	if (!m->rope || sodium_init() < 0)
+		return core_fail(l->err, CORE_ENOMEM, "no memory for the rotary frequencies, or no libsodium");
+	rc = pool_new(&l->pool, 0, l->err);
+	if (!rc)
+		rc = load_tokenizer(l);
+	if (!rc)
+		rc = add_all(l);
+	if (!rc)
+		rc = place(l);
+	if (!rc)
+		describe(l);
+	return rc ? rc : pack_all(l);
+}
+
+int core_model_load(struct core_model **out, const struct core_model_params *params, struct core_error *err)
+{
+	struct loader l = { .params = params, .err = err };
+	int rc;
+
+	if (!params->path || params->quant > CORE_QUANT_Q4)
+		return core_fail(err, CORE_EINVAL, "a model needs a path, and none, q8 or q4 as its quantisation");
+	l.m = calloc(1, sizeof(*l.m));
+	if (!l.m)
+		return core_fail(err, CORE_ENOMEM, "no memory for a model");
+	rc = load(&l);
+	pool_free(l.pool);
+	checkpoint_close(l.cp);
+	free(l.list);
+	free(l.used);
+	if (rc)
+		core_model_free(l.m);
+	else
+		*out = l.m;
+	return rc;
+}
+
+void core_model_free(struct core_model *m)
+{
+	if (!m)
+		return;
+	core_tokenizer_free(m->tokenizer);
+	memory_unmap(m->arena, m->arena_bytes);
+	free(m->norms);
+	free(m->layers);
+	free(m->rope);
+	free(m);
+}
+
+const struct core_model_info *core_model_info(const struct core_model *m)
+{
+	return &m->info;
+}
+
+const struct core_tokenizer *core_model_tokenizer(const struct core_model *m)
+{
+	return m->tokenizer;
+}

@@ -1,0 +1,29 @@
+/* model.h: a checkpoint in memory. Immutable once core_model_load() returned. */
+#ifndef WEFT_MODEL_H
+#define WEFT_MODEL_H
+
+#include "format/checkpoint.h"
+#include "ops/matrix.h"
+#include "ops/rope.h"
+
+struct layer {
+	float *attn_norm, *ffn_norm;		/* [dim] */
+	struct matrix q, k, v, o, gate, up, down;
+};
+
+struct core_model {
+	struct core_model_info info;
+	struct llama_config config;		/* rope_freqs is NULL: rope holds what it meant */
+	struct rope *rope;
+	struct layer *layers;
+	float *norm;				/* [dim] */
+	struct matrix embed, head;		/* may be the same memory: tied, and kept as the file has it */
+	bool f32;				/* most weights of the linears are f32 */
+	uint32_t groups;			/* bit mask of the linears' group sizes: 16, 32, 64, 128 */
+	unsigned char *arena;			/* all packed matrices */
+	size_t arena_bytes;
+	float *norms;				/* all 1-d weights */
+	struct core_tokenizer *tokenizer;	/* NULL: the folder has none */
+};
+
+#endif

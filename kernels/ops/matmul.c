@@ -1,0 +1,101 @@
+/* matmul.c: the plain reference. Says what matmul.h says, one output element at a time. */
+#include "matmul.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "../format/blocks.h"
+
+static unsigned code_at(const struct matrix *w, uint32_t b, uint32_t lane, uint32_t k)
+{
+	const unsigned char *c = w->codes + b * matrix_block_bytes(w);
+
+	if (w->bits == 8)
+		return c[(size_t)k / 4 * 64 + lane * 4 + k % 4];
+	c += (size_t)k / 8 * 64 + lane * 4 + k % 4;
+	return k % 8 < 4 ? *c & 15 : *c >> 4;
+}
+
+static float float_at(const struct matrix *w, uint32_t b, uint32_t lane, uint32_t k)
+{
+	const unsigned char *c = w->codes + b * matrix_block_bytes(w);
+	uint16_t half;
+	float f;
+
+	switch (w->kind) {
+	case PACK_F32:
+		memcpy(&f, c + ((size_t)k * LANES + lane) * 4, 4);
+		return f;
+	case PACK_F16:
+		memcpy(&half, c + ((size_t)k * LANES + lane) * 2, 2);
+		return half_to_float(half);
+	default:
+		memcpy(&half, c + (((size_t)k / 2 * LANES + lane) * 2 + k % 2) * 2, 2);
+		return bf16_to_float(half);
+	}
+}
+
+static float factor_at(const struct matrix *w, const uint16_t *high, const int8_t *sub, uint32_t b, uint32_t lane, uint32_t g)
+{
+	high += b * matrix_block_scales(w);
+	if (!w->two_level)
+		return half_to_float(high[(size_t)g * LANES + lane]);
+	sub += ((size_t)b * w->groups + g) * LANES;
+	return half_to_float(high[(size_t)g * w->group / SUPER * LANES + lane]) * (float)sub[lane];
+}
+
+void matrix_row_f32(const struct matrix *w, uint32_t row, float *out)
+{
+	uint32_t b = row / LANES, lane = row % LANES;
+
+	for (uint32_t k = 0; k < w->cols; k++) {
+		uint32_t g;
+
+		if (w->kind != PACK_INT) {
+			out[k] = float_at(w, b, lane, k);
+			continue;
+		}
+		g = k / w->group;
+		out[k] = factor_at(w, w->scales, w->sub_scales, b, lane, g) * (float)((int)code_at(w, b, lane, k) - w->zero);
+		if (w->has_min)
+			out[k] -= factor_at(w, w->mins, w->sub_mins, b, lane, g);
+	}
+}
+
+static float dot_float(const struct matrix *w, uint32_t b, uint32_t lane, const float *x)
+{
+	float acc = 0;
+
+	for (uint32_t k = 0; k < w->kpad; k++)
+		acc = fmaf(float_at(w, b, lane, k), x[k], acc);
+	return acc;
+}
+
+static float dot_int(const struct matrix *w, uint32_t b, uint32_t lane, const struct rows *x, uint32_t i)
+{
+	const int8_t *xq = x->q + (size_t)i * w->kpad;
+	float acc = 0;
+
+	for (uint32_t g = 0; g < w->groups; g++) {
+		float xs = x->scale[(size_t)i * w->groups + g];
+		int32_t n = 0;
+
+		for (uint32_t k = g * w->group; k < (g + 1) * w->group; k++)
+			n += ((int)code_at(w, b, lane, k) - w->zero) * xq[k];
+		acc = fmaf(factor_at(w, w->scales, w->sub_scales, b, lane, g) * xs, (float)n, acc);
+		if (w->has_min) {
+			float sum = xs * (float)x->sum[(size_t)i * w->groups + g];
+
+			acc = fmaf(factor_at(w, w->mins, w->sub_mins, b, lane, g), -sum, acc);
+		}
+	}
+	return acc;
+}
+
+void matmul_plain(float *out, size_t ldo, const struct matrix *w, const struct rows *x, uint32_t m, uint32_t b0, uint32_t b1)
+{
+	for (uint32_t i = 0; i < m; i++)
+		for (uint32_t r = b0 * LANES; r < b1 * LANES; r++)
+			out[i * ldo + r] = w->kind == PACK_INT ? dot_int(w, r / LANES, r % LANES, x, i)
+							       : dot_float(w, r / LANES, r % LANES, x->f + i * x->ld);
+}

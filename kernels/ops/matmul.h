@@ -1,0 +1,33 @@
+/* matmul.h: out[i][r] = sum over k of W[r][k] * x[i][k], for packed W (matrix.h) and any number of activation rows.
+ *
+ * Orders of summation, the same in every file that implements this, for every number of rows:
+ *
+ *   float kinds   acc = 0; for k ascending: acc = fma(W[r][k], x[i][k], acc)                  one chain of f32 per element
+ *   integers      acc = 0; for groups g ascending:
+ *                     n   = sum over k in g of (code[r][k] - zero) * xq[i][k]                 exact: |n| < 2^24
+ *                     acc = fma(scale[r][g] * xs[i][g], (float)n, acc)
+ *                     acc = fma(min[r][g], -(xs[i][g] * (float)xsum[i][g]), acc)              when W has minima
+ *                 with xq, xs, xsum from quantize.h at W's group.
+ *
+ * The f32 product scale * xs is rounded once; a two-level scale (f16 * int8) is exact in f32. */
+#ifndef WEFT_OPS_MATMUL_H
+#define WEFT_OPS_MATMUL_H
+
+#include "matrix.h"
+
+/* Activation rows. Float kinds read f, integers read q, scale and sum. */
+struct rows {
+	const float *f;		/* [m][ld], zeros from cols up to kpad */
+	size_t ld;
+	const int8_t *q;	/* [m][kpad] */
+	const float *scale;	/* [m][groups] */
+	const int32_t *sum;	/* [m][groups]: sum of q over the group */
+};
+
+/* Blocks [b0, b1) of W (b1 - b0 <= MATMUL_CHUNK) against m rows. out[i * ldo + r], written whole up to row 16 * b1. */
+typedef void matmul_fn(float *out, size_t ldo, const struct matrix *w, const struct rows *x, uint32_t m, uint32_t b0, uint32_t b1);
+enum { MATMUL_CHUNK = 4 };
+
+matmul_fn matmul_plain, matmul_avx2, matmul_avx512;
+
+#endif

@@ -1,0 +1,24 @@
+/* ops.h: the operators whose speed depends on the instruction set, as one table per set. All tables give the same bits. */
+#ifndef WEFT_OPS_OPS_H
+#define WEFT_OPS_OPS_H
+
+#include "../core.h"
+#include "attention.h"
+#include "matmul.h"
+#include "quantize.h"
+#include "rmsnorm.h"
+#include "swiglu.h"
+
+struct ops {
+	rmsnorm_fn *rmsnorm;
+	quantize_fn *quantize;
+	matmul_fn *matmul;
+	kv_store_fn *kv_store;
+	attention_fn *attention;
+	swiglu_fn *swiglu;
+};
+
+/* NULL: this build has none for that set. */
+const struct ops *ops_for(enum core_cpu cpu);
+
+#endif

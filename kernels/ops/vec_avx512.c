@@ -1,0 +1,30 @@
+/* vec_avx512.c: the operators written on 16 lanes, compiled for AVX-512. */
+#include "attention_vec.h"
+#include "quantize_vec.h"
+#include "rmsnorm_vec.h"
+#include "swiglu_vec.h"
+
+void rmsnorm_avx512(float *out, const float *x, const float *weight, uint32_t n, float eps)
+{
+	rmsnorm_vec(out, x, weight, n, eps);
+}
+
+void quantize_avx512(int8_t *q, float *scale, int32_t *sum, const float *x, uint32_t n, uint32_t kpad, uint32_t group)
+{
+	quantize_vec(q, scale, sum, x, n, kpad, group);
+}
+
+void kv_store_avx512(const struct kv_view *kv, uint32_t position, const float *k, const float *v)
+{
+	kv_store_vec(kv, position, k, v);
+}
+
+void attention_avx512(float *out, const float *q, uint32_t heads, const struct kv_view *kv, uint32_t n_keys)
+{
+	attention_vec(out, q, heads, kv, n_keys);
+}
+
+void swiglu_avx512(float *out, const float *gate, const float *up, uint32_t n)
+{
+	swiglu_vec(out, gate, up, n);
+}

@@ -1,0 +1,27 @@
+/* pack.h: a tensor of a checkpoint to a packed matrix (ops/matrix.h).
+ *
+ * Two steps, so that all matrices of a model lie in one arena: pack_plan() says what form a tensor gets and how many bytes it
+ * needs, pack_place() gives it memory, pack_blocks() fills a range of blocks (ranges may run in parallel).
+ *
+ * Forms: PACK_KEEP holds the file's own precision exactly. PACK_Q8 is symmetric: scale = max|w| / 127 per group of 128. PACK_Q4
+ * has a scale and a minimum per group of 64, searched for the least squared error. When cols is not a multiple of those, the
+ * group falls to 64, 32 or 16; when not of 16 either, cols is padded with zeros. */
+#ifndef WEFT_PACK_H
+#define WEFT_PACK_H
+
+#include "format/checkpoint.h"
+#include "ops/matrix.h"
+
+enum pack_form { PACK_KEEP, PACK_Q8, PACK_Q4 };
+
+void pack_plan(struct matrix *w, const struct tensor *t, enum pack_form form);
+size_t pack_bytes(const struct matrix *w);			/* a multiple of 64 */
+void pack_place(struct matrix *w, unsigned char *memory);	/* 64-byte aligned, pack_bytes() long, borrowed */
+/* Fails on numbers that no format here can hold (infinities, NaNs, scales beyond f16). */
+int pack_blocks(const struct matrix *w, const struct tensor *t, enum pack_form form, uint32_t b0, uint32_t b1, struct core_error *err);
+
+/* One group of n values to codes; the scale (and minimum) come back as the f16 values that are stored. */
+void quantize_group_q8(const float *x, uint32_t n, uint8_t *codes, float *scale);
+void quantize_group_q4(const float *x, uint32_t n, uint8_t *codes, float *scale, float *min);
+
+#endif
