@@ -3,14 +3,13 @@
  * The prompt is fed once to sequence 0, and the first token of every choice is drawn from its last row; from then on each choice has
  * a fork of its own (the first live one keeps sequence 0) and feeds the token that it drew last.
  *
- * What a choice has drawn but not sent waits in a queue of tokens and the text they stand for. A delta always carries whole tokens and
- * exactly their text, so text and tokens of all deltas agree: a token waits while its bytes are an unfinished UTF-8 character, and while
- * its text may still become part of a stop string.
+ * What a choice has drawn but not sent waits in a queue of tokens and the text they stand for. A delta carries whole tokens and exactly
+ * their text (but for the token that ends the answer and the text of a stop string, which are not shown): so a token waits while its bytes
+ * are an unfinished UTF-8 character, and while its text may still become part of a stop string.
  *
  *      prompt fed           each commit: take(token)
  *   [choice] ---> running --------------------------------> finished: stop         the token is EOS or a stop token; it is sent, without text
- *                                                                     stop_string  the text is cut before the match; tokens that begin
- *                                                                                  behind the cut are not sent
+ *                                                                     stop_string  the text is cut before the match; all tokens are sent
  *                                                                     length       max_tokens were drawn
  *                                                                     context      the sequence cannot grow
  *
@@ -300,19 +299,14 @@ static size_t stop_begun(const struct sample *s, const struct choice *c)
 
 /* ---- the life of a choice ---- */
 
-/* Ends the choice at a stop string: sends the text before it and the tokens that begin before it. */
+/* Ends the choice at a stop string: sends the text before it, and all tokens, so that they are what was drawn. */
 static int cut(struct sample *s, struct weft_job *job, uint32_t i, size_t at)
 {
-	struct choice *c = &s->choices[i];
-	size_t n = 0;
-	int rc;
+	int rc = send(s, job, i, s->choices[i].n, at);
 
-	while (n < c->n && (n ? c->tokens[n - 1].end : 0) < at)
-		n++;
-	rc = send(s, job, i, n, at);
 	if (rc)
 		return rc;
-	c->finished = true;
+	s->choices[i].finished = true;
 	return s->host->finish(job, i, WEFT_FINISH_STOP_STRING);
 }
 
