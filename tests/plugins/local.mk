@@ -2,7 +2,9 @@
 plugin_tests = \
 	tests/plugins/truncation \
 	tests/plugins/history \
-	tests/plugins/contract
+	tests/plugins/contract \
+	tests/plugins/sample \
+	tests/plugins/score
 
 if CMOCKA
 check_PROGRAMS += $(plugin_tests)
@@ -23,3 +25,9 @@ tests_plugins_history_LDADD = $(plugin_test_ldadd)
 tests_plugins_contract_SOURCES = tests/plugins/contract.c tests/plugins/samplers.h $(plugin_test_host)
 tests_plugins_contract_CPPFLAGS = $(plugin_test_cppflags)
 tests_plugins_contract_LDADD = $(plugin_test_ldadd)
+tests_plugins_sample_SOURCES = tests/plugins/sample.c tests/plugins/decoders.h $(plugin_test_host)
+tests_plugins_sample_CPPFLAGS = $(plugin_test_cppflags)
+tests_plugins_sample_LDADD = $(plugin_test_ldadd)
+tests_plugins_score_SOURCES = tests/plugins/score.c tests/plugins/decoders.h $(plugin_test_host)
+tests_plugins_score_CPPFLAGS = $(plugin_test_cppflags)
+tests_plugins_score_LDADD = $(plugin_test_ldadd)
