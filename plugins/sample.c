@@ -22,7 +22,7 @@
 #include <string.h>
 
 enum { MAX_TOKENS, MIN_TOKENS, N, STOP, STOP_TOKEN_IDS, IGNORE_EOS, LOGPROBS, PROMPT_LOGPROBS, ECHO };
-enum { STOP_MAX_BYTES = 256, STOP_MAX_ITEMS = 32, N_MAX = 64, TOP_MAX = 20 };
+enum { STOP_MAX_BYTES = 256 };
 enum { ECHO_PIECE = 512 };	/* tokens of an echoed prompt in one delta */
 
 struct token {
@@ -536,16 +536,14 @@ static int commit(void *self, struct weft_job *job, const struct weft_result *re
 }
 
 static const struct weft_param params[] = {
-	[MAX_TOKENS] = PARAM_INT("max_tokens", 0, 0, 1 << 24, "Tokens an answer has at most; 0: until the context is full."),
+	[MAX_TOKENS] = SHARED_MAX_TOKENS,
 	[MIN_TOKENS] = SHARED_MIN_TOKENS,
-	[N] = PARAM_INT("n", 1, 1, N_MAX, "Answers to draw from one prompt; 1 is neutral."),
-	[STOP] = PARAM_LIST(WEFT_STRING_LIST, "stop", 0, 0, STOP_MAX_ITEMS,
-			    "Strings of 1 to 256 bytes that end the answer where they begin; they are not returned; empty is off."),
+	[N] = SHARED_N,
+	[STOP] = SHARED_STOP,
 	[STOP_TOKEN_IDS] = SHARED_STOP_TOKEN_IDS,
 	[IGNORE_EOS] = SHARED_IGNORE_EOS,
 	[LOGPROBS] = SHARED_LOGPROBS,
-	[PROMPT_LOGPROBS] = PARAM_INT("prompt_logprobs", -1, -1, TOP_MAX,
-				      "Report the log-probability of each prompt token and this many of the likeliest tokens beside it; -1 is off."),
+	[PROMPT_LOGPROBS] = SHARED_PROMPT_LOGPROBS,
 	[ECHO] = SHARED_ECHO,
 };
 static const struct weft_decoder decoder = {
