@@ -34,9 +34,11 @@ struct engine_job {
 	size_t *continuation_len;
 	size_t n_continuations;
 	uint64_t seed;
+	struct engine_event *last;	/* its EV_DONE, made with the job so that the end of a job cannot fail; the engine's business */
+	struct engine_job *next;	/* likewise */
 };
-struct engine_job *engine_job_new(void);	/* zeroed */
-void engine_job_free(struct engine_job *j);
+struct engine_job *engine_job_new(void);	/* zeroed; NULL: out of memory */
+void engine_job_free(struct engine_job *j);	/* [loop]: gives the reference to the plugins back; NULL is fine */
 
 enum engine_event_kind {
 	EV_STARTED,	/* first plan was made (sent again as EV_RESUMED after a pre-emption) */
@@ -70,6 +72,7 @@ struct engine_event {
 	uint64_t done, total;		/* PROGRESS */
 	uint64_t prompt_tokens, completion_tokens, cached_tokens;	/* DONE */
 	int64_t at_ns;			/* CLOCK_MONOTONIC when it was made */
+	struct engine_job *spent;	/* DONE: the job comes back to the loop thread here and is freed with the event */
 };
 void engine_event_free(struct engine_event *e);
 
@@ -103,6 +106,8 @@ uint32_t engine_context(const struct engine *e);
 
 struct engine_stats {		/* [any]; read with atomic loads */
 	atomic_uint_fast64_t steps, prompt_rows, generated_rows, draws, preemptions, step_ns, plugin_ns, last_step_at_ns;
+	atomic_uint_fast64_t rebuilt_rows;	/* run again after a pre-emption; not in prompt_rows and generated_rows */
+	atomic_uint_fast64_t forward_ns;	/* of step_ns: inside core_forward; plugin_ns: plan, reduction of logits, samplers, commit */
 	atomic_uint running, parked, pages_used;
 	atomic_bool busy;	/* at least one job wants rows: last_step_at must advance */
 };

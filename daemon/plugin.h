@@ -10,24 +10,33 @@
 #include <stdbool.h>
 
 struct plugin {
-	const struct weft_plugin *desc;
+	/* Host-side copies of full size: what the file's structs are too short for is zero, what they have beyond ours is left away. */
+	const struct weft_plugin *desc;	/* = &copy */
+	struct weft_plugin copy;
+	struct weft_sampler sampler;	/* copy.sampler points here, or is NULL */
+	struct weft_decoder decoder;	/* copy.decoder points here, or is NULL */
+	struct weft_param *params;	/* [copy.n_params] */
 	char *path;
-	char digest[65];	/* hex SHA-256 (or BLAKE2b) of the file */
+	char digest[65];	/* hex SHA-256 of the file */
 	void *handle;		/* of dlopen */
+	const struct weft_plugin *origin;	/* inside the file: two sets that opened the same file share it, and init() runs once */
 	bool inited;
 };
 
 struct plugin_set {
 	struct plugin **list;	/* by name */
 	size_t n;
-	int refs;
+	int refs;		/* taken and given on the loop thread */
 };
 
-/* Loads what is loadable; `report` gets one line per file that was left out, with the reason. NULL: out of memory. */
+/* Loads what is loadable; `report` gets one line per file that was left out, with the reason. NULL: out of memory. A folder that is not
+ * there is reported, too. Of two plugins with one name the first stays: folders in the order given, files by name. */
 struct plugin_set *plugin_set_load(const char *const *dirs, size_t n_dirs, void (*report)(void *arg, const char *text), void *arg);
 struct plugin_set *plugin_set_ref(struct plugin_set *s);
-void plugin_set_unref(struct plugin_set *s);
+void plugin_set_unref(struct plugin_set *s);	/* NULL is fine */
 const struct plugin *plugin_find(const struct plugin_set *s, const char *name);
+/* Where host->log lines go that belong to no job (init, fini); NULL: nowhere. [loop] before the engine is there. */
+void plugin_log_set(void (*log)(void *arg, int level, const char *text), void *arg);
 
 /* The values of one plugin's parameters for one request: deep copies, owned. */
 struct plugin_args {

@@ -1,0 +1,54 @@
+/* batch.h: the rows of one step: who gets how many, and who gives way when pages are short. [engine]
+ *
+ * Shares of a step, in this order, each divided evenly among the jobs of the group (one that wants less leaves its rest to the others):
+ *   1. jobs that had no row for BATCH_PATIENCE steps, together at most a quarter of the rows;
+ *   2. jobs that generate, interactive class; 3. the same, batch class;
+ *   4. jobs that are in a prompt or a rebuild, interactive class; 5. the same, batch class.
+ * So a generating job waits for no more than the one step that runs, whatever prompts arrive, and no job waits for ever. */
+#ifndef WEFT_DAEMON_BATCH_H
+#define WEFT_DAEMON_BATCH_H
+
+#include "daemon/run.h"
+
+enum {
+	BATCH_PATIENCE = 8,	/* steps */
+	BATCH_SHORT_FEED = 32,	/* tokens: a feed of the answer up to this long counts as generating */
+	BATCH_LEAST = 16	/* rows: a prompt gets no smaller piece when many wait; the others have their turn in the next step */
+};
+
+struct batch_from {	/* whose row it is */
+	struct weft_job *job;
+	struct seq *seq;
+	struct feed *feed;	/* NULL: the row rebuilds what the job had before it was parked */
+	uint32_t row;		/* of the feed */
+};
+
+struct batch_turn {	/* one job's claim */
+	struct weft_job *job;
+	uint32_t want, group;
+};
+
+struct batch {
+	uint32_t cap, n;
+	struct core_row *rows;		/* [n] */
+	struct batch_from *from;	/* [n] */
+	struct batch_turn *turns;	/* [turns_cap] */
+	uint32_t turns_cap;
+	uint32_t pages_left;		/* of the pool, after the rows that are in */
+};
+int batch_init(struct batch *b, uint32_t max_rows);	/* -1: out of memory */
+void batch_finish(struct batch *b);
+
+enum batch_state {
+	BATCH_READY,	/* n rows; 0: no job wants any */
+	BATCH_PREEMPT,	/* pages are short: park *who, then build again */
+	BATCH_STUCK,	/* *who cannot go on, not even alone: there are too few pages in all */
+	BATCH_NO_MEMORY
+};
+/* Forgets the rows. Before anything that frees a job's sequences or feeds. */
+void batch_clear(struct batch *b);
+enum batch_state batch_build(struct batch *b, struct weft_job *jobs, struct core_ctx *core, struct weft_job **who);
+/* The active job of lowest rank that holds pages: batch class before interactive, then the higher priority number, then the younger. */
+struct weft_job *batch_lowest(struct weft_job *jobs);
+
+#endif

@@ -1,0 +1,195 @@
+/* chain.c: samplers in order, watched one by one, and the draw. */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "daemon/chain.h"
+#include "daemon/host.h"
+#include "daemon/philox.h"
+#include "daemon/run.h"
+
+int chain_room_init(struct chain_room *r, uint32_t vocab)
+{
+	*r = (struct chain_room){.vocab = vocab};
+	r->ids = malloc(vocab * sizeof *r->ids);
+	r->logits = malloc(vocab * sizeof *r->logits);
+	if (logits_room_init(&r->weigh, vocab) != 0 || r->ids == NULL || r->logits == NULL) {
+		chain_room_finish(r);
+		return -1;
+	}
+	return 0;
+}
+
+void chain_room_finish(struct chain_room *r)
+{
+	free(r->ids);
+	free(r->logits);
+	logits_room_finish(&r->weigh);
+	*r = (struct chain_room){0};
+}
+
+/* ---- life ---- */
+
+/* One token becomes history of one sampler. */
+static bool accept(const struct chain *c, struct weft_job *job, size_t i, int32_t token, uint32_t from_prompt)
+{
+	const struct chain_link *l = &c->links[i];
+
+	run_enter(job, PHASE_SAMPLER, l->plugin, c->choice);
+	return run_leave(job, "accept", l->plugin->desc->sampler->accept(l->self, job, token, from_prompt));
+}
+
+static bool accept_prompt(const struct chain *c, struct weft_job *job)
+{
+	for (size_t i = 0; i < c->n; i++) {
+		const struct weft_sampler *s = c->links[i].plugin->desc->sampler;
+		if (s->accept == NULL || (s->flags & WEFT_NEEDS_HISTORY) == 0)
+			continue;
+		for (size_t t = 0; t < job->spec->n_prompt; t++)
+			if (!accept(c, job, i, job->spec->prompt[t], 1))
+				return false;
+	}
+	return true;
+}
+
+bool chain_init(struct chain *c, struct weft_job *job, uint32_t choice)
+{
+	const struct engine_job *spec = job->spec;
+
+	*c = (struct chain){.choice = choice};
+	if (spec->n_samplers == 0)
+		return true;
+	c->links = calloc(spec->n_samplers, sizeof *c->links);
+	if (c->links == NULL) {
+		run_end(job, END_FAILED, WEFT_ENOMEM, "out of memory");
+		return false;
+	}
+	for (size_t i = 0; i < spec->n_samplers; i++) {
+		const struct plugin *p = spec->samplers[i].plugin;
+		void *self = NULL;
+		run_enter(job, PHASE_SAMPLER, p, choice);
+		int rc = p->desc->sampler->create(&host_table, job, spec->samplers[i].values, &self);
+		if (rc == 0 && self != NULL)
+			c->links[c->n++] = (struct chain_link){p, self};
+		if (!run_leave(job, "create", rc))
+			return false;
+	}
+	return accept_prompt(c, job);
+}
+
+void chain_finish(struct chain *c)
+{
+	for (size_t i = c->n; i > 0; i--)
+		c->links[i - 1].plugin->desc->sampler->destroy(c->links[i - 1].self);
+	free(c->links);
+	*c = (struct chain){0};
+}
+
+/* ---- the draw ---- */
+
+/* What a sampler must not leave behind; NULL: all is well. before: what it was handed. */
+static const char *broken_promise(const struct weft_candidates *c, const struct weft_candidates *before, uint32_t vocab)
+{
+	uint32_t bad = 0, outside = 0;
+	float max = -INFINITY;
+
+	if (c->n == 0)
+		return "it left no candidate";
+	if (c->n > before->n)
+		return "it made more candidates than there were";
+	if (c->ids != before->ids || c->logits != before->logits)
+		return "it exchanged the arrays of the candidates";
+	if (c->dense && c->n != vocab)
+		return "it dropped candidates and left the dense mark";
+	for (uint32_t i = 0; i < c->n; i++) {
+		bad |= !(c->logits[i] < INFINITY);
+		max = c->logits[i] > max ? c->logits[i] : max;
+		outside |= (uint32_t)c->ids[i] >= vocab;
+	}
+	if (bad)
+		return "it left a logit that is NaN or +infinity";
+	if (max == -INFINITY)
+		return "it made every candidate impossible";
+	return outside ? "it left a candidate outside the vocabulary" : NULL;
+}
+
+static void fill_room(struct chain_room *room, const float *logits, uint32_t n)
+{
+	memcpy(room->logits, logits, n * sizeof *logits);
+	/* afresh each time: a sampler of another job may have moved ids and kept it to itself */
+	for (uint32_t i = 0; i < n; i++)
+		room->ids[i] = (int32_t)i;
+}
+
+static bool apply_all(const struct chain *c, struct weft_job *job, struct weft_candidates *cand, uint32_t vocab)
+{
+	for (size_t i = 0; i < c->n; i++) {
+		const struct chain_link *l = &c->links[i];
+		struct weft_candidates before = *cand;
+		run_enter(job, PHASE_SAMPLER, l->plugin, c->choice);
+		int rc = l->plugin->desc->sampler->apply(l->self, job, cand);
+		const char *broken = rc == 0 ? broken_promise(cand, &before, vocab) : NULL;
+		if (broken != NULL)
+			rc = run_breach(job, WEFT_EINTERNAL, "%s", broken);
+		if (!run_leave(job, "apply", rc))
+			return false;
+		cand->size = before.size;
+		cand->position = before.position;
+		cand->generated = before.generated;
+	}
+	return true;
+}
+
+/* The place of the drawn one among n candidates that are weighed in the room. */
+static uint32_t pick(const struct chain *c, const struct weft_job *job, const struct chain_room *room, uint32_t n, double total, uint64_t position)
+{
+	double u = philox_uniform(job->spec->seed, position, c->choice, philox_stream(PHILOX_DRAW), 0);
+
+	return logits_pick(&room->weigh, n, total, u);
+}
+
+static bool draw_edited(const struct chain *c, struct weft_job *job, struct chain_room *room, const float *logits, uint64_t position,
+			int32_t *token)
+{
+	struct weft_candidates cand = {.size = sizeof cand,
+				       .n = room->vocab,
+				       .ids = room->ids,
+				       .logits = room->logits,
+				       .dense = 1,
+				       .position = position,
+				       .generated = c->generated};
+	struct logits_row row;
+	uint32_t at = 0;
+
+	fill_room(room, logits, room->vocab);
+	if (!apply_all(c, job, &cand, room->vocab))
+		return false;
+	if (cand.n > 1) { /* one candidate needs no dice: temperature 0 ends here */
+		room->weighed = NULL;
+		logits_weigh(&room->weigh, cand.logits, cand.n, &row); /* true: broken_promise looked */
+		at = pick(c, job, room, cand.n, row.total, position);
+	}
+	*token = cand.ids[at];
+	return true;
+}
+
+bool chain_draw(struct chain *c, struct weft_job *job, struct chain_room *room, const float *logits, const struct logits_row *row,
+		uint64_t position, int32_t *token)
+{
+	if (c->n > 0) {
+		if (!draw_edited(c, job, room, logits, position, token))
+			return false;
+	} else {
+		struct logits_row again = *row;
+		if (room->weighed != logits) { /* another choice's chain has used the room since */
+			logits_weigh(&room->weigh, logits, room->vocab, &again);
+			room->weighed = logits;
+		}
+		*token = (int32_t)pick(c, job, room, room->vocab, again.total, position);
+	}
+	c->generated++;
+	for (size_t i = 0; i < c->n; i++)
+		if (c->links[i].plugin->desc->sampler->accept != NULL && !accept(c, job, i, *token, 0))
+			return false;
+	return true;
+}

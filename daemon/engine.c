@@ -1,0 +1,616 @@
+/* engine.c: the engine thread, its commands and its events. run.h has the map of the other files. */
+#include "config.h"
+
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "daemon/batch.h"
+
+enum command_kind { DO_SUBMIT, DO_CANCEL, DO_PREEMPT, DO_RESUME };
+
+struct command {
+	struct command *next;
+	enum command_kind kind;
+	uint64_t id;
+	struct engine_job *job;	/* SUBMIT */
+};
+
+struct engine {
+	struct engine_params p;
+	struct core_ctx *core;
+	struct run_model model;
+	struct engine_stats stats;
+	pthread_t thread;
+
+	pthread_mutex_t lock;		/* of the next four */
+	pthread_cond_t more;
+	struct command *commands, **last_command;
+	bool stop;
+
+	pthread_mutex_t events_lock;	/* of the next two */
+	struct engine_event *events, **last_event;
+
+	/* engine thread */
+	struct weft_job *jobs, **last_job;	/* running and parked, by age */
+	uint64_t born;
+	struct run_out out;
+	struct batch batch;
+	struct chain_room room;
+};
+
+static int64_t now_ns(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
+}
+
+static void count(atomic_uint_fast64_t *counter, uint64_t by)
+{
+	atomic_fetch_add_explicit(counter, by, memory_order_relaxed);
+}
+
+/* ---- what travels ---- */
+
+struct engine_job *engine_job_new(void)
+{
+	struct engine_job *j = calloc(1, sizeof *j);
+
+	if (j == NULL || (j->last = calloc(1, sizeof *j->last)) == NULL) {
+		free(j);
+		return NULL;
+	}
+	return j;
+}
+
+void engine_job_free(struct engine_job *j)
+{
+	if (j == NULL)
+		return;
+	if (j->decoder.values != NULL)
+		plugin_args_finish(&j->decoder);
+	for (size_t i = 0; i < j->n_samplers; i++)
+		plugin_args_finish(&j->samplers[i]);
+	free(j->samplers);
+	for (size_t i = 0; i < j->n_continuations; i++)
+		free(j->continuations[i]);
+	free(j->continuations);
+	free(j->continuation_len);
+	free(j->prompt);
+	free(j->last);
+	plugin_set_unref(j->plugins);
+	free(j);
+}
+
+void engine_event_free(struct engine_event *e)
+{
+	if (e == NULL)
+		return;
+	free(e->text);
+	free(e->tokens); /* the tops stand in the same block */
+	engine_job_free(e->spent);
+	free(e);
+}
+
+/* ---- commands ---- */
+
+static void engine_log(struct engine *e, uint64_t job, int level, const char *text)
+{
+	if (e->p.log != NULL)
+		e->p.log(e->p.arg, job, level, text);
+}
+
+static bool send(struct engine *e, enum command_kind kind, uint64_t id, struct engine_job *job)
+{
+	struct command *c = calloc(1, sizeof *c);
+
+	if (c == NULL) {
+		engine_log(e, id, WEFT_LOG_ERROR, "out of memory: a command to the engine was lost");
+		return false;
+	}
+	c->kind = kind;
+	c->id = id;
+	c->job = job;
+	pthread_mutex_lock(&e->lock);
+	*e->last_command = c;
+	e->last_command = &c->next;
+	pthread_cond_signal(&e->more);
+	pthread_mutex_unlock(&e->lock);
+	return true;
+}
+
+static void publish(struct engine *e)
+{
+	if (e->out.first == NULL)
+		return;
+	pthread_mutex_lock(&e->events_lock);
+	bool was_empty = e->events == NULL;
+	*e->last_event = e->out.first;
+	e->last_event = e->out.last;
+	pthread_mutex_unlock(&e->events_lock);
+	e->out.first = NULL;
+	e->out.last = &e->out.first;
+	if (was_empty && e->p.wake != NULL)
+		e->p.wake(e->p.arg);
+}
+
+void engine_cancel(struct engine *e, uint64_t id)
+{
+	send(e, DO_CANCEL, id, NULL);
+}
+
+void engine_preempt(struct engine *e, uint64_t id)
+{
+	send(e, DO_PREEMPT, id, NULL);
+}
+
+void engine_resume(struct engine *e, uint64_t id)
+{
+	send(e, DO_RESUME, id, NULL);
+}
+
+struct engine_event *engine_take_events(struct engine *e)
+{
+	pthread_mutex_lock(&e->events_lock);
+	struct engine_event *all = e->events;
+	e->events = NULL;
+	e->last_event = &e->events;
+	pthread_mutex_unlock(&e->events_lock);
+	return all;
+}
+
+static struct weft_job *find(struct engine *e, uint64_t id)
+{
+	for (struct weft_job *j = e->jobs; j != NULL; j = j->next)
+		if (j->spec->id == id)
+			return j;
+	return NULL;
+}
+
+/* Takes the ended jobs out of the list; what is left of them is freed. */
+static void reap(struct engine *e)
+{
+	struct weft_job **at = &e->jobs;
+
+	while (*at != NULL) {
+		struct weft_job *j = *at;
+		if (j->ended) {
+			*at = j->next;
+			run_free(j);
+		} else {
+			at = &j->next;
+		}
+	}
+	e->last_job = at;
+}
+
+static void begin(struct engine *e, struct engine_job *spec)
+{
+	struct weft_job *job = run_new(spec, &e->model, e->core, &e->out);
+
+	if (job == NULL) {
+		run_refuse(spec, &e->out, "out of memory");
+		return;
+	}
+	job->born = ++e->born;
+	*e->last_job = job;
+	e->last_job = &job->next;
+	run_create(job);
+}
+
+static void park(struct engine *e, struct weft_job *job)
+{
+	run_park(job);
+	count(&e->stats.preemptions, 1);
+}
+
+static void obey(struct engine *e, struct command *c)
+{
+	struct weft_job *job = c->kind == DO_SUBMIT ? NULL : find(e, c->id);
+
+	if (c->kind == DO_SUBMIT)
+		begin(e, c->job);
+	else if (job == NULL || job->ended)
+		return; /* its EV_DONE is under way */
+	else if (c->kind == DO_CANCEL)
+		run_end(job, END_CANCELLED, 0, "%s", "");
+	else if (c->kind == DO_PREEMPT && !job->parked)
+		park(e, job);
+	else if (c->kind == DO_RESUME && job->parked)
+		run_resume(job);
+}
+
+/* ---- one step ---- */
+
+static void plan_all(struct engine *e)
+{
+	for (struct weft_job *j = e->jobs; j != NULL; j = j->next) {
+		if (j->parked || j->ended)
+			continue;
+		if (j->rebuilding && !run_rebuild(j))
+			continue;
+		if (!j->rebuilding && j->n_feeds == 0)
+			run_plan(j);
+	}
+}
+
+static void too_few_pages(struct engine *e, struct weft_job *job)
+{
+	run_end(job, END_FAILED, WEFT_ENOMEM, "the job needs more KV pages than there are: %u of %d tokens each", core_ctx_pages_total(e->core),
+		CORE_PAGE);
+}
+
+/* Fills the batch; jobs are parked or ended until what is left fits. */
+static void build(struct engine *e)
+{
+	struct weft_job *who;
+
+	for (;;) {
+		switch (batch_build(&e->batch, e->jobs, e->core, &who)) {
+		case BATCH_READY:
+			return;
+		case BATCH_PREEMPT:
+			batch_clear(&e->batch);
+			park(e, who);
+			break;
+		case BATCH_STUCK:
+			batch_clear(&e->batch);
+			too_few_pages(e, who);
+			break;
+		case BATCH_NO_MEMORY: /* all that was in reach is asked for again in the next step */
+			batch_clear(&e->batch);
+			return;
+		}
+	}
+}
+
+/* What to do about a forward pass that failed. Nothing has changed in the sequences. */
+static void forward_failed(struct engine *e, const struct core_error *err)
+{
+	struct batch *b = &e->batch;
+	struct weft_job *low = batch_lowest(e->jobs);
+	bool several = false;
+
+	engine_log(e, 0, WEFT_LOG_ERROR, err->text);
+	for (uint32_t i = 0; i < b->n; i++)
+		several |= b->from[i].job != b->from[0].job;
+	if (err->code == CORE_ENOMEM && several && low != NULL) {
+		batch_clear(b);
+		park(e, low);
+		return;
+	}
+	for (uint32_t i = 0; i < b->n; i++) /* the batch is not looked into after this loop */
+		run_end(b->from[i].job, END_FAILED, err->code == CORE_ENOMEM ? WEFT_ENOMEM : WEFT_EINTERNAL, "the model failed: %s", err->text);
+	b->n = 0;
+}
+
+/* The tokens of the batch have become part of their sequences. */
+static void account(struct engine *e)
+{
+	uint64_t rows[3] = {0};
+
+	for (uint32_t i = 0; i < e->batch.n; i++) {
+		const struct batch_from *from = &e->batch.from[i];
+		const struct core_row *row = &e->batch.rows[i];
+		struct seq *s = from->seq;
+		s->present++;
+		s->batched = 0;
+		rows[from->feed == NULL ? 2 : row->path == CORE_GENERATED]++;
+		if (from->feed == NULL)
+			continue;
+		s->tokens[s->n++] = (uint32_t)row->token | (row->path == CORE_GENERATED ? SEQ_GENERATED : 0); /* feed_add made room */
+		from->feed->ran++;
+		from->feed->batched = 0;
+		from->job->prompt_done += (from->feed->flags & WEFT_FEED_PROMPT) != 0;
+	}
+	count(&e->stats.prompt_rows, rows[0]);
+	count(&e->stats.generated_rows, rows[1]);
+	count(&e->stats.rebuilt_rows, rows[2]);
+}
+
+static void reduce(struct engine *e)
+{
+	uint32_t at = 0;
+
+	for (uint32_t i = 0; i < e->batch.n; i++) {
+		const struct batch_from *from = &e->batch.from[i];
+		if (!e->batch.rows[i].want_logits)
+			continue;
+		const float *logits = core_logits(e->core, at++);
+		if (from->job->ended)
+			continue; /* its feeds are gone */
+		uint64_t drawn = from->job->drawn;
+		feed_row(from->job, from->feed, from->row, logits, &e->room);
+		count(&e->stats.draws, from->job->drawn - drawn);
+	}
+	e->batch.n = 0;
+}
+
+static void commit_all(struct engine *e)
+{
+	for (struct weft_job *j = e->jobs; j != NULL; j = j->next) {
+		if (j->ended || j->parked || j->rebuilding || j->n_feeds == 0)
+			continue;
+		while (j->feeds_done < j->n_feeds && j->feeds[j->feeds_done].ran == j->feeds[j->feeds_done].n_tokens)
+			j->feeds_done++;
+		if (j->feeds_done == j->n_feeds)
+			run_commit(j);
+		else
+			run_progress(j);
+	}
+}
+
+static void step(struct engine *e)
+{
+	struct core_error err;
+	int64_t t0 = now_ns(), t1, t2, t3;
+
+	plan_all(e);
+	build(e);
+	t1 = t2 = now_ns();
+	if (e->batch.n > 0) {
+		int rc = core_forward(e->core, e->batch.rows, e->batch.n, &err);
+		t2 = now_ns();
+		if (rc == 0) {
+			account(e);
+			reduce(e);
+			commit_all(e);
+		} else {
+			forward_failed(e, &err);
+		}
+	}
+	reap(e);
+	publish(e);
+	t3 = now_ns();
+	count(&e->stats.steps, 1);
+	count(&e->stats.step_ns, (uint64_t)(t3 - t0));
+	count(&e->stats.forward_ns, (uint64_t)(t2 - t1));
+	count(&e->stats.plugin_ns, (uint64_t)((t1 - t0) + (t3 - t2)));
+	atomic_store(&e->stats.last_step_at_ns, (uint64_t)t3);
+}
+
+/* ---- the thread ---- */
+
+static bool survey(struct engine *e)
+{
+	unsigned running = 0, parked = 0;
+
+	for (struct weft_job *j = e->jobs; j != NULL; j = j->next) {
+		running += !j->parked;
+		parked += j->parked;
+	}
+	atomic_store(&e->stats.running, running);
+	atomic_store(&e->stats.parked, parked);
+	atomic_store(&e->stats.pages_used, core_ctx_pages_total(e->core) - core_ctx_pages_free(e->core));
+	if (running > 0 && !atomic_load(&e->stats.busy))
+		atomic_store(&e->stats.last_step_at_ns, (uint64_t)now_ns());
+	atomic_store(&e->stats.busy, running > 0);
+	return running > 0;
+}
+
+/* The commands that have come, oldest first. Sleeps when there are none and `idle`. False: it is time to stop. */
+static bool listen(struct engine *e, bool idle, struct command **out)
+{
+	pthread_mutex_lock(&e->lock);
+	while (idle && e->commands == NULL && !e->stop)
+		pthread_cond_wait(&e->more, &e->lock);
+	*out = e->commands;
+	e->commands = NULL;
+	e->last_command = &e->commands;
+	bool go_on = !e->stop;
+	pthread_mutex_unlock(&e->lock);
+	return go_on;
+}
+
+static void drop_commands(struct command *c)
+{
+	while (c != NULL) {
+		struct command *next = c->next;
+		engine_job_free(c->job);
+		free(c);
+		c = next;
+	}
+}
+
+static void *engine_main(void *arg)
+{
+	struct engine *e = arg;
+	struct command *commands;
+	bool busy = false;
+
+	while (listen(e, !busy, &commands)) {
+		while (commands != NULL) {
+			struct command *c = commands;
+			commands = c->next;
+			obey(e, c);
+			free(c);
+		}
+		reap(e);
+		publish(e);
+		busy = survey(e);
+		if (busy)
+			step(e);
+		busy = survey(e);
+	}
+	for (struct weft_job *j = e->jobs; j != NULL; j = j->next)
+		run_release(j); /* plugins are left on the thread that they were used on */
+	drop_commands(commands);
+	return NULL;
+}
+
+static int start_thread(struct engine *e, struct core_error *err)
+{
+	sigset_t all, old;
+
+	sigfillset(&all); /* signals are the loop's */
+	pthread_sigmask(SIG_SETMASK, &all, &old);
+	int rc = pthread_create(&e->thread, NULL, engine_main, e);
+	pthread_sigmask(SIG_SETMASK, &old, NULL);
+	if (rc != 0)
+		return core_fail(err, CORE_ENOMEM, "the engine thread could not be started: %s", strerror(rc));
+	pthread_setname_np(e->thread, "weft-engine");
+	return 0;
+}
+
+static int check_params(const struct engine_params *p, struct core_error *err)
+{
+	const struct core_model_info *info = core_model_info(p->model);
+
+	if (p->max_rows == 0 || p->kv_pages == 0)
+		return core_fail(err, CORE_EINVAL, "the engine needs at least one row and one KV page");
+	if (p->max_context > info->context)
+		return core_fail(err, CORE_EINVAL, "the context cannot be %u tokens: the model was made for %u", p->max_context, info->context);
+	return 0;
+}
+
+static void engine_release(struct engine *e)
+{
+	for (struct weft_job *j = e->jobs, *next; j != NULL; j = next) {
+		next = j->next;
+		run_free(j);
+	}
+	for (struct engine_event *ev = e->events, *next; ev != NULL; ev = next) {
+		next = ev->next;
+		engine_event_free(ev);
+	}
+	drop_commands(e->commands);
+	batch_finish(&e->batch);
+	chain_room_finish(&e->room);
+	core_ctx_free(e->core);
+	pthread_cond_destroy(&e->more);
+	pthread_mutex_destroy(&e->lock);
+	pthread_mutex_destroy(&e->events_lock);
+	free(e);
+}
+
+int engine_new(struct engine **out, const struct engine_params *p, struct core_error *err)
+{
+	const struct core_model_info *info = core_model_info(p->model);
+	int rc = check_params(p, err);
+
+	if (rc != 0)
+		return rc;
+	struct engine *e = calloc(1, sizeof *e);
+	if (e == NULL)
+		return core_fail(err, CORE_ENOMEM, "out of memory");
+	e->p = *p;
+	e->last_command = &e->commands;
+	e->last_event = &e->events;
+	e->last_job = &e->jobs;
+	e->out.last = &e->out.first;
+	e->out.log = p->log;
+	e->out.log_arg = p->arg;
+	e->model.vocab = info->vocab;
+	e->model.context = p->max_context == 0 ? info->context : p->max_context;
+	e->model.tokenizer = core_model_tokenizer(p->model);
+	e->model.eos = core_tokenizer_eos(e->model.tokenizer);
+	pthread_mutex_init(&e->lock, NULL);
+	pthread_mutex_init(&e->events_lock, NULL);
+	pthread_cond_init(&e->more, NULL);
+	struct core_ctx_params ctx = {.model = p->model,
+				      .threads = p->threads,
+				      .kv_pages = p->kv_pages,
+				      .max_rows = p->max_rows,
+				      .max_context = p->max_context,
+				      .kv_type = CORE_KV_AUTO};
+	rc = core_ctx_new(&e->core, &ctx, err);
+	if (rc == 0 && (batch_init(&e->batch, p->max_rows) != 0 || chain_room_init(&e->room, info->vocab) != 0))
+		rc = core_fail(err, CORE_ENOMEM, "out of memory");
+	if (rc == 0)
+		rc = start_thread(e, err);
+	if (rc != 0) {
+		engine_release(e);
+		return rc;
+	}
+	*out = e;
+	return 0;
+}
+
+void engine_free(struct engine *e)
+{
+	if (e == NULL)
+		return;
+	pthread_mutex_lock(&e->lock);
+	e->stop = true;
+	pthread_cond_signal(&e->more);
+	pthread_mutex_unlock(&e->lock);
+	pthread_join(e->thread, NULL);
+	engine_release(e);
+}
+
+void engine_submit(struct engine *e, struct engine_job *job)
+{
+	if (send(e, DO_SUBMIT, job->id, job))
+		return;
+	/* Its end was made with it: it can be told even now. */
+	struct run_out out = {.last = &out.first};
+	run_refuse(job, &out, "out of memory");
+	pthread_mutex_lock(&e->events_lock);
+	*e->last_event = out.first;
+	e->last_event = out.last;
+	pthread_mutex_unlock(&e->events_lock);
+	if (e->p.wake != NULL)
+		e->p.wake(e->p.arg);
+}
+
+/* ---- facts ---- */
+
+/* A whole-number parameter of the decoder, or `absent`. */
+static uint64_t whole_param(const struct plugin_args *a, const char *name, uint64_t absent)
+{
+	int i = plugin_param_index(a->plugin, name);
+
+	if (i < 0 || a->plugin->desc->params[i].type != WEFT_INT || a->values[i].i < 0)
+		return absent;
+	return (uint64_t)a->values[i].i;
+}
+
+static uint64_t pages_of(uint64_t tokens)
+{
+	return (tokens + CORE_PAGE - 1) / CORE_PAGE;
+}
+
+uint32_t engine_worst_pages(const struct engine *e, const struct engine_job *job)
+{
+	uint64_t prompt = job->n_prompt, context = e->model.context, shared = prompt / CORE_PAGE, pages = pages_of(prompt);
+
+	/* Every answer and every continuation shares the whole pages of the prompt and has the rest to itself. */
+	for (size_t i = 0; i < job->n_continuations; i++)
+		pages += pages_of(prompt + job->continuation_len[i]) - shared;
+	if (job->n_continuations == 0) {
+		uint64_t answer = whole_param(&job->decoder, "max_tokens", 0), n = whole_param(&job->decoder, "n", 1);
+		uint64_t end = answer == 0 || answer > context || prompt + answer > context ? context : prompt + answer;
+		pages = n <= 1 ? pages_of(end) : pages + n * (pages_of(end) - shared);
+	}
+	return pages > UINT32_MAX ? UINT32_MAX : (uint32_t)pages;
+}
+
+uint32_t engine_pages_total(const struct engine *e)
+{
+	return core_ctx_pages_total(e->core);
+}
+
+uint32_t engine_context(const struct engine *e)
+{
+	return e->model.context;
+}
+
+const struct engine_stats *engine_stats(const struct engine *e)
+{
+	return &e->stats;
+}
+
+const char *engine_cpu(const struct engine *e)
+{
+	return core_ctx_cpu(e->core);
+}
+
+int engine_threads(const struct engine *e)
+{
+	return core_ctx_threads(e->core);
+}

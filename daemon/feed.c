@@ -1,0 +1,225 @@
+/* feed.c: one wish of a decoder, from host->feed to its struct weft_result.
+ *
+ * The rows of a feed may run in many steps. What is wanted of a row is reduced as soon as its logits are there, so that no more than one step's
+ * logits are ever kept; what is not wanted is never computed. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "daemon/run.h"
+
+/* ---- recording ---- */
+
+static int check_tokens(struct weft_job *job, const struct weft_feed *f, uint32_t *n_targets)
+{
+	*n_targets = 0;
+	for (uint32_t i = 0; i < f->n_tokens; i++) {
+		if ((uint32_t)f->tokens[i] >= job->model->vocab)
+			return run_breach(job, WEFT_EINVAL, "it feeds the token %d, and the vocabulary has %u", f->tokens[i], job->model->vocab);
+		if (f->targets == NULL || f->targets[i] < 0)
+			continue;
+		if ((uint32_t)f->targets[i] >= job->model->vocab)
+			return run_breach(job, WEFT_EINVAL, "it asks for the token %d, and the vocabulary has %u", f->targets[i], job->model->vocab);
+		++*n_targets;
+	}
+	return 0;
+}
+
+static int check_feed(struct weft_job *job, const struct weft_feed *f, const struct seq *s, uint32_t *n_targets)
+{
+	if (s == NULL)
+		return run_breach(job, WEFT_EINVAL, "it feeds the sequence %u, which is not there", f->seq);
+	if (f->n_tokens == 0 || f->tokens == NULL)
+		return run_breach(job, WEFT_EINVAL, "it feeds no tokens");
+	uint64_t len = (uint64_t)s->n + s->planned + f->n_tokens;
+	if (len > job->model->context)
+		return run_breach(job, WEFT_EINVAL, "it feeds the sequence %u up to %llu tokens, and the context has %u", f->seq,
+				  (unsigned long long)len, job->model->context);
+	if (f->top > RUN_TOP)
+		return run_breach(job, WEFT_EINVAL, "it asks for the %u most likely tokens; %d is the limit", f->top, RUN_TOP);
+	if (f->n_choices > RUN_CHOICES || (f->n_choices > 0 && f->choices == NULL))
+		return run_breach(job, WEFT_EINVAL, "it draws for %u choices; %d is the limit", f->n_choices, RUN_CHOICES);
+	if (job->n_feeds == RUN_FEEDS)
+		return run_breach(job, WEFT_EINVAL, "it feeds more than %d times in one plan", RUN_FEEDS);
+	int rc = check_tokens(job, f, n_targets);
+	if (rc != 0)
+		return rc;
+	uint64_t values = (uint64_t)(*n_targets + f->n_choices) * (1 + f->top) + ((f->flags & WEFT_FEED_LOGITS) != 0 ? job->model->vocab : 0);
+	job->values += values;
+	if (values > RUN_VALUES || job->values > RUN_VALUES)
+		return run_breach(job, WEFT_EINVAL, "it asks for more than %d values in one plan", RUN_VALUES);
+	return 0;
+}
+
+/* The choices that are drawn after the last row, each at most once in a plan, so that no draw depends on which row runs first. */
+static int add_choices(struct weft_job *job, struct feed *to, const uint32_t *choices, uint32_t n)
+{
+	for (uint32_t i = 0; i < n; i++) {
+		struct choice *c = run_choice_make(job, choices[i]);
+		if (c == NULL)
+			return WEFT_ENOMEM; /* run_choice_make said why */
+		if (c->plan == job->plan)
+			return run_breach(job, WEFT_EINVAL, "it draws the choice %u twice in one plan", choices[i]);
+		if (c->finished)
+			return run_breach(job, WEFT_EINVAL, "it draws the choice %u, which is finished", choices[i]);
+		c->plan = job->plan;
+		to->choices[i] = c;
+	}
+	to->n_choices = n;
+	return 0;
+}
+
+static void *copy(struct arena *a, const void *from, size_t n, size_t item)
+{
+	void *to = arena_alloc(a, n, item);
+
+	if (to != NULL)
+		memcpy(to, from, n * item);
+	return to;
+}
+
+static int alloc_feed(struct weft_job *job, struct feed *to, const struct weft_feed *f, uint32_t n_targets)
+{
+	struct arena *a = &job->arena;
+	size_t drawn = (size_t)n_targets + f->n_choices;
+
+	to->tokens = copy(a, f->tokens, f->n_tokens, sizeof *f->tokens);
+	to->targets = n_targets == 0 ? NULL : copy(a, f->targets, f->n_tokens, sizeof *f->targets);
+	to->choices = arena_alloc(a, f->n_choices, sizeof(struct choice *));
+	to->target_results = arena_alloc(a, drawn, sizeof *to->target_results);
+	struct weft_top *tops = arena_alloc(a, drawn * f->top, sizeof *tops);
+	to->logits = (f->flags & WEFT_FEED_LOGITS) == 0 ? NULL : arena_alloc(a, job->model->vocab, sizeof *to->logits);
+	if (to->tokens == NULL || (to->targets == NULL && n_targets > 0) || to->choices == NULL || to->target_results == NULL || tops == NULL ||
+	    (to->logits == NULL && (f->flags & WEFT_FEED_LOGITS) != 0))
+		return -1;
+	to->draw_results = to->target_results + n_targets;
+	for (size_t i = 0; i < drawn; i++)
+		to->target_results[i] = (struct weft_drawn){.size = sizeof(struct weft_drawn), .top = tops + i * f->top};
+	return 0;
+}
+
+int feed_add(struct weft_job *job, const struct weft_feed *f)
+{
+	struct seq *s = seq_find(job, f->seq);
+	uint32_t n_targets = 0;
+	int rc = check_feed(job, f, s, &n_targets);
+
+	if (rc != 0)
+		return rc;
+	if (job->n_feeds == job->feeds_cap) {
+		uint32_t cap = job->feeds_cap == 0 ? 4 : job->feeds_cap * 2;
+		struct feed *grown = realloc(job->feeds, cap * sizeof *grown);
+		if (grown == NULL)
+			return run_breach(job, WEFT_ENOMEM, "out of memory");
+		job->feeds = grown;
+		job->feeds_cap = cap;
+	}
+	struct feed *to = &job->feeds[job->n_feeds];
+	*to = (struct feed){.seq = s,
+			   .start = s->n + s->planned,
+			   .flags = f->flags,
+			   .n_tokens = f->n_tokens,
+			   .top = f->top,
+			   .n_targets = n_targets};
+	if (alloc_feed(job, to, f, n_targets) != 0 || seq_reserve(s, s->n + s->planned + f->n_tokens) != 0)
+		return run_breach(job, WEFT_ENOMEM, "out of memory");
+	rc = add_choices(job, to, f->choices, f->n_choices);
+	if (rc != 0)
+		return rc;
+	s->planned += f->n_tokens;
+	if ((f->flags & WEFT_FEED_PROMPT) != 0)
+		job->prompt_total += f->n_tokens;
+	job->n_feeds++;
+	return 0;
+}
+
+/* ---- reducing ---- */
+
+bool feed_wants_logits(const struct feed *f, uint32_t row)
+{
+	if (f->targets != NULL && f->targets[row] >= 0)
+		return true;
+	return row == f->n_tokens - 1 && (f->n_choices > 0 || f->logits != NULL);
+}
+
+struct tops {		/* of one row; found once for all that is drawn from it */
+	struct weft_top list[RUN_TOP];
+	uint32_t n;
+};
+
+static void fill_drawn(struct weft_drawn *d, int32_t token, const float *logits, const struct logits_row *row, const struct tops *tops)
+{
+	d->token = token;
+	d->logprob = logits_logprob(row, logits[token]);
+	d->greedy = token == row->best;
+	d->n_top = tops->n;
+	memcpy((struct weft_top *)d->top, tops->list, tops->n * sizeof *tops->list);
+}
+
+static bool draw_all(struct weft_job *job, struct feed *f, const float *logits, const struct logits_row *row, const struct tops *tops,
+		     uint64_t position, struct chain_room *room)
+{
+	for (uint32_t i = 0; i < f->n_choices; i++) {
+		struct choice *c = f->choices[i];
+		int32_t token;
+		if (!run_choice_chain(job, c) || !chain_draw(&c->chain, job, room, logits, row, position, &token))
+			return false;
+		fill_drawn(&f->draw_results[i], token, logits, row, tops);
+		f->draw_results[i].choice = c->index;
+		job->drawn++;
+	}
+	return true;
+}
+
+bool feed_row(struct weft_job *job, struct feed *f, uint32_t row, const float *logits, struct chain_room *room)
+{
+	uint64_t position = (uint64_t)f->start + row + 1; /* of the token that comes next */
+	bool last = row == f->n_tokens - 1;
+	struct logits_row measured;
+	struct tops tops;
+
+	if (!logits_weigh(&room->weigh, logits, job->model->vocab, &measured)) {
+		run_end(job, END_FAILED, WEFT_EINTERNAL, "the model computed logits that are not numbers, at position %llu",
+			(unsigned long long)position);
+		return false;
+	}
+	room->weighed = logits;
+	tops.n = logits_top(&measured, logits, job->model->vocab, f->top, tops.list);
+	if (f->targets != NULL && f->targets[row] >= 0)
+		fill_drawn(&f->target_results[f->targets_done++], f->targets[row], logits, &measured, &tops);
+	if (!last)
+		return true;
+	if (f->logits != NULL)
+		memcpy(f->logits, logits, job->model->vocab * sizeof *logits);
+	return draw_all(job, f, logits, &measured, &tops, position, room);
+}
+
+int feed_results(struct weft_job *job, struct weft_result **out)
+{
+	struct weft_result *r = arena_alloc(&job->arena, job->n_feeds, sizeof *r);
+
+	if (r == NULL)
+		return -1;
+	for (uint32_t i = 0; i < job->n_feeds; i++) {
+		const struct feed *f = &job->feeds[i];
+		r[i] = (struct weft_result){.size = sizeof *r,
+					    .seq = f->seq->number,
+					    .draws = f->draw_results,
+					    .n_draws = f->n_choices,
+					    .n_targets = f->n_targets,
+					    .targets = f->target_results,
+					    .logits = f->logits};
+	}
+	*out = r;
+	return 0;
+}
+
+void feed_clear(struct weft_job *job)
+{
+	for (uint32_t i = 0; i < job->n_seqs; i++)
+		job->seqs[i]->planned = 0;
+	job->n_feeds = job->feeds_done = 0;
+	job->values = 0;
+	job->prompt_done = job->prompt_total = 0;
+	job->progress_at = 0;
+	arena_clear(&job->arena);
+}

@@ -1,2 +1,0 @@
-// As headers.c, for C++.
-#include "headers.c"

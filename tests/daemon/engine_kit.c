@@ -1,0 +1,488 @@
+/* engine_kit.c: a real engine on the demo model with the plugins that ship, for tests. */
+#include "config.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <pthread.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "engine_kit.h"
+
+enum { PATIENCE_S = 60 };
+
+static const char *place(const char *variable, const char *otherwise)
+{
+	const char *v = getenv(variable);
+
+	return v == NULL || v[0] == '\0' ? otherwise : v;
+}
+
+static void skip_all(const char *why)
+{
+	printf("skipped: %s\n", why);
+	exit(77);
+}
+
+/* ---- model and plugins ---- */
+
+static void left_out(void *arg, const char *text)
+{
+	fprintf(stderr, "plugin: %s\n", text);
+}
+
+void kit_init(struct kit *k, const char *const *extra)
+{
+	char path[4096], own[4096], link[4200], dir[] = "/tmp/weft-kit-XXXXXX";
+	struct core_error err;
+
+	snprintf(path, sizeof path, "%s/tests/demo/model", place("top_srcdir", "."));
+	if (access(path, R_OK) != 0)
+		skip_all("the demo model is not there");
+	struct core_model_params p = {.path = path, .quant = CORE_QUANT_NONE};
+	if (core_model_load(&k->model, &p, &err) != 0)
+		fail_msg("%s: %s", path, err.text);
+	snprintf(path, sizeof path, "%s/plugins/.libs", place("top_builddir", "."));
+	if (mkdtemp(dir) == NULL)
+		fail_msg("mkdtemp: %s", strerror(errno));
+	for (size_t i = 0; extra != NULL && extra[i] != NULL; i++) {
+		if (realpath(place("top_builddir", "."), own) == NULL)
+			fail_msg("realpath: %s", strerror(errno));
+		snprintf(link, sizeof link, "%s/%s.so", dir, extra[i]);
+		snprintf(own + strlen(own), sizeof own - strlen(own), "/tests/daemon/.libs/%s.so", extra[i]);
+		if (symlink(own, link) != 0)
+			fail_msg("symlink: %s", strerror(errno));
+	}
+	k->plugins = plugin_set_load((const char *const[]){path, dir}, 2, left_out, NULL);
+	assert_non_null(k->plugins);
+	for (size_t i = 0; extra != NULL && extra[i] != NULL; i++) {
+		snprintf(link, sizeof link, "%s/%s.so", dir, extra[i]);
+		unlink(link);
+	}
+	rmdir(dir);
+	if (plugin_find(k->plugins, "sample") == NULL || plugin_find(k->plugins, "score") == NULL)
+		skip_all("the plugins sample and score are not built");
+}
+
+void kit_finish(struct kit *k)
+{
+	plugin_set_unref(k->plugins);
+	core_model_free(k->model);
+}
+
+/* ---- jobs ---- */
+
+static void set_list(struct plugin_args *a, size_t i, char *value)
+{
+	const char *strs[32];
+	int64_t ints[32];
+	size_t n = 0;
+	char *rest;
+
+	for (char *s = strtok_r(value, "|", &rest); s != NULL && n < 32; s = strtok_r(NULL, "|", &rest), n++) {
+		strs[n] = s;
+		ints[n] = atoll(s);
+	}
+	if (a->plugin->desc->params[i].type == WEFT_STRING_LIST)
+		assert_int_equal(plugin_args_set_strings(a, i, strs, n), 0);
+	else
+		assert_int_equal(plugin_args_set_ints(a, i, ints, n), 0);
+}
+
+static bool set_param(struct plugin_args *a, const char *name, const char *value)
+{
+	int i = plugin_param_index(a->plugin, name);
+	char copy[512];
+
+	if (i < 0)
+		return false;
+	snprintf(copy, sizeof copy, "%s", value);
+	switch (a->plugin->desc->params[i].type) {
+	case WEFT_STRING:
+		assert_int_equal(plugin_args_set_string(a, (size_t)i, value, strlen(value)), 0);
+		break;
+	case WEFT_INT_LIST:
+	case WEFT_STRING_LIST:
+		set_list(a, (size_t)i, copy);
+		break;
+	default:
+		plugin_args_set_number(a, (size_t)i, atoll(value), atof(value));
+	}
+	return true;
+}
+
+static void add_sampler(struct engine_job *j, const struct plugin *p)
+{
+	j->samplers = realloc(j->samplers, (j->n_samplers + 1) * sizeof *j->samplers);
+	assert_non_null(j->samplers);
+	size_t at = j->n_samplers++;
+	struct plugin_args a;
+	assert_int_equal(plugin_args_init(&a, p), 0);
+	j->samplers[at] = a;
+}
+
+static void choose_samplers(struct engine_job *j, const struct plugin_set *s, char *names)
+{
+	char *rest;
+
+	for (char *n = names == NULL ? NULL : strtok_r(names, ",", &rest); n != NULL; n = strtok_r(NULL, ",", &rest)) {
+		if (plugin_find(s, n) == NULL)
+			fail_msg("no sampler %s", n);
+		add_sampler(j, plugin_find(s, n));
+	}
+	if (names != NULL)
+		return;
+	for (uint32_t order = 0; order < 10000; order += 100) /* those that ship are hundreds apart */
+		for (size_t i = 0; i < s->n; i++)
+			if (s->list[i]->desc->sampler != NULL && s->list[i]->desc->sampler->order == order && order != 0)
+				add_sampler(j, s->list[i]);
+}
+
+static void set_word(struct engine_job *j, const char *name, const char *value)
+{
+	bool known = set_param(&j->decoder, name, value);
+
+	for (size_t i = 0; i < j->n_samplers; i++)
+		known |= set_param(&j->samplers[i], name, value);
+	if (!known)
+		fail_msg("no parameter %s", name);
+}
+
+/* First the words that make the job, then those that are parameters. */
+static void set_words(struct engine_job *j, const struct plugin_set *s, const char *words)
+{
+	char copy[2048], *rest, *decoder = NULL, *samplers = NULL;
+
+	snprintf(copy, sizeof copy, "%s", words);
+	for (char *w = strtok_r(copy, " ", &rest); w != NULL; w = strtok_r(NULL, " ", &rest)) {
+		char *value = strchr(w, '=') + 1;
+		if (strncmp(w, "decoder=", 8) == 0)
+			decoder = value;
+		else if (strncmp(w, "samplers=", 9) == 0)
+			samplers = value;
+		else if (strncmp(w, "seed=", 5) == 0)
+			j->seed = strtoull(value, NULL, 10);
+		else if (strncmp(w, "class=", 6) == 0)
+			j->class = strcmp(value, "batch") == 0 ? CLASS_BATCH : CLASS_INTERACTIVE;
+		else if (strncmp(w, "priority=", 9) == 0)
+			j->priority = (uint32_t)atoi(value);
+	}
+	const struct plugin *p = plugin_find(s, decoder == NULL ? "sample" : decoder);
+	assert_non_null(p);
+	assert_int_equal(plugin_args_init(&j->decoder, p), 0);
+	if (strcmp(p->desc->name, "score") != 0)
+		choose_samplers(j, s, samplers);
+	snprintf(copy, sizeof copy, "%s", words);
+	for (char *w = strtok_r(copy, " ", &rest); w != NULL; w = strtok_r(NULL, " ", &rest)) {
+		char *value = strchr(w, '=');
+		*value++ = '\0';
+		if (strcmp(w, "decoder") != 0 && strcmp(w, "samplers") != 0 && strcmp(w, "seed") != 0 && strcmp(w, "class") != 0 &&
+		    strcmp(w, "priority") != 0)
+			set_word(j, w, value);
+	}
+}
+
+static int32_t *encode(const struct kit *k, const char *text, unsigned flags, size_t *n)
+{
+	struct core_error err;
+	int32_t *out;
+
+	if (core_tokenizer_encode(core_model_tokenizer(k->model), text, strlen(text), flags, &out, n, &err) != 0)
+		fail_msg("%s", err.text);
+	return out;
+}
+
+struct engine_job *kit_job(const struct kit *k, uint64_t id, const struct kit_ask *ask)
+{
+	struct engine_job *j = engine_job_new();
+
+	assert_non_null(j);
+	j->id = id;
+	j->plugins = plugin_set_ref(k->plugins);
+	set_words(j, k->plugins, ask->words);
+	if (ask->prompt != NULL) {
+		j->prompt = encode(k, ask->prompt, CORE_ENCODE_BOS, &j->n_prompt);
+	} else {
+		j->n_prompt = ask->n_tokens;
+		j->prompt = malloc(ask->n_tokens * sizeof *j->prompt);
+		memcpy(j->prompt, ask->tokens, ask->n_tokens * sizeof *j->prompt);
+	}
+	for (; j->n_continuations < 4 && ask->continuations[j->n_continuations] != NULL; j->n_continuations++) {
+		if (j->continuations == NULL) {
+			j->continuations = calloc(4, sizeof *j->continuations);
+			j->continuation_len = calloc(4, sizeof *j->continuation_len);
+		}
+		j->continuations[j->n_continuations] =
+			encode(k, ask->continuations[j->n_continuations], CORE_ENCODE_NO_PREFIX, &j->continuation_len[j->n_continuations]);
+	}
+	return j;
+}
+
+/* ---- events ---- */
+
+static void append(char **bytes, size_t *len, const void *data, size_t n)
+{
+	*bytes = realloc(*bytes, *len + n + 1);
+	assert_non_null(*bytes);
+	if (n > 0)
+		memcpy(*bytes + *len, data, n);
+	*len += n;
+	(*bytes)[*len] = '\0';
+}
+
+static void append_line(struct kit_stream *s, const char *fmt, ...)
+{
+	char line[256];
+	va_list ap;
+
+	va_start(ap, fmt);
+	int n = vsnprintf(line, sizeof line, fmt, ap);
+	va_end(ap);
+	append(&s->bytes, &s->len, line, (size_t)n);
+}
+
+/* Floats in hexadecimal: every bit shows. */
+static void append_tokens(struct kit_stream *s, const struct engine_event *e)
+{
+	for (size_t i = 0; i < e->n_tokens; i++) {
+		const struct engine_token *t = &e->tokens[i];
+		append_line(s, " %d", t->token);
+		if (!e->has_logprobs || (i == 0 && e->first_null))
+			continue;
+		append_line(s, "(%a%s", t->logprob, t->greedy ? " greedy" : "");
+		for (uint32_t k = 0; k < t->n_top; k++)
+			append_line(s, " %d:%a", t->top[k].token, t->top[k].logprob);
+		append_line(s, ")");
+	}
+}
+
+static struct kit_stream *stream(struct kit_answer *a, uint32_t choice)
+{
+	size_t at = 0;
+
+	while (at < a->n_streams && a->streams[at].choice < choice)
+		at++;
+	if (at < a->n_streams && a->streams[at].choice == choice)
+		return &a->streams[at];
+	a->streams = realloc(a->streams, (a->n_streams + 1) * sizeof *a->streams);
+	assert_non_null(a->streams);
+	memmove(a->streams + at + 1, a->streams + at, (a->n_streams - at) * sizeof *a->streams);
+	a->streams[at] = (struct kit_stream){.choice = choice};
+	a->n_streams++;
+	return &a->streams[at];
+}
+
+static void file_done(struct kit_answer *a, const struct engine_event *e)
+{
+	char line[1024];
+
+	a->done++;
+	a->end = e->end;
+	a->code = e->code;
+	a->prompt_tokens = e->prompt_tokens;
+	a->completion_tokens = e->completion_tokens;
+	snprintf(a->reason, sizeof a->reason, "%s", e->text == NULL ? "" : e->text);
+	free(a->bytes);
+	a->bytes = NULL;
+	a->len = 0;
+	for (size_t i = 0; i < a->n_streams; i++) {
+		snprintf(line, sizeof line, "choice %u:\n", a->streams[i].choice);
+		append(&a->bytes, &a->len, line, strlen(line));
+		append(&a->bytes, &a->len, a->streams[i].bytes, a->streams[i].len);
+	}
+	snprintf(line, sizeof line, "end %d code %d usage %llu %llu %s\n", e->end, e->code, (unsigned long long)e->prompt_tokens,
+		 (unsigned long long)e->completion_tokens, a->reason);
+	append(&a->bytes, &a->len, line, strlen(line));
+}
+
+static void file_event(struct kit_answer *a, const struct engine_event *e)
+{
+	struct kit_stream *s;
+
+	a->after_done += a->done > 0;
+	switch (e->kind) {
+	case EV_STARTED:
+		a->started++;
+		break;
+	case EV_RESUMED:
+		a->resumed++;
+		break;
+	case EV_PREEMPTED:
+		a->preempted++;
+		break;
+	case EV_PROGRESS:
+		assert_true(e->done <= e->total);
+		a->progress++;
+		break;
+	case EV_DELTA:
+		a->deltas++;
+		s = stream(a, e->choice);
+		append_line(s, "delta");
+		append_tokens(s, e);
+		append_line(s, " '");
+		append(&s->bytes, &s->len, e->text, e->text_len);
+		append_line(s, "'\n");
+		append(&s->text, &s->text_len, e->text, e->text_len);
+		break;
+	case EV_SCORE:
+		s = stream(a, e->choice);
+		append_line(s, "score %a%s", e->logprob, e->greedy ? " greedy" : "");
+		append_tokens(s, e);
+		append_line(s, "\n");
+		break;
+	case EV_FINISH:
+		s = stream(a, e->choice);
+		s->finishes++;
+		append_line(s, "finish %d\n", e->finish);
+		break;
+	case EV_DONE:
+		file_done(a, e);
+		break;
+	}
+}
+
+struct kit_answer *kit_answer(struct kit_run *r, uint64_t id)
+{
+	for (size_t i = 0; i < r->n; i++)
+		if (r->answers[i].id == id)
+			return &r->answers[i];
+	return NULL;
+}
+
+static void file_all(struct kit_run *r)
+{
+	struct engine_event *next;
+
+	for (struct engine_event *e = engine_take_events(r->engine); e != NULL; e = next) {
+		next = e->next;
+		struct kit_answer *a = kit_answer(r, e->job);
+		if (a == NULL) {
+			r->answers = realloc(r->answers, (r->n + 1) * sizeof *r->answers);
+			assert_non_null(r->answers);
+			a = &r->answers[r->n++];
+			*a = (struct kit_answer){.id = e->job};
+		}
+		file_event(a, e);
+		r->done += e->kind == EV_DONE;
+		engine_event_free(e);
+	}
+}
+
+static void wake(void *arg)
+{
+	struct kit_run *r = arg;
+
+	pthread_mutex_lock(&r->lock);
+	r->wakes++;
+	pthread_cond_signal(&r->woken);
+	pthread_mutex_unlock(&r->lock);
+}
+
+static void say(void *arg, uint64_t job, int level, const char *text)
+{
+	fprintf(stderr, "log: job %llu: %s\n", (unsigned long long)job, text);
+}
+
+void kit_wait(struct kit_run *r)
+{
+	struct timespec until;
+	int rc = 0;
+
+	clock_gettime(CLOCK_REALTIME, &until);
+	until.tv_sec += PATIENCE_S;
+	pthread_mutex_lock(&r->lock);
+	while (r->wakes == 0 && rc == 0)
+		rc = pthread_cond_timedwait(&r->woken, &r->lock, &until);
+	r->wakes = 0;
+	pthread_mutex_unlock(&r->lock);
+	if (rc != 0)
+		fail_msg("the engine said nothing for %d s; %zu jobs are done", PATIENCE_S, r->done);
+	file_all(r);
+}
+
+void kit_wait_done(struct kit_run *r, size_t n)
+{
+	while (r->done < n)
+		kit_wait(r);
+}
+
+/* ---- runs ---- */
+
+void kit_start(struct kit_run *r, const struct kit *k, const struct kit_params *p)
+{
+	struct engine_params ep = {.model = k->model,
+				   .threads = p->threads,
+				   .kv_pages = p->kv_pages,
+				   .max_rows = p->max_rows,
+				   .max_jobs = 4096,
+				   .max_context = p->max_context,
+				   .wake = wake,
+				   .log = say,
+				   .arg = r};
+	struct core_error err;
+
+	memset(r, 0, sizeof *r);
+	pthread_mutex_init(&r->lock, NULL);
+	pthread_cond_init(&r->woken, NULL);
+	if (engine_new(&r->engine, &ep, &err) != 0)
+		fail_msg("engine_new: %s", err.text);
+}
+
+void kit_stop(struct kit_run *r)
+{
+	engine_free(r->engine);
+	for (size_t i = 0; i < r->n; i++) {
+		for (size_t s = 0; s < r->answers[i].n_streams; s++) {
+			free(r->answers[i].streams[s].bytes);
+			free(r->answers[i].streams[s].text);
+		}
+		free(r->answers[i].streams);
+		free(r->answers[i].bytes);
+	}
+	free(r->answers);
+	pthread_cond_destroy(&r->woken);
+	pthread_mutex_destroy(&r->lock);
+}
+
+char *kit_alone(const struct kit *k, const struct kit_params *p, const struct kit_ask *ask, size_t *len)
+{
+	struct kit_run r;
+
+	kit_start(&r, k, p);
+	engine_submit(r.engine, kit_job(k, 1, ask));
+	kit_wait_done(&r, 1);
+	char *bytes = r.answers[0].bytes;
+	*len = r.answers[0].len;
+	r.answers[0].bytes = NULL;
+	kit_assert_idle(&r);
+	kit_stop(&r);
+	return bytes;
+}
+
+void kit_same(const char *what, const char *a, size_t a_len, const char *b, size_t b_len)
+{
+	size_t at = 0;
+
+	if (a_len == b_len && memcmp(a, b, a_len) == 0)
+		return;
+	while (at < a_len && at < b_len && a[at] == b[at])
+		at++;
+	size_t from = at < 200 ? 0 : at - 200;
+	fail_msg("%s: another answer from byte %zu on\n--- expected\n%.400s\n--- got\n%.400s", what, at, a + from, b + from);
+}
+
+void kit_assert_idle(struct kit_run *r)
+{
+	const struct engine_stats *s = engine_stats(r->engine);
+
+	/* The counters follow the last event within the same turn of the engine thread. */
+	struct timespec t0, t;
+	clock_gettime(CLOCK_MONOTONIC, &t0);
+	do {
+		clock_gettime(CLOCK_MONOTONIC, &t);
+		if (atomic_load(&s->running) + atomic_load(&s->parked) == 0 && !atomic_load(&s->busy) && atomic_load(&s->pages_used) == 0)
+			return;
+		sched_yield();
+	} while (t.tv_sec - t0.tv_sec < PATIENCE_S);
+	fail_msg("not idle: %u running, %u parked, %u pages used", atomic_load(&s->running), atomic_load(&s->parked), atomic_load(&s->pages_used));
+}
