@@ -6,4 +6,14 @@ client_libwire_la_SOURCES = client/wire.c client/wire.h
 client_libwire_la_CFLAGS = $(AM_CFLAGS) $(MSGPACK_CFLAGS)
 client_libwire_la_LIBADD = $(MSGPACK_LIBS) -lm
 
+# libweft, for other people's programs. Only what weft.h marks is exported.
+lib_LTLIBRARIES += client/libweft.la
+include_HEADERS += client/weft.h
+pkgconfig_DATA += client/weft.pc
+client_libweft_la_SOURCES = client/connection.c client/jobs.c client/libweft.h client/reply.c client/request.c client/weft.h \
+	client/wire-json.c client/wire-json.h
+client_libweft_la_CFLAGS = $(AM_CFLAGS) $(MSGPACK_CFLAGS) $(ZMQ_CFLAGS) $(JANSSON_CFLAGS)
+client_libweft_la_LDFLAGS = -version-info 0:0:0 -no-undefined
+client_libweft_la_LIBADD = client/libwire.la $(MSGPACK_LIBS) $(ZMQ_LIBS) $(JANSSON_LIBS)
+
 EXTRA_DIST += client/PROTOCOL.md

@@ -1,2 +1,2 @@
 dnl Files that configure fills in, beside the Makefile.
-AC_CONFIG_FILES([plugins/weft-plugin.pc])
+AC_CONFIG_FILES([client/weft.pc plugins/weft-plugin.pc])

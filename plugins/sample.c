@@ -22,7 +22,7 @@
 #include <string.h>
 
 enum { MAX_TOKENS, MIN_TOKENS, N, STOP, STOP_TOKEN_IDS, IGNORE_EOS, LOGPROBS, PROMPT_LOGPROBS, ECHO };
-enum { STOP_MAX_BYTES = 256, STOP_MAX_ITEMS = 32, N_MAX = 64, TOP_MAX = 20 };
+enum { STOP_MAX_BYTES = 256 };
 enum { ECHO_PIECE = 512 };	/* tokens of an echoed prompt in one delta */
 
 struct token {
@@ -164,39 +164,50 @@ static int token_append(struct choice *c, const struct weft_drawn *d, uint32_t t
 	return 0;
 }
 
+/* Does text end within a UTF-8 character? */
+static bool open_ended(const char *text, uint64_t len)
+{
+	for (uint64_t back = 1; back <= 3 && back <= len; back++) {
+		unsigned char b = (unsigned char)text[len - back];
+
+		if (b >= 0xc0)
+			return back < (b >= 0xf0 ? 4u : b >= 0xe0 ? 3u : 2u);
+		if (b < 0x80)
+			return false;
+	}
+	return false;
+}
+
 /* Runs a token through the detokeniser and puts it and its text into the queue. `strip`: drop one leading space of the first text, as
  * whole-sequence decoding does. */
 static int token_enter(struct sample *s, struct weft_job *job, uint32_t i, const struct weft_drawn *d, bool *strip)
 {
 	struct choice *c = &s->choices[i];
-	uint32_t top = s->p[LOGPROBS].i > 0 ? (uint32_t)s->p[LOGPROBS].i : 0;
 	const char *text, *piece;
 	uint64_t len, piece_len = 0;
-	bool had_all = c->whole == c->n;
+	size_t whole = c->whole;
 	int rc = s->host->detokenize(job, i, d->token, &text, &len);
 
 	if (rc)
 		return rc;
 	piece = s->host->piece(job, d->token, &piece_len);
+	/* Only where the detokeniser holds nothing back do text and tokens end together. */
+	if (len ? !open_ended(piece, piece_len) : !piece_len && c->whole == c->n)
+		whole = c->n + 1;
 	if (len && *strip) {
 		*strip = false;
 		if (text[0] == ' ') {
 			text++;
 			len--;
-			piece_len -= piece_len > 0 && len == 0;
 		}
 	}
 	rc = text_append(c, text, len);
+	for (size_t k = c->whole; k < c->n; k++)
+		c->tokens[k].end = c->len;	/* a character that several tokens make is sent with all of them */
 	if (!rc)
-		rc = token_append(c, d, top);
-	if (rc)
-		return rc;
-	/* The detokeniser holds bytes of an unfinished character after a lead byte, and as long as a byte makes nothing readable. */
-	if (len ? (!piece_len || (unsigned char)piece[piece_len - 1] < 0xc0) : (had_all && !piece_len))
-		c->whole = c->n;
-	else if (len)
-		c->whole = c->n - 1;
-	return 0;
+		rc = token_append(c, d, s->p[LOGPROBS].i > 0 ? (uint32_t)s->p[LOGPROBS].i : 0);
+	c->whole = rc ? c->whole : whole;
+	return rc;
 }
 
 /* Sends the first n waiting tokens with the first len bytes of waiting text, as one delta. */
@@ -525,16 +536,14 @@ static int commit(void *self, struct weft_job *job, const struct weft_result *re
 }
 
 static const struct weft_param params[] = {
-	[MAX_TOKENS] = PARAM_INT("max_tokens", 0, 0, 1 << 24, "Tokens an answer has at most; 0: until the context is full."),
+	[MAX_TOKENS] = SHARED_MAX_TOKENS,
 	[MIN_TOKENS] = SHARED_MIN_TOKENS,
-	[N] = PARAM_INT("n", 1, 1, N_MAX, "Answers to draw from one prompt; 1 is neutral."),
-	[STOP] = PARAM_LIST(WEFT_STRING_LIST, "stop", 0, 0, STOP_MAX_ITEMS,
-			    "Strings of 1 to 256 bytes that end the answer where they begin; they are not returned; empty is off."),
+	[N] = SHARED_N,
+	[STOP] = SHARED_STOP,
 	[STOP_TOKEN_IDS] = SHARED_STOP_TOKEN_IDS,
 	[IGNORE_EOS] = SHARED_IGNORE_EOS,
 	[LOGPROBS] = SHARED_LOGPROBS,
-	[PROMPT_LOGPROBS] = PARAM_INT("prompt_logprobs", -1, -1, TOP_MAX,
-				      "Report the log-probability of each prompt token and this many of the likeliest tokens beside it; -1 is off."),
+	[PROMPT_LOGPROBS] = SHARED_PROMPT_LOGPROBS,
 	[ECHO] = SHARED_ECHO,
 };
 static const struct weft_decoder decoder = {

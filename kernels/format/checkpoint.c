@@ -211,7 +211,7 @@ int checkpoint_open(struct checkpoint **out, const char *path, struct core_error
 	cp = calloc(1, sizeof *cp);
 	if (cp == NULL)
 		return core_fail(err, CORE_ENOMEM, "%s: out of memory", path);
-	rc = S_ISDIR(st.st_mode) ? folder_read(cp, path, err) : core_fail(err, CORE_EUNSUPPORTED, "%s: expected a model folder", path);
+	rc = S_ISDIR(st.st_mode) ? folder_read(cp, path, err) : gguf_read(cp, path, err);
 	if (rc == 0)
 		rc = finish_tensors(cp, path, err);
 	if (rc < 0) {

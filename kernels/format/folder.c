@@ -20,6 +20,8 @@ static const struct form {
 } forms[] = {
 	{"model.safetensors", false, safetensors_read},
 	{"model.safetensors.index.json", true, safetensors_read},
+	{"pytorch_model.bin", false, torch_read},
+	{"pytorch_model.bin.index.json", true, torch_read},
 };
 
 static int read_config(struct checkpoint *cp, const char *folder, struct core_error *err)

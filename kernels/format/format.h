@@ -61,6 +61,7 @@ bool tensor_size(const struct tensor *t, uint64_t *bytes);
 int folder_read(struct checkpoint *cp, const char *folder, struct core_error *err);
 int gguf_read(struct checkpoint *cp, const char *path, struct core_error *err);
 int safetensors_read(struct checkpoint *cp, const char *path, struct core_error *err);
+int torch_read(struct checkpoint *cp, const char *path, struct core_error *err);
 
 /* config.json's text to a config. */
 int config_parse(struct llama_config *c, const char *json, size_t len, struct core_error *err);

@@ -10,11 +10,20 @@ kernels_libformat_la_SOURCES = \
 	kernels/format/config.c \
 	kernels/format/folder.c \
 	kernels/format/format.h \
+	kernels/format/gguf.c \
+	kernels/format/gguf.h \
+	kernels/format/gguf_llama.c \
 	kernels/format/half.c \
 	kernels/format/map.c \
+	kernels/format/pickle.c \
+	kernels/format/pickle.h \
 	kernels/format/safetensors.c \
+	kernels/format/torch.c \
 	kernels/format/vocab.c \
 	kernels/format/vocab.h \
+	kernels/format/vocab_gguf.c \
+	kernels/format/zip.c \
+	kernels/format/zip.h \
 	kernels/tokenizer.c \
 	kernels/tokenizer_spm.cc \
 	kernels/tokenizer_spm.h

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "gguf.h"
 #include "vocab.h"
 
 enum { VOCAB_FILE_MAX = 64 << 20 };
@@ -58,12 +59,13 @@ static bool next_field(struct cursor *c, struct field *f)
 	default: c->bad = true;
 	}
 	f->bytes = cursor_take(c, f->len);
-	return !c->bad && f->number != 0;
+	c->bad |= f->number == 0;
+	return !c->bad;
 }
 
 /* ---- writing ---- */
 
-static int append(struct vocab *v, const void *bytes, size_t n, struct core_error *err)
+int vocab_append(struct vocab *v, const void *bytes, size_t n, struct core_error *err)
 {
 	if (n > v->room - v->len) {
 		size_t room = v->room + v->room / 2 + n + 4096;
@@ -82,7 +84,7 @@ int vocab_drop_prefix(struct vocab *v, struct core_error *err)
 {
 	static const uint8_t off[] = {NORMALIZER << 3 | 2, 2, ADD_DUMMY_PREFIX << 3, 0};
 
-	return append(v, off, sizeof off, err);
+	return vocab_append(v, off, sizeof off, err);
 }
 
 /* ---- tokenizer.model ---- */
@@ -140,7 +142,7 @@ static int read_model(struct vocab *v, const struct map *m, const char *path, st
 			rc = check_denormalizer(&f, path, err);
 		/* Samples recorded with the prefix on would fail the load with the prefix off, so they stay out. */
 		if (rc == 0 && f.number != SELF_TEST)
-			rc = append(v, m->data + start, c.at - start, err);
+			rc = vocab_append(v, m->data + start, c.at - start, err);
 		start = c.at;
 	}
 	if (rc == 0 && (c.at != c.size || c.bad || pieces == 0))
@@ -154,9 +156,11 @@ int vocab_read(struct vocab *v, const char *path, struct core_error *err)
 	int rc = map_open(&m, path, err);
 
 	*v = (struct vocab){.bos = -1, .eos = -1};
-	if (rc == 0 && m.size > VOCAB_FILE_MAX)
+	if (rc == 0 && gguf_probe(&m))
+		rc = vocab_from_gguf(v, &m, path, err);
+	else if (rc == 0 && m.size > VOCAB_FILE_MAX)
 		rc = core_fail(err, CORE_EFORMAT, "%s: %zu bytes; a SentencePiece model has at most %d", path, m.size, VOCAB_FILE_MAX);
-	if (rc == 0)
+	else if (rc == 0)
 		rc = read_model(v, &m, path, err);
 	map_close(&m);
 	if (rc < 0)

@@ -17,4 +17,8 @@ void vocab_finish(struct vocab *v);
 /* Appends the switch that takes the dummy prefix out of the model and nothing else. */
 int vocab_drop_prefix(struct vocab *v, struct core_error *err);
 
+/* The pieces of vocab_read: more bytes of the message; the one reader that has a file of its own. */
+int vocab_append(struct vocab *v, const void *bytes, size_t n, struct core_error *err);
+int vocab_from_gguf(struct vocab *v, const struct map *m, const char *path, struct core_error *err);
+
 #endif

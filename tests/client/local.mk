@@ -7,7 +7,21 @@ TESTS += tests/client/test_wire
 tests_client_test_wire_SOURCES = tests/client/test_wire.c
 tests_client_test_wire_CFLAGS = $(AM_CFLAGS) $(MSGPACK_CFLAGS) $(CMOCKA_CFLAGS)
 tests_client_test_wire_LDADD = client/libwire.la $(CMOCKA_LIBS)
+
+# Links the codec beside the library: the library does not export it.
+check_PROGRAMS += tests/client/test_libweft
+TESTS += tests/client/test_libweft
+tests_client_test_libweft_SOURCES = tests/client/test_libweft.c client/wire-json.c
+tests_client_test_libweft_CFLAGS = $(AM_CFLAGS) $(MSGPACK_CFLAGS) $(ZMQ_CFLAGS) $(JANSSON_CFLAGS) $(CMOCKA_CFLAGS)
+tests_client_test_libweft_LDADD = client/libweft.la client/libwire.la $(ZMQ_LIBS) $(JANSSON_LIBS) $(CMOCKA_LIBS) -lpthread
 endif
+
+check_PROGRAMS += tests/client/headers tests/client/headers_cxx
+TESTS += tests/client/headers tests/client/headers_cxx
+tests_client_headers_SOURCES = tests/client/headers.c
+tests_client_headers_LDADD = client/libweft.la
+tests_client_headers_cxx_SOURCES = tests/client/headers_cxx.cc
+tests_client_headers_cxx_LDADD = client/libweft.la
 
 # The fuzz target: always as a fixed run in `make check`, with --enable-fuzzers as a libFuzzer program, too.
 check_PROGRAMS += tests/client/fuzz_wire_fixed

@@ -14,4 +14,16 @@
 
 #include "kernels/format/checkpoint.h"
 
+/* Path of a committed fixture; one of four buffers, so that a call may take several. */
+static inline const char *fixture(const char *name)
+{
+	static char paths[4][1024];
+	static unsigned next;
+	const char *top = getenv("top_srcdir");
+	char *p = paths[next++ % 4];
+
+	snprintf(p, sizeof paths[0], "%s/tests/kernels/fixtures/format/%s", top != NULL ? top : ".", name);
+	return p;
+}
+
 #endif

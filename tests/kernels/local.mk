@@ -2,6 +2,12 @@
 include tests/kernels/format.mk
 
 core_tests = \
+	tests/kernels/ops_matmul \
+	tests/kernels/ops_rows \
+	tests/kernels/ops_attention \
+	tests/kernels/core_pool \
+	tests/kernels/core_kv \
+	tests/kernels/core_p1 \
 	tests/kernels/core_golden
 
 if CMOCKA
@@ -15,3 +21,21 @@ EXTRA_DIST += tests/kernels/fixtures/golden
 tests_kernels_core_golden_SOURCES = tests/kernels/core_golden.c tests/kernels/core_test.h
 tests_kernels_core_golden_CPPFLAGS = $(core_test_cppflags)
 tests_kernels_core_golden_LDADD = $(core_test_ldadd)
+tests_kernels_ops_matmul_SOURCES = tests/kernels/ops_matmul.c tests/kernels/ops_test.h tests/kernels/core_test.h
+tests_kernels_ops_matmul_CPPFLAGS = $(core_test_cppflags)
+tests_kernels_ops_matmul_LDADD = $(core_test_ldadd)
+tests_kernels_ops_rows_SOURCES = tests/kernels/ops_rows.c tests/kernels/ops_test.h tests/kernels/core_test.h
+tests_kernels_ops_rows_CPPFLAGS = $(core_test_cppflags)
+tests_kernels_ops_rows_LDADD = $(core_test_ldadd)
+tests_kernels_ops_attention_SOURCES = tests/kernels/ops_attention.c tests/kernels/ops_test.h tests/kernels/core_test.h
+tests_kernels_ops_attention_CPPFLAGS = $(core_test_cppflags)
+tests_kernels_ops_attention_LDADD = $(core_test_ldadd)
+tests_kernels_core_pool_SOURCES = tests/kernels/core_pool.c tests/kernels/core_test.h
+tests_kernels_core_pool_CPPFLAGS = $(core_test_cppflags)
+tests_kernels_core_pool_LDADD = $(core_test_ldadd)
+tests_kernels_core_kv_SOURCES = tests/kernels/core_kv.c tests/kernels/core_test.h
+tests_kernels_core_kv_CPPFLAGS = $(core_test_cppflags)
+tests_kernels_core_kv_LDADD = $(core_test_ldadd)
+tests_kernels_core_p1_SOURCES = tests/kernels/core_p1.c tests/kernels/core_test.h
+tests_kernels_core_p1_CPPFLAGS = $(core_test_cppflags)
+tests_kernels_core_p1_LDADD = $(core_test_ldadd)

@@ -79,11 +79,17 @@ static void llama_cpp_vectors_from_tokenizer_model(void **state)
 	check_vectors("llama2-tokenizer.model");
 }
 
+static void llama_cpp_vectors_from_gguf(void **state)
+{
+	check_vectors("ggml-vocab-llama-spm.gguf");
+}
+
 int main(void)
 {
 	require_shared_data();
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(llama_cpp_vectors_from_tokenizer_model),
+		cmocka_unit_test(llama_cpp_vectors_from_gguf),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -225,6 +225,20 @@ static void flags_tell_the_truth(void **state)
 	}
 }
 
+static void a_field_is_there_only_when_the_other_side_is_long_enough(void **state)
+{
+	struct weft_host host = {.size = offsetof(struct weft_host, blob_write)};	/* of a daemon that has no blob_write yet */
+	struct weft_plugin p = {.size = sizeof(p)};
+
+	assert_false(WEFT_HAS(&host, blob_write));
+	assert_true(WEFT_HAS(&host, sort));
+	host.size += sizeof(host.blob_write) - 1;
+	assert_false(WEFT_HAS(&host, blob_write));
+	host.size++;
+	assert_true(WEFT_HAS(&host, blob_write));
+	assert_true(WEFT_HAS(&p, fini));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -235,6 +249,7 @@ int main(void)
 		cmocka_unit_test(a_clone_goes_on_as_the_original_does_and_outlives_it),
 		cmocka_unit_test(every_sampler_leaves_a_possible_candidate_on_hard_lists),
 		cmocka_unit_test(flags_tell_the_truth),
+		cmocka_unit_test(a_field_is_there_only_when_the_other_side_is_long_enough),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

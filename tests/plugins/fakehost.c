@@ -320,6 +320,19 @@ static void keep_tokens(struct fake_token **list, uint64_t *n, const int32_t *id
 	}
 }
 
+/* Whole characters only (the shortest-form rule is the detokeniser's business). */
+static void assert_utf8(const char *text, uint64_t len)
+{
+	for (uint64_t i = 0; i < len;) {
+		unsigned n = char_len((unsigned char)text[i]);
+
+		assert_true(n > 0 && i + n <= len);
+		for (unsigned k = 1; k < n; k++)
+			assert_true(((unsigned char)text[i + k] & 0xc0) == 0x80);
+		i += n;
+	}
+}
+
 static int host_delta(struct weft_job *j, const struct weft_delta *d)
 {
 	struct fake_answer *a;
@@ -329,6 +342,7 @@ static int host_delta(struct weft_job *j, const struct weft_delta *d)
 	assert_true(d->n_tokens || d->text_len);
 	a = j->answers[d->choice];
 	assert_int_equal(a->finish, 0);
+	assert_utf8(d->text, d->text_len);
 	assert_true(a->len + d->text_len < sizeof(a->text));
 	memcpy(a->text + a->len, d->text, d->text_len);
 	a->len += d->text_len;
@@ -337,7 +351,8 @@ static int host_delta(struct weft_job *j, const struct weft_delta *d)
 	a->deltas++;
 	for (uint32_t i = 0; i < d->n_tokens; i++)
 		a->shown += strlen(j->model->pieces ? j->model->pieces[d->tokens[i]] : "");
-	a->agreed &= a->shown == a->len;
+	a->agreed &= a->unshown == 0;
+	a->unshown = a->shown - a->len;
 	return 0;
 }
 

@@ -48,8 +48,9 @@ struct fake_answer {
 	uint64_t n, deltas;
 	bool has_logprobs;
 	uint32_t finish;		/* 0: not finished */
-	uint64_t shown;			/* bytes of the pieces of all delivered tokens, for the check that text and tokens agree */
-	bool agreed;			/* after each delta so far, text == the tokens' text */
+	uint64_t shown;			/* bytes of the pieces of all delivered tokens */
+	uint64_t unshown;		/* of these, bytes that are not in text */
+	bool agreed;			/* after each delta but the last one, text was exactly the tokens' text */
 };
 
 struct fake_score {

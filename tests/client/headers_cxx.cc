@@ -1,0 +1,2 @@
+// As headers.c, for C++.
+#include "headers.c"

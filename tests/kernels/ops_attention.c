@@ -1,0 +1,167 @@
+/* ops_attention.c: attention over pages: the same bits everywhere, near double, blind to what pages hold past the last key. */
+#include "ops_test.h"
+
+enum { PAGES = 24, TOKENS = PAGES * PAGE };
+
+struct cache {
+	struct kv_view view;
+	float *k, *v;		/* [TOKENS][head_dim] what was stored */
+};
+
+static uint32_t table[PAGES];
+
+/* Pages in an order of their own, in a pool of NaNs; two heads per page, so that strides matter. */
+static void cache_fill(struct cache *c, const struct ops *ops, uint32_t head_dim, bool half)
+{
+	uint32_t pad = (head_dim + 15) / 16 * 16;
+	size_t head = (size_t)PAGE * (head_dim + pad) * (half ? 2 : 4);
+	unsigned char *pool = poisoned(2 * head * PAGES);
+
+	for (uint32_t i = 0; i < PAGES; i++)
+		table[i] = (i * 7 + 3) % PAGES;
+	c->view = (struct kv_view){ pool, 2 * head, table, head_dim, pad, half };
+	for (uint32_t t = 0; t < TOKENS; t++)
+		ops->kv_store(&c->view, t, c->k + t * head_dim, c->v + t * head_dim);
+}
+
+static struct cache cache_new(const struct ops *ops, uint32_t head_dim, bool half)
+{
+	struct cache c;
+
+	c.k = malloc((size_t)TOKENS * head_dim * sizeof(float));
+	c.v = malloc((size_t)TOKENS * head_dim * sizeof(float));
+	for (size_t i = 0; i < (size_t)TOKENS * head_dim; i++) {
+		c.k[i] = half_to_float(float_to_half(random_unit() * 3));
+		c.v[i] = half_to_float(float_to_half(random_hard()));
+	}
+	cache_fill(&c, ops, head_dim, half);
+	return c;
+}
+
+static void cache_free(struct cache *c)
+{
+	free(c->view.pool);
+	free(c->k);
+	free(c->v);
+}
+
+static const struct ops *ops_named(const char *cpu)
+{
+	return ops_for(!strcmp(cpu, "avx2") ? CORE_CPU_AVX2 : !strcmp(cpu, "avx512") ? CORE_CPU_AVX512 : CORE_CPU_PLAIN);
+}
+
+static const uint32_t dims[] = { 2, 8, 10, 16, 64, 80, 100, 128, 256 };
+static const uint32_t keys[] = { 1, 2, 15, 16, 17, 63, 64, 65, 80, 129, 300, TOKENS };
+
+static void attention_gives_the_same_bits_everywhere(void **state)
+{
+	for (unsigned d = 0; d < sizeof(dims) / sizeof(dims[0]); d++)
+		for (int half = 0; half < 2; half++) {
+			struct cache c = cache_new(ops_for(CORE_CPU_PLAIN), dims[d], half);
+			float q[9 * 256], want[9 * 256], got[9 * 256];
+
+			fill_hard(q, sizeof(q) / sizeof(q[0]));
+			for (unsigned n = 0; n < sizeof(keys) / sizeof(keys[0]); n++) {
+				uint32_t heads = 1 + n % 9;
+
+				memset(want, 0xff, sizeof(want));
+				attention_plain(want, q, heads, &c.view, keys[n]);
+				for (const char *const *cpu = cpus_here() + 1; *cpu; cpu++) {
+					memset(got, 0xff, sizeof(got));
+					ops_named(*cpu)->attention(got, q, heads, &c.view, keys[n]);
+					if (memcmp(got, want, sizeof(got)))
+						fail_msg("head_dim %u, %u heads, %u keys, f%d: %s differs", dims[d], heads, keys[n], half ? 16 : 32, *cpu);
+				}
+			}
+			cache_free(&c);
+		}
+}
+
+static void stores_give_the_same_pages_everywhere(void **state)
+{
+	for (unsigned d = 0; d < sizeof(dims) / sizeof(dims[0]); d++)
+		for (int half = 0; half < 2; half++) {
+			struct cache c = cache_new(ops_for(CORE_CPU_PLAIN), dims[d], half);
+
+			for (const char *const *cpu = cpus_here() + 1; *cpu; cpu++) {
+				struct cache other = c;
+
+				cache_fill(&other, ops_named(*cpu), dims[d], half);
+				for (uint32_t i = 0; i < PAGES; i++)
+					for (uint32_t t = 0; t < PAGE; t++) {
+						size_t size = half ? 2 : 4, row = (size_t)t * c.view.head_pad * size;
+
+						assert_memory_equal(kv_page_v(&other.view, i) + row, kv_page_v(&c.view, i) + row, dims[d] * size);
+						assert_memory_equal(kv_page_k(&other.view, i), kv_page_k(&c.view, i), dims[d] * PAGE * size);
+					}
+				free(other.view.pool);
+			}
+			cache_free(&c);
+		}
+}
+
+static void attention_is_near_double(void **state)
+{
+	for (unsigned d = 0; d < sizeof(dims) / sizeof(dims[0]); d++) {
+		struct cache c = cache_new(ops_for(CORE_CPU_PLAIN), dims[d], true);
+		float q[256], out[256];
+
+		fill_hard(q, dims[d]);
+		for (unsigned i = 0; i < sizeof(keys) / sizeof(keys[0]); i++) {
+			double s[TOKENS], top = -INFINITY, sum = 0, size = 0;
+
+			attention_plain(out, q, 1, &c.view, keys[i]);
+			for (uint32_t t = 0; t < keys[i]; t++) {
+				s[t] = 0;
+				for (uint32_t j = 0; j < dims[d]; j++) {
+					s[t] += (double)q[j] * c.k[t * dims[d] + j] / sqrt(dims[d]);
+					size = fmax(size, fabs(q[j] * c.k[t * dims[d] + j]));
+				}
+				top = fmax(top, s[t]);
+			}
+			for (uint32_t t = 0; t < keys[i]; t++)
+				sum += s[t] = exp(s[t] - top);
+			for (uint32_t j = 0; j < dims[d]; j++) {
+				double exact = 0, spread = 0;
+
+				for (uint32_t t = 0; t < keys[i]; t++) {
+					exact += s[t] / sum * c.v[t * dims[d] + j];
+					spread += s[t] / sum * fabs(c.v[t * dims[d] + j]);
+				}
+				/* a score is off by head_dim roundings of its terms; e^x turns that into a relative error of each weight */
+				assert_true(fabs(out[j] - exact) <= spread * (dims[d] * size + keys[i] + 20) * 6e-8 * 2);
+			}
+		}
+		cache_free(&c);
+	}
+}
+
+static void keys_past_the_last_one_do_not_matter(void **state)
+{
+	for (const char *const *cpu = cpus_here(); *cpu; cpu++) {
+		struct cache c = cache_new(ops_named(*cpu), 64, true);
+		float q[4 * 64], before[4 * 64], after[4 * 64], nan[64];
+
+		fill_hard(q, 4 * 64);
+		for (int j = 0; j < 64; j++)
+			nan[j] = NAN;
+		ops_named(*cpu)->attention(before, q, 4, &c.view, 101);
+		for (uint32_t t = 101; t < TOKENS; t++)
+			ops_named(*cpu)->kv_store(&c.view, t, nan, nan);
+		ops_named(*cpu)->attention(after, q, 4, &c.view, 101);
+		assert_memory_equal(before, after, sizeof(after));
+		cache_free(&c);
+	}
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(attention_gives_the_same_bits_everywhere),
+		cmocka_unit_test(stores_give_the_same_pages_everywhere),
+		cmocka_unit_test(attention_is_near_double),
+		cmocka_unit_test(keys_past_the_last_one_do_not_matter),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

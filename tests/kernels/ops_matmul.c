@@ -1,0 +1,257 @@
+/* ops_matmul.c: packed matrices mean what the file means, and every instruction set multiplies them to the same bits. */
+#include "ops_test.h"
+
+struct activations {
+	struct rows rows;
+	float *f;
+	int8_t *q;
+	float *scale;
+	int32_t *sum;
+};
+
+static struct activations make_rows(const struct matrix *w, uint32_t m)
+{
+	struct activations a;
+	uint32_t ld = (w->kpad + 15) / 16 * 16, groups = w->groups ? w->groups : 1;
+
+	a.f = calloc((size_t)m * ld, sizeof(float));
+	a.q = poisoned((size_t)m * w->kpad);
+	a.scale = poisoned((size_t)m * groups * sizeof(float));
+	a.sum = poisoned((size_t)m * groups * sizeof(int32_t));
+	for (uint32_t i = 0; i < m; i++) {
+		fill_hard(a.f + (size_t)i * ld, w->cols);
+		if (w->groups)
+			quantize_plain(a.q + (size_t)i * w->kpad, a.scale + (size_t)i * groups, a.sum + (size_t)i * groups, a.f + (size_t)i * ld,
+				       w->cols, w->kpad, w->group);
+	}
+	a.rows = (struct rows){ a.f, ld, a.q, a.scale, a.sum };
+	return a;
+}
+
+static void free_rows(struct activations *a)
+{
+	free(a->f);
+	free(a->q);
+	free(a->scale);
+	free(a->sum);
+}
+
+static float *multiply(const struct ops *ops, const struct matrix *w, const struct activations *a, uint32_t m, size_t ldo)
+{
+	float *out = poisoned(m * ldo * sizeof(float));
+
+	for (uint32_t b = 0; b < w->blocks; b += MATMUL_CHUNK)
+		ops->matmul(out, ldo, w, &a->rows, m, b, b + MATMUL_CHUNK < w->blocks ? b + MATMUL_CHUNK : w->blocks);
+	return out;
+}
+
+static void same_bits(const struct matrix *w, uint32_t m, const char *what)
+{
+	struct activations a = make_rows(w, m);
+	size_t ldo = w->blocks * LANES + 16;	/* the last 16 are nobody's */
+	float *want = multiply(ops_for(CORE_CPU_PLAIN), w, &a, m, ldo);
+
+	for (const char *const *cpu = cpus_here() + 1; *cpu; cpu++) {
+		float *got = multiply(ops_for(strcmp(*cpu, "avx2") ? CORE_CPU_AVX512 : CORE_CPU_AVX2), w, &a, m, ldo);
+
+		for (size_t i = 0; i < m * ldo; i++)
+			if (memcmp(&got[i], &want[i], 4))
+				fail_msg("%s (%u x %u), %u rows, %s: [%zu][%zu] is %a, plain gives %a", what, w->rows, w->cols, m, *cpu, i / ldo,
+					 i % ldo, got[i], want[i]);
+		free(got);
+	}
+	/* and a row's result does not depend on the other rows */
+	for (uint32_t i = 0; i < m; i++) {
+		struct activations one = a;
+		float *alone;
+
+		one.rows.f += i * a.rows.ld;
+		one.rows.q += (size_t)i * w->kpad;
+		one.rows.scale += (size_t)i * w->groups;
+		one.rows.sum += (size_t)i * w->groups;
+		alone = multiply(ops_for(CORE_CPU_PLAIN), w, &one, 1, ldo);
+		assert_memory_equal(alone, want + i * ldo, ldo * sizeof(float));
+		free(alone);
+		if (m > 8)
+			i += 6;
+	}
+	free(want);
+	free_rows(&a);
+}
+
+static void all_counts(const struct matrix *w, const char *what)
+{
+	static const uint32_t counts[] = { 1, 2, 3, 4, 5, 7, 8, 9, 12, 13, 16, 17, 29 };
+
+	for (unsigned i = 0; i < sizeof(counts) / sizeof(counts[0]); i++)
+		same_bits(w, counts[i], what);
+}
+
+static void every_file_type_multiplies_to_the_same_bits_everywhere(void **state)
+{
+	static const uint32_t shapes[][2] = { { 1, 256 }, { 37, 512 }, { 64, 256 }, { 100, 768 } };
+
+	for (int i = 0; i < N_TYPES; i++)
+		for (unsigned s = 0; s < sizeof(shapes) / sizeof(shapes[0]); s++) {
+			struct tensor t = random_tensor(all_types[i], shapes[s][0], shapes[s][1]);
+			struct matrix w;
+
+			pack_whole(&w, &t, PACK_KEEP);
+			all_counts(&w, t.name);
+			free(w.codes);
+			free((void *)t.data);
+		}
+}
+
+static void own_formats_multiply_to_the_same_bits_at_any_length(void **state)
+{
+	static const uint32_t shapes[][2] = { { 3, 1 }, { 17, 16 }, { 16, 35 }, { 33, 48 }, { 65, 96 }, { 48, 192 }, { 80, 384 } };
+
+	for (unsigned s = 0; s < sizeof(shapes) / sizeof(shapes[0]); s++) {
+		struct tensor t = random_tensor(TENSOR_F32, shapes[s][0], shapes[s][1]);
+		struct matrix w;
+
+		for (enum pack_form form = PACK_KEEP; form <= PACK_Q4; form++) {
+			pack_whole(&w, &t, form);
+			all_counts(&w, form == PACK_Q8 ? "q8" : form == PACK_Q4 ? "q4" : "f32");
+			free(w.codes);
+		}
+		free((void *)t.data);
+		t = random_tensor(TENSOR_BF16, shapes[s][0], shapes[s][1]);
+		pack_whole(&w, &t, PACK_KEEP);
+		all_counts(&w, "bf16 of odd length");
+		free(w.codes);
+		free((void *)t.data);
+	}
+}
+
+static void a_packed_matrix_means_what_the_file_means(void **state)
+{
+	for (int i = 0; i < N_TYPES; i++) {
+		struct tensor t = random_tensor(all_types[i], 37, 512);
+		struct matrix w;
+		float got[512], want[512];
+
+		pack_whole(&w, &t, PACK_KEEP);
+		for (uint32_t r = 0; r < w.rows; r++) {
+			matrix_row_f32(&w, r, got);
+			tensor_row_f32(&t, r, want);
+			for (int k = 0; k < 512; k++)
+				if (got[k] != want[k])
+					fail_msg("%s row %u element %d: packed %a, file %a", t.name, r, k, got[k], want[k]);
+		}
+		free(w.codes);
+		free((void *)t.data);
+	}
+}
+
+static void rows_of_gguf_query_heads_are_put_back_into_hf_order(void **state)
+{
+	struct tensor t = random_tensor(TENSOR_Q4_0, 64, 64);
+	struct matrix w;
+	float got[64], want[64];
+
+	t.permuted_heads = 4;
+	pack_whole(&w, &t, PACK_KEEP);
+	for (uint32_t r = 0; r < 64; r++) {
+		matrix_row_f32(&w, r, got);
+		blocks_f32(t.type, (const unsigned char *)t.data + tensor_source_row(&t, r) * 2 * 18, 64, want);
+		assert_memory_equal(got, want, sizeof(got));
+	}
+	free(w.codes);
+	free((void *)t.data);
+}
+
+/* The sum of |terms| times the number of roundings times 2^-24 bounds any order of f32 summation; integers round per group only. */
+static void the_plain_reference_is_within_rounding_of_double(void **state)
+{
+	for (int i = 0; i < N_TYPES; i++) {
+		struct tensor t = random_tensor(all_types[i], 20, 1024);
+		struct matrix w;
+		struct activations a;
+		float row[1024], *out;
+
+		pack_whole(&w, &t, PACK_KEEP);
+		a = make_rows(&w, 3);
+		out = multiply(ops_for(CORE_CPU_PLAIN), &w, &a, 3, w.blocks * LANES);
+		for (uint32_t r = 0; r < w.rows; r++)
+			for (uint32_t m = 0; m < 3; m++) {
+				double sum = 0, size = 0, roundings = w.groups ? 4.0 * w.groups : w.kpad;
+
+				matrix_row_f32(&w, r, row);
+				for (uint32_t k = 0; k < w.cols; k++) {
+					double x = w.groups ? (double)a.scale[m * w.groups + k / w.group] * a.q[m * w.kpad + k]
+							    : a.f[m * a.rows.ld + k];
+
+					sum += row[k] * x;
+					size += fabs(row[k] * x);
+				}
+				/* row[k] itself is rounded once where a type has minima: 2^-24 of scale * code, at most twice |min| + |value| */
+				assert_true(fabs(out[m * w.blocks * LANES + r] - sum) <= (roundings + 32) * size * 6e-8 + 1e-30);
+			}
+		free(out);
+		free_rows(&a);
+		free(w.codes);
+		free((void *)t.data);
+	}
+}
+
+static void infinite_weights_are_refused_by_name_and_row(void **state)
+{
+	struct tensor t = random_tensor(TENSOR_F32, 5, 32);
+	struct matrix w;
+
+	((float *)t.data)[3 * 32 + 7] = INFINITY;
+	pack_plan(&w, &t, PACK_Q8);
+	pack_place(&w, poisoned(pack_bytes(&w)));
+	assert_int_equal(pack_blocks(&w, &t, PACK_Q8, 0, 1, &why), CORE_EFORMAT);
+	assert_non_null(strstr(why.text, "row 3"));
+	free(w.codes);
+	free((void *)t.data);
+}
+
+/* Steps of the format: q8 rounds to 1/127 of the group's largest, q4 to 1/15 of its range; the search may only do better. */
+static void own_formats_lose_no_more_than_half_a_step(void **state)
+{
+	float x[128], scale, min, range = 0;
+	uint8_t codes[128];
+
+	for (int round = 0; round < 200; round++) {
+		double plain = 0, searched = 0;
+		float low = INFINITY, high = -INFINITY, top = 0;
+
+		for (int k = 0; k < 128; k++) {
+			x[k] = random_hard();
+			low = fminf(low, x[k]);
+			high = fmaxf(high, x[k]);
+			top = fmaxf(top, fabsf(x[k]));
+		}
+		quantize_group_q8(x, 128, codes, &scale);
+		for (int k = 0; k < 128; k++)
+			assert_true(fabsf(scale * (float)(codes[k] - 128) - x[k]) <= top / 127 * 0.57f);	/* f16 scale: 127 * 2^-11 more */
+		quantize_group_q4(x, 128, codes, &scale, &min);
+		range = (high - low) / 15;
+		for (int k = 0; k < 128; k++) {
+			double naive = low + range * roundf((x[k] - low) / range) - x[k], ours = scale * (float)codes[k] - min - x[k];
+
+			plain += naive * naive;
+			searched += ours * ours;
+		}
+		assert_true(searched <= plain * 1.02);	/* 2%: f16 factors against exact ones */
+	}
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(a_packed_matrix_means_what_the_file_means),
+		cmocka_unit_test(rows_of_gguf_query_heads_are_put_back_into_hf_order),
+		cmocka_unit_test(every_file_type_multiplies_to_the_same_bits_everywhere),
+		cmocka_unit_test(own_formats_multiply_to_the_same_bits_at_any_length),
+		cmocka_unit_test(the_plain_reference_is_within_rounding_of_double),
+		cmocka_unit_test(infinite_weights_are_refused_by_name_and_row),
+		cmocka_unit_test(own_formats_lose_no_more_than_half_a_step),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,112 @@
+/* ops_test.h: numbers for operator tests: seeded, with outliers and zeros; and buffers that show who wrote where. */
+#ifndef WEFT_OPS_TEST_H
+#define WEFT_OPS_TEST_H
+
+#include "core_test.h"
+#include "kernels/format/blocks.h"
+#include "kernels/ops/ops.h"
+#include "kernels/pack.h"
+
+static uint64_t seed_state __attribute__((unused)) = 88172645463325252u;
+
+static inline uint32_t random_bits(void)
+{
+	seed_state ^= seed_state << 13;
+	seed_state ^= seed_state >> 7;
+	seed_state ^= seed_state << 17;
+	return (uint32_t)(seed_state >> 32);
+}
+
+/* -1 .. 1 */
+static inline float random_unit(void)
+{
+	return (float)(int32_t)random_bits() / 2147483648.0f;
+}
+
+/* Mostly small, now and then zero or two hundred times larger, as activations of language models are. */
+static inline float random_hard(void)
+{
+	uint32_t kind = random_bits() % 64;
+
+	return kind == 0 ? 0 : kind == 1 ? 200 * random_unit() : random_unit();
+}
+
+static inline void fill_hard(float *x, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		x[i] = random_hard();
+}
+
+/* 64-byte aligned, filled with 0xff: NaNs as floats. */
+static inline void *poisoned(size_t bytes)
+{
+	void *p = NULL;
+
+	assert_int_equal(posix_memalign(&p, 64, bytes + 64), 0);
+	memset(p, 0xff, bytes + 64);
+	return p;
+}
+
+static const enum tensor_type all_types[] __attribute__((unused)) = {
+	TENSOR_F32, TENSOR_F16, TENSOR_BF16, TENSOR_Q4_0, TENSOR_Q4_1, TENSOR_Q5_0, TENSOR_Q5_1, TENSOR_Q8_0,
+	TENSOR_Q2_K, TENSOR_Q3_K, TENSOR_Q4_K, TENSOR_Q5_K, TENSOR_Q6_K
+};
+enum { N_TYPES = sizeof(all_types) / sizeof(all_types[0]) };
+
+/* Where a block keeps its f16 factors; -1 ends. */
+static inline void put_factors(enum tensor_type t, unsigned char *block)
+{
+	int at[2] = { 0, -1 };
+
+	if (t == TENSOR_Q4_1 || t == TENSOR_Q5_1 || t == TENSOR_Q4_K || t == TENSOR_Q5_K)
+		at[1] = 2;
+	else if (t == TENSOR_Q2_K)
+		at[0] = 80, at[1] = 82;
+	else if (t == TENSOR_Q3_K)
+		at[0] = 108;
+	else if (t == TENSOR_Q6_K)
+		at[0] = 208;
+	for (int i = 0; i < 2 && at[i] >= 0; i++) {
+		uint16_t h = float_to_half(random_bits() % 50 ? 0.02f * random_unit() : 0);
+
+		memcpy(block + at[i], &h, 2);
+	}
+}
+
+/* A tensor of random contents; free data. */
+static inline struct tensor random_tensor(enum tensor_type type, uint32_t rows, uint32_t cols)
+{
+	struct tensor t = { .name = tensor_type_name(type), .type = type, .n_dims = 2, .dims = { rows, cols } };
+	unsigned char *data;
+
+	t.bytes = (uint64_t)rows * cols / tensor_type_block(type) * tensor_type_bytes(type);
+	t.data = data = malloc(t.bytes);
+	for (uint64_t i = 0; i < t.bytes; i += tensor_type_bytes(type)) {
+		float f = random_unit();
+		uint16_t h = type == TENSOR_F16 ? float_to_half(f) : float_to_bf16(f);
+
+		if (type == TENSOR_F32)
+			memcpy(data + i, &f, 4);
+		else if (type == TENSOR_F16 || type == TENSOR_BF16)
+			memcpy(data + i, &h, 2);
+		else {
+			for (unsigned k = 0; k < tensor_type_bytes(type); k++)
+				data[i + k] = (unsigned char)random_bits();
+			put_factors(type, data + i);
+		}
+	}
+	return t;
+}
+
+static inline void pack_whole(struct matrix *w, const struct tensor *t, enum pack_form form)
+{
+	unsigned char *memory;
+
+	pack_plan(w, t, form);
+	memory = poisoned(pack_bytes(w));
+	memset(memory, 0, pack_bytes(w));
+	pack_place(w, memory);
+	must(pack_blocks(w, t, form, 0, w->blocks, &why));
+}
+
+#endif
