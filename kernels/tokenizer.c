@@ -8,10 +8,10 @@
 
 #include "format/vocab.h"
 #include "tokenizer_spm.h"
+#include "utf8.h"
 
-enum { TEXT_MAX = 64 << 20, REPLACEMENT_LEN = 3 };
+enum { TEXT_MAX = 64 << 20, REPLACEMENT_LEN = sizeof UTF8_REPLACEMENT - 1 };
 
-static const char replacement[] = "\xef\xbf\xbd";	/* U+FFFD */
 static const char space_mark[] = "\xe2\x96\x81";	/* U+2581 stands for a space in the vocabulary */
 
 struct piece {
@@ -29,52 +29,6 @@ struct core_tokenizer {
 	int32_t bos, eos;
 	bool no_bos, dummy_prefix, trims;
 };
-
-/* ---- UTF-8 ---- */
-
-/* How p[0..n) begins: > 0: a character of that many bytes; 0: the start of one, more bytes are needed; -1: p[0] is bad. */
-static int utf8_next(const unsigned char *p, size_t n)
-{
-	unsigned char lead = p[0], low = 0x80, high = 0xbf; /* bounds of the second byte */
-	int len;
-
-	if (lead < 0x80)
-		return 1;
-	if (lead < 0xc2 || lead > 0xf4)
-		return -1;
-	len = lead < 0xe0 ? 2 : lead < 0xf0 ? 3 : 4;
-	if (lead == 0xe0)
-		low = 0xa0; /* shorter forms */
-	else if (lead == 0xed)
-		high = 0x9f; /* surrogates */
-	else if (lead == 0xf0)
-		low = 0x90; /* shorter forms */
-	else if (lead == 0xf4)
-		high = 0x8f; /* above U+10FFFF */
-	if (n > 1 && (p[1] < low || p[1] > high))
-		return -1;
-	for (int i = 2; i < len && (size_t)i < n; i++)
-		if (p[i] < 0x80 || p[i] > 0xbf)
-			return -1;
-	return n < (size_t)len ? 0 : len;
-}
-
-/* Copies text to out with every bad byte replaced, and returns the length; out NULL: only the length. */
-static size_t utf8_repair(const char *text, size_t len, char *out)
-{
-	size_t n = 0;
-
-	for (size_t i = 0; i < len;) {
-		int k = utf8_next((const unsigned char *)text + i, len - i);
-		const char *from = k > 0 ? text + i : replacement;
-		size_t width = k > 0 ? (size_t)k : REPLACEMENT_LEN;
-		if (out != NULL)
-			memcpy(out + n, from, width);
-		n += width;
-		i += k > 0 ? (size_t)k : 1;
-	}
-	return n;
-}
 
 /* ---- loading ---- */
 
@@ -308,7 +262,7 @@ static size_t release(struct core_detok *d, char *out, bool all)
 		unsigned used = k > 0 ? (unsigned)k : 1;
 		if (k == 0 && !all)
 			break;
-		n += k > 0 ? put(out + n, d->held, used) : put(out + n, replacement, REPLACEMENT_LEN);
+		n += k > 0 ? put(out + n, d->held, used) : put(out + n, UTF8_REPLACEMENT, REPLACEMENT_LEN);
 		d->n_held -= used;
 		memmove(d->held, d->held + used, d->n_held);
 	}

@@ -11,18 +11,19 @@
 
 /* ---- building (the readers call these) ---- */
 
-int checkpoint_map(struct checkpoint *cp, const char *path, const struct map **m, struct core_error *err)
+int checkpoint_read_file(struct checkpoint *cp, const char *path, checkpoint_reader read, struct core_error *err)
 {
-	struct map *maps = realloc(cp->maps, (cp->n_maps + 1) * sizeof *maps);
+	struct map *maps = realloc(cp->maps, (cp->n_maps + 1) * sizeof *maps), m;
 	int rc;
 
 	if (maps == NULL)
 		return core_fail(err, CORE_ENOMEM, "%s: out of memory", path);
 	cp->maps = maps;
-	rc = map_open(&maps[cp->n_maps], path, err);
-	if (rc == 0)
-		*m = &maps[cp->n_maps++];
-	return rc;
+	rc = map_open(&m, path, err);
+	if (rc < 0)
+		return rc;
+	maps[cp->n_maps++] = m;
+	return read(cp, &m, path, err);
 }
 
 bool tensor_size(const struct tensor *t, uint64_t *bytes)
@@ -132,6 +133,14 @@ static bool is_harmless(const char *name)
 	return n >= sizeof tail && strcmp(name + n - (sizeof tail - 1), tail) == 0;
 }
 
+static void describe_shape(char *out, size_t room, unsigned n_dims, const uint64_t *dims)
+{
+	if (n_dims == 1)
+		snprintf(out, room, "[%" PRIu64 "]", dims[0]);
+	else
+		snprintf(out, room, "[%" PRIu64 ", %" PRIu64 "%s]", dims[0], dims[1], n_dims > 2 ? ", ..." : "");
+}
+
 /* A tensor under model. or lm_head. that the forward pass does not know would change the answers: refused, not ignored. */
 static int check_known(const struct checkpoint *cp, const struct tensor *t, const char *path, struct core_error *err)
 {
@@ -139,6 +148,7 @@ static int check_known(const struct checkpoint *cp, const struct tensor *t, cons
 	unsigned long layer;
 	const struct weight_row *w = weight_of(t->name, &layer);
 	uint64_t rows, columns;
+	unsigned n_dims;
 
 	if (w == NULL) {
 		if ((strncmp(t->name, "model.", 6) != 0 && strncmp(t->name, "lm_head.", 8) != 0) || is_harmless(t->name))
@@ -149,10 +159,13 @@ static int check_known(const struct checkpoint *cp, const struct tensor *t, cons
 		return core_fail(err, CORE_EFORMAT, "%s: tensor %s, but the config says %" PRIu32 " layers", path, t->name, c->layers);
 	rows = dim_value(c, w->rows);
 	columns = dim_value(c, w->columns);
-	if (t->n_dims != (w->columns == D_NONE ? 1u : 2u) || t->dims[0] != rows || (t->n_dims == 2 && t->dims[1] != columns))
-		return core_fail(err, CORE_EFORMAT, "%s: tensor %s has %u dimensions [%" PRIu64 ", %" PRIu64 "], the config says [%" PRIu64
-				 "%s%.0" PRIu64 "]", path, t->name, t->n_dims, t->dims[0], t->n_dims > 1 ? t->dims[1] : 1, rows,
-				 w->columns == D_NONE ? "" : ", ", columns);
+	n_dims = w->columns == D_NONE ? 1 : 2;
+	if (t->n_dims != n_dims || t->dims[0] != rows || (n_dims == 2 && t->dims[1] != columns)) {
+		char found[64], wanted[64];
+		describe_shape(found, sizeof found, t->n_dims, t->dims);
+		describe_shape(wanted, sizeof wanted, n_dims, (const uint64_t[]){rows, columns});
+		return core_fail(err, CORE_EFORMAT, "%s: tensor %s is %s, the config says %s", path, t->name, found, wanted);
+	}
 	return 0;
 }
 
@@ -181,7 +194,7 @@ static int tensor_order(const void *a, const void *b)
 	return strcmp(((const struct tensor *)a)->name, ((const struct tensor *)b)->name);
 }
 
-static int finish_tensors(struct checkpoint *cp, const char *path, struct core_error *err)
+int checkpoint_finish(struct checkpoint *cp, const char *path, struct core_error *err)
 {
 	int rc;
 
@@ -211,9 +224,9 @@ int checkpoint_open(struct checkpoint **out, const char *path, struct core_error
 	cp = calloc(1, sizeof *cp);
 	if (cp == NULL)
 		return core_fail(err, CORE_ENOMEM, "%s: out of memory", path);
-	rc = S_ISDIR(st.st_mode) ? folder_read(cp, path, err) : gguf_read(cp, path, err);
+	rc = S_ISDIR(st.st_mode) ? folder_read(cp, path, err) : checkpoint_read_file(cp, path, gguf_read, err);
 	if (rc == 0)
-		rc = finish_tensors(cp, path, err);
+		rc = checkpoint_finish(cp, path, err);
 	if (rc < 0) {
 		checkpoint_close(cp);
 		return rc;

@@ -120,7 +120,7 @@ static int refuse_other_models(const json_t *o, struct core_error *err)
 
 static int read_llama3(struct llama_config *c, const json_t *o, struct core_error *err)
 {
-	struct bounded original = {"original_max_position_embeddings", &c->original_context, INT32_MAX, UINT32_MAX};
+	struct bounded original = {"original_max_position_embeddings", &c->original_context, INT32_MAX, c->context};
 	int rc = get_positive(o, "low_freq_factor", true, &c->low_freq_factor, err);
 
 	if (rc == 0)
@@ -285,14 +285,12 @@ static int read_root(struct llama_config *c, const json_t *root, struct core_err
 
 int config_parse(struct llama_config *c, const char *json, size_t len, struct core_error *err)
 {
-	json_error_t je;
 	json_t *root;
-	int rc;
+	int rc = json_parse(&root, json, len, file, err);
 
 	*c = (struct llama_config){.bos = -1, .eos = -1};
-	root = json_loadb(json, len, JSON_REJECT_DUPLICATES, &je);
-	if (root == NULL)
-		return core_fail(err, CORE_EFORMAT, "%s: line %d: %s", file, je.line, je.text);
+	if (rc < 0)
+		return rc;
 	if (json_is_object(root))
 		rc = read_root(c, root, err);
 	else

@@ -10,13 +10,11 @@
 /* Sizes of the JSON files that are parsed whole; real ones are about 1 kB and 100 kB. */
 enum { CONFIG_MAX = 1 << 20, INDEX_MAX = 16 << 20, MAX_SHARDS = 4096 };
 
-typedef int (*weights_reader)(struct checkpoint *cp, const char *path, struct core_error *err);
-
 /* In transformers' order: the first that is there is read. */
 static const struct form {
 	const char *file;
 	bool index;
-	weights_reader read;
+	checkpoint_reader read;
 } forms[] = {
 	{"model.safetensors", false, safetensors_read},
 	{"model.safetensors.index.json", true, safetensors_read},
@@ -24,21 +22,29 @@ static const struct form {
 	{"pytorch_model.bin.index.json", true, torch_read},
 };
 
+/* FOLDER/NAME, mapped, of at most `most` bytes. */
+static int map_small(struct map *m, const char *folder, const char *name, size_t most, struct core_error *err)
+{
+	char *path = path_join(folder, name);
+	int rc = path != NULL ? map_open(m, path, err) : core_fail(err, CORE_ENOMEM, "%s: out of memory", folder);
+
+	if (rc == 0 && m->size > most) {
+		rc = core_fail(err, CORE_EFORMAT, "%s: %zu bytes; at most %zu are read", path, m->size, most);
+		map_close(m);
+	}
+	free(path);
+	return rc;
+}
+
 static int read_config(struct checkpoint *cp, const char *folder, struct core_error *err)
 {
-	char *path = path_join(folder, "config.json");
-	struct map m = {0};
-	int rc;
+	struct map m;
+	int rc = map_small(&m, folder, "config.json", CONFIG_MAX, err);
 
-	if (path == NULL)
-		return core_fail(err, CORE_ENOMEM, "%s: out of memory", folder);
-	rc = map_open(&m, path, err);
-	if (rc == 0 && m.size > CONFIG_MAX)
-		rc = core_fail(err, CORE_EFORMAT, "%s: %zu bytes; a config has at most %d", path, m.size, CONFIG_MAX);
-	if (rc == 0)
-		rc = config_parse(&cp->config, (const char *)m.data, m.size, err);
+	if (rc < 0)
+		return rc;
+	rc = config_parse(&cp->config, (const char *)m.data, m.size, err);
 	map_close(&m);
-	free(path);
 	return rc;
 }
 
@@ -52,10 +58,10 @@ static void set_name(struct checkpoint *cp, const char *folder)
 	free(full);
 }
 
-static int read_one(struct checkpoint *cp, const char *folder, const char *file, weights_reader read, struct core_error *err)
+static int read_one(struct checkpoint *cp, const char *folder, const char *file, checkpoint_reader read, struct core_error *err)
 {
 	char *path = path_join(folder, file);
-	int rc = path != NULL ? read(cp, path, err) : core_fail(err, CORE_ENOMEM, "%s: out of memory", folder);
+	int rc = path != NULL ? checkpoint_read_file(cp, path, read, err) : core_fail(err, CORE_ENOMEM, "%s: out of memory", folder);
 
 	free(path);
 	return rc;
@@ -97,27 +103,18 @@ static int read_shards(struct checkpoint *cp, const char *folder, const struct f
 
 static int read_index(struct checkpoint *cp, const char *folder, const struct form *f, struct core_error *err)
 {
-	char *path = path_join(folder, f->file);
-	struct map m = {0};
-	json_error_t je;
-	json_t *root = NULL;
-	int rc;
+	struct map m;
+	json_t *root;
+	int rc = map_small(&m, folder, f->file, INDEX_MAX, err);
 
-	if (path == NULL)
-		return core_fail(err, CORE_ENOMEM, "%s: out of memory", folder);
-	rc = map_open(&m, path, err);
-	if (rc == 0 && m.size > INDEX_MAX)
-		rc = core_fail(err, CORE_EFORMAT, "%s: %zu bytes; an index has at most %d", path, m.size, INDEX_MAX);
-	if (rc == 0) {
-		root = json_loadb((const char *)m.data, m.size, JSON_REJECT_DUPLICATES, &je);
-		if (root == NULL)
-			rc = core_fail(err, CORE_EFORMAT, "%s: line %d: %s", path, je.line, je.text);
-	}
+	if (rc < 0)
+		return rc;
+	rc = json_parse(&root, (const char *)m.data, m.size, f->file, err);
 	map_close(&m);
-	if (rc == 0)
-		rc = read_shards(cp, folder, f, root, err);
+	if (rc < 0)
+		return rc;
+	rc = read_shards(cp, folder, f, root, err);
 	json_decref(root);
-	free(path);
 	return rc;
 }
 

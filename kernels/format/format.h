@@ -45,10 +45,12 @@ struct checkpoint {
 	char *tokenizer_path;
 	float *rope_freqs;	/* owned; config.rope_freqs points here */
 	bool gguf;
+	uint64_t part, parts;	/* a split GGUF: which is being read, and how many there are; 0: none yet */
 };
 
-/* Maps one more file, for as long as the checkpoint lives. *m is valid until the next call. */
-int checkpoint_map(struct checkpoint *cp, const char *path, const struct map **m, struct core_error *err);
+typedef int (*checkpoint_reader)(struct checkpoint *cp, const struct map *m, const char *path, struct core_error *err);
+/* Maps one more file, for as long as the checkpoint lives, and reads it. */
+int checkpoint_read_file(struct checkpoint *cp, const char *path, checkpoint_reader read, struct core_error *err);
 /* Adds a tensor; the name is copied. `where` names the file in messages. Bounds of data were checked by the caller. */
 int checkpoint_add(struct checkpoint *cp, const struct tensor *t, const char *where, struct core_error *err);
 /* True for the tensors that make up the model: those must have a type that the core computes with. */
@@ -56,12 +58,18 @@ bool tensor_is_weight(const char *name);
 /* Bytes of the tensor by its type and dims. false: overflow, or a row that is not whole blocks. */
 bool tensor_size(const struct tensor *t, uint64_t *bytes);
 
+struct json_t;
+
 /* ---- readers ---- */
 
 int folder_read(struct checkpoint *cp, const char *folder, struct core_error *err);
-int gguf_read(struct checkpoint *cp, const char *path, struct core_error *err);
-int safetensors_read(struct checkpoint *cp, const char *path, struct core_error *err);
-int torch_read(struct checkpoint *cp, const char *path, struct core_error *err);
+int gguf_read(struct checkpoint *cp, const struct map *m, const char *path, struct core_error *err);
+int safetensors_read(struct checkpoint *cp, const struct map *m, const char *path, struct core_error *err);
+int torch_read(struct checkpoint *cp, const struct map *m, const char *path, struct core_error *err);
+/* Sorts the tensors, then checks that they are the ones the config asks for, with its shapes, and none twice. */
+int checkpoint_finish(struct checkpoint *cp, const char *path, struct core_error *err);
+/* A JSON text as jansson's tree, which the caller gives back with json_decref(); `what` is the file to name. */
+int json_parse(struct json_t **out, const char *text, size_t len, const char *what, struct core_error *err);
 
 /* config.json's text to a config. */
 int config_parse(struct llama_config *c, const char *json, size_t len, struct core_error *err);

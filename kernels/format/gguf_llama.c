@@ -307,84 +307,70 @@ static int check_part(const struct gguf *g, uint64_t number, uint64_t count, str
 	return rc;
 }
 
-static int read_part(struct checkpoint *cp, const char *path, uint64_t number, uint64_t count, struct core_error *err)
+/* The other parts lie beside the first one and are found by its name; each comes back through gguf_read. */
+static int read_parts(struct checkpoint *cp, const char *first, struct core_error *err)
 {
-	const struct map *m;
-	struct gguf g;
-	int rc = checkpoint_map(cp, path, &m, err);
-
-	if (rc == 0)
-		rc = gguf_parse(&g, m, path, err);
-	if (rc < 0)
-		return rc;
-	rc = check_part(&g, number, count, err);
-	if (rc == 0)
-		rc = add_tensors(cp, &g, err);
-	gguf_finish(&g);
-	return rc;
-}
-
-/* The other parts lie beside the first one and are found by its name. */
-static int read_parts(struct checkpoint *cp, const struct gguf *first, uint64_t count, struct core_error *err)
-{
-	size_t len = strlen(first->path);
+	size_t len = strlen(first);
 	char tail[32], *path;
-	int rc = check_part(first, 0, count, err);
+	int rc = 0;
 
-	if (rc < 0)
-		return rc;
-	snprintf(tail, sizeof tail, "-%05u-of-%05u.gguf", 1u, (unsigned)count);
-	if (count > MAX_PARTS || len <= PART_TAIL || strcmp(first->path + len - PART_TAIL, tail) != 0)
-		return core_fail(err, CORE_EFORMAT, "%s: the first of %" PRIu64 " parts must be named NAME%s", first->path, count, tail);
-	path = strdup(first->path);
+	snprintf(tail, sizeof tail, "-%05u-of-%05u.gguf", 1u, (unsigned)cp->parts);
+	if (cp->parts > MAX_PARTS || len <= PART_TAIL || strcmp(first + len - PART_TAIL, tail) != 0)
+		return core_fail(err, CORE_EFORMAT, "%s: the first of %" PRIu64 " parts must be named NAME%s", first, cp->parts, tail);
+	path = strdup(first);
 	if (path == NULL)
-		return core_fail(err, CORE_ENOMEM, "%s: out of memory", first->path);
-	for (uint64_t i = 1; i < count && rc == 0; i++) {
-		snprintf(path + len - PART_TAIL, PART_TAIL + 1, "-%05u-of-%05u.gguf", (unsigned)i + 1, (unsigned)count);
-		rc = read_part(cp, path, i, count, err);
+		return core_fail(err, CORE_ENOMEM, "%s: out of memory", first);
+	for (cp->part = 1; cp->part < cp->parts && rc == 0; cp->part++) {
+		snprintf(path + len - PART_TAIL, PART_TAIL + 1, "-%05u-of-%05u.gguf", (unsigned)cp->part + 1, (unsigned)cp->parts);
+		rc = checkpoint_read_file(cp, path, gguf_read, err);
 	}
 	free(path);
 	return rc;
 }
 
-static int read_model(struct checkpoint *cp, const struct gguf *g, struct core_error *err)
+static int read_first(struct checkpoint *cp, const struct gguf *g, struct core_error *err)
 {
 	uint64_t parts = 1;
 	int rc = gguf_uint(g, "split.count", false, UINT16_MAX, &parts, err);
 
+	if (rc == 0 && parts > 1)
+		rc = check_part(g, 0, parts, err);
 	if (rc == 0)
 		rc = read_config(&cp->config, g, err);
 	if (rc == 0)
 		rc = add_tensors(cp, g, err);
-	if (rc == 0 && parts > 1)
-		rc = read_parts(cp, g, parts, err);
+	cp->parts = parts != 0 ? parts : 1;
+	if (rc == 0 && cp->parts > 1)
+		rc = read_parts(cp, g->path, err);
 	if (rc < 0)
 		return rc;
 	cp->config.tied = true;
 	for (size_t i = 0; i < cp->n_tensors; i++)
 		if (strcmp(cp->tensors[i].name, "lm_head.weight") == 0)
 			cp->config.tied = false;
-	return 0;
+	cp->gguf = true;
+	cp->tokenizer_path = strdup(g->path);
+	return cp->tokenizer_path != NULL ? 0 : core_fail(err, CORE_ENOMEM, "%s: out of memory", g->path);
 }
 
-int gguf_read(struct checkpoint *cp, const char *path, struct core_error *err)
+static int read_further(struct checkpoint *cp, const struct gguf *g, struct core_error *err)
 {
-	const struct map *m;
-	struct gguf g;
-	int rc = checkpoint_map(cp, path, &m, err);
+	int rc = check_part(g, cp->part, cp->parts, err);
 
-	if (rc < 0)
-		return rc;
+	return rc == 0 ? add_tensors(cp, g, err) : rc;
+}
+
+int gguf_read(struct checkpoint *cp, const struct map *m, const char *path, struct core_error *err)
+{
+	struct gguf g;
+	int rc;
+
 	if (!gguf_probe(m))
 		return core_fail(err, CORE_EFORMAT, "%s: expected a model folder or a GGUF file", path);
 	rc = gguf_parse(&g, m, path, err);
 	if (rc < 0)
 		return rc;
-	rc = read_model(cp, &g, err);
+	rc = cp->parts == 0 ? read_first(cp, &g, err) : read_further(cp, &g, err);
 	gguf_finish(&g);
-	if (rc < 0)
-		return rc;
-	cp->gguf = true;
-	cp->tokenizer_path = strdup(path);
-	return cp->tokenizer_path != NULL ? 0 : core_fail(err, CORE_ENOMEM, "%s: out of memory", path);
+	return rc;
 }

@@ -1,6 +1,7 @@
 # kernels/format and the tokenizer: bytes on disk to tensors, text to tokens
 noinst_LTLIBRARIES += kernels/libformat.la
-kernels_libformat_la_SOURCES = \
+# What needs no C++: the fuzz targets compile exactly these.
+format_sources = \
 	kernels/core.h \
 	kernels/fail.c \
 	kernels/format/blocks.c \
@@ -14,6 +15,7 @@ kernels_libformat_la_SOURCES = \
 	kernels/format/gguf.h \
 	kernels/format/gguf_llama.c \
 	kernels/format/half.c \
+	kernels/format/json.c \
 	kernels/format/map.c \
 	kernels/format/pickle.c \
 	kernels/format/pickle.h \
@@ -24,6 +26,9 @@ kernels_libformat_la_SOURCES = \
 	kernels/format/vocab_gguf.c \
 	kernels/format/zip.c \
 	kernels/format/zip.h \
+	kernels/utf8.c \
+	kernels/utf8.h
+kernels_libformat_la_SOURCES = $(format_sources) \
 	kernels/tokenizer.c \
 	kernels/tokenizer_spm.cc \
 	kernels/tokenizer_spm.h

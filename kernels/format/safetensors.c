@@ -91,30 +91,23 @@ static int read_header(struct checkpoint *cp, const struct span *s, const json_t
 	return 0;
 }
 
-int safetensors_read(struct checkpoint *cp, const char *path, struct core_error *err)
+int safetensors_read(struct checkpoint *cp, const struct map *m, const char *path, struct core_error *err)
 {
-	const struct map *m;
-	struct cursor c = {0};
+	struct cursor c = {.data = m->data, .size = m->size};
 	struct span s = {.path = path};
-	json_error_t je;
 	json_t *root;
-	uint64_t length;
-	int rc = checkpoint_map(cp, path, &m, err);
+	uint64_t length = cursor_u64(&c);
+	int rc;
 
-	if (rc < 0)
-		return rc;
-	c.data = m->data;
-	c.size = m->size;
-	length = cursor_u64(&c);
-	if (c.bad || length > m->size - 8)
+	if (c.bad || length > m->size - c.at)
 		return core_fail(err, CORE_EFORMAT, "%s: not a safetensors file: its header does not fit in its %zu bytes", path, m->size);
 	if (length > HEADER_MAX)
 		return core_fail(err, CORE_EFORMAT, "%s: the header claims %" PRIu64 " bytes; %d is the limit", path, length, HEADER_MAX);
-	root = json_loadb((const char *)m->data + 8, (size_t)length, JSON_REJECT_DUPLICATES, &je);
-	if (root == NULL)
-		return core_fail(err, CORE_EFORMAT, "%s: header: %s", path, je.text);
-	s.data = m->data + 8 + length;
-	s.size = m->size - 8 - length;
+	rc = json_parse(&root, (const char *)m->data + c.at, (size_t)length, path, err);
+	if (rc < 0)
+		return rc;
+	s.data = m->data + c.at + length;
+	s.size = m->size - c.at - length;
 	rc = read_header(cp, &s, root, err);
 	json_decref(root);
 	return rc;

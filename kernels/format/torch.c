@@ -90,15 +90,12 @@ static int read_archive(struct checkpoint *cp, const struct zip *z, const char *
 	return rc;
 }
 
-int torch_read(struct checkpoint *cp, const char *path, struct core_error *err)
+int torch_read(struct checkpoint *cp, const struct map *m, const char *path, struct core_error *err)
 {
 	static const uint8_t old_magic[] = {0x80, 0x02, 0x8a, 0x0a, 0x6c, 0xfc, 0x9c, 0x46, 0xf9};
-	const struct map *m;
 	struct zip z;
-	int rc = checkpoint_map(cp, path, &m, err);
+	int rc;
 
-	if (rc < 0)
-		return rc;
 	if (m->size >= sizeof old_magic && memcmp(m->data, old_magic, sizeof old_magic) == 0)
 		return core_fail(err, CORE_EUNSUPPORTED, "%s: torch's format from before version 1.6; load and save it once with a newer torch: "
 				 "torch.save(torch.load(f, weights_only=True), f)", path);

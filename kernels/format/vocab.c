@@ -150,21 +150,31 @@ static int read_model(struct vocab *v, const struct map *m, const char *path, st
 	return rc;
 }
 
-int vocab_read(struct vocab *v, const char *path, struct core_error *err)
+int vocab_parse(struct vocab *v, const struct map *m, const char *path, struct core_error *err)
 {
-	struct map m = {0};
-	int rc = map_open(&m, path, err);
+	int rc;
 
 	*v = (struct vocab){.bos = -1, .eos = -1};
-	if (rc == 0 && gguf_probe(&m))
-		rc = vocab_from_gguf(v, &m, path, err);
-	else if (rc == 0 && m.size > VOCAB_FILE_MAX)
-		rc = core_fail(err, CORE_EFORMAT, "%s: %zu bytes; a SentencePiece model has at most %d", path, m.size, VOCAB_FILE_MAX);
-	else if (rc == 0)
-		rc = read_model(v, &m, path, err);
-	map_close(&m);
+	if (gguf_probe(m))
+		rc = vocab_from_gguf(v, m, path, err);
+	else if (m->size > VOCAB_FILE_MAX)
+		rc = core_fail(err, CORE_EFORMAT, "%s: %zu bytes; a SentencePiece model has at most %d", path, m->size, VOCAB_FILE_MAX);
+	else
+		rc = read_model(v, m, path, err);
 	if (rc < 0)
 		vocab_finish(v);
+	return rc;
+}
+
+int vocab_read(struct vocab *v, const char *path, struct core_error *err)
+{
+	struct map m;
+	int rc = map_open(&m, path, err);
+
+	if (rc < 0)
+		return rc;
+	rc = vocab_parse(v, &m, path, err);
+	map_close(&m);
 	return rc;
 }
 

@@ -13,6 +13,7 @@ struct vocab {
 	bool trims;		/* runs of spaces are collapsed and leading ones dropped */
 };
 int vocab_read(struct vocab *v, const char *path, struct core_error *err);	/* tokenizer.model or .gguf */
+int vocab_parse(struct vocab *v, const struct map *m, const char *path, struct core_error *err);	/* the same from memory */
 void vocab_finish(struct vocab *v);
 /* Appends the switch that takes the dummy prefix out of the model and nothing else. */
 int vocab_drop_prefix(struct vocab *v, struct core_error *err);
