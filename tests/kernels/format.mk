@@ -2,6 +2,7 @@
 format_tests = \
 	tests/kernels/format_blocks \
 	tests/kernels/format_containers \
+	tests/kernels/tokenizer_demo \
 	tests/kernels/tokenizer_llama2
 
 if CMOCKA
@@ -10,6 +11,7 @@ TESTS += $(format_tests)
 endif
 EXTRA_DIST += tests/kernels/fixtures/make_format.py tests/kernels/fixtures/format
 
+tokenizer_test_headers = tests/kernels/format_test.h tests/kernels/tokenizer_test.h
 format_test_cppflags = $(AM_CPPFLAGS) $(CMOCKA_CFLAGS)
 format_test_ldadd = kernels/libformat.la $(CMOCKA_LIBS) -lm
 
@@ -21,7 +23,11 @@ tests_kernels_format_containers_SOURCES = tests/kernels/format_containers.c test
 tests_kernels_format_containers_CPPFLAGS = $(format_test_cppflags)
 tests_kernels_format_containers_LDADD = $(format_test_ldadd)
 
-tests_kernels_tokenizer_llama2_SOURCES = tests/kernels/tokenizer_llama2.c tests/kernels/format_test.h
+tests_kernels_tokenizer_demo_SOURCES = tests/kernels/tokenizer_demo.c $(tokenizer_test_headers)
+tests_kernels_tokenizer_demo_CPPFLAGS = $(format_test_cppflags)
+tests_kernels_tokenizer_demo_LDADD = $(format_test_ldadd)
+
+tests_kernels_tokenizer_llama2_SOURCES = tests/kernels/tokenizer_llama2.c $(tokenizer_test_headers)
 tests_kernels_tokenizer_llama2_CPPFLAGS = $(format_test_cppflags)
 tests_kernels_tokenizer_llama2_LDADD = $(format_test_ldadd)
 

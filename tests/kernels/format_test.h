@@ -13,6 +13,7 @@
 #include <cmocka.h>
 
 #include "kernels/format/checkpoint.h"
+#include "kernels/utf8.h"
 
 /* Path of a committed fixture; one of four buffers, so that a call may take several. */
 static inline const char *fixture(const char *name)
