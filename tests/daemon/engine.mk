@@ -1,16 +1,31 @@
 # tests of the engine and of the plugin host
 engine_tests = \
-	tests/daemon/engine_same_bytes_test
+	tests/daemon/engine_same_bytes_test \
+	tests/daemon/engine_crooked_test
+engine_modules = \
+	tests/daemon/engine_crooked.la \
+	tests/daemon/engine_crooked_sampler.la
 
 if CMOCKA
 check_PROGRAMS += $(engine_tests)
+check_LTLIBRARIES += $(engine_modules)
 TESTS += $(engine_tests)
 endif
 
 engine_test_cppflags = $(AM_CPPFLAGS) $(CMOCKA_CFLAGS)
 engine_test_ldadd = daemon/libengine.la $(CMOCKA_LIBS)
 engine_kit = tests/daemon/engine_kit.c tests/daemon/engine_kit.h
+# -rpath: libtool builds a module that can be opened only when it has one; it is never installed
+engine_module_flags = -module -avoid-version -shared -no-undefined -rpath /nowhere -export-symbols-regex '^weft_plugin$$'
 
 tests_daemon_engine_same_bytes_test_SOURCES = tests/daemon/engine_same_bytes_test.c $(engine_kit)
 tests_daemon_engine_same_bytes_test_CPPFLAGS = $(engine_test_cppflags)
 tests_daemon_engine_same_bytes_test_LDADD = $(engine_test_ldadd)
+
+tests_daemon_engine_crooked_test_SOURCES = tests/daemon/engine_crooked_test.c $(engine_kit)
+tests_daemon_engine_crooked_test_CPPFLAGS = $(engine_test_cppflags)
+tests_daemon_engine_crooked_test_LDADD = $(engine_test_ldadd)
+tests_daemon_engine_crooked_la_SOURCES = tests/daemon/engine_crooked.c
+tests_daemon_engine_crooked_la_LDFLAGS = $(engine_module_flags)
+tests_daemon_engine_crooked_sampler_la_SOURCES = tests/daemon/engine_crooked_sampler.c
+tests_daemon_engine_crooked_sampler_la_LDFLAGS = $(engine_module_flags)
