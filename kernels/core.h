@@ -158,6 +158,50 @@ struct core_row {
 int core_forward(struct core_ctx *c, const struct core_row *rows, uint32_t n, struct core_error *err);
 const float *core_logits(const struct core_ctx *c, uint32_t i);	/* [vocab] */
 
+/* ---- adapters and blends ----
+ *
+ * A core_adapter is one LoRA adapter in memory, made for one model: per layer and linear, factors A [rank][in] and B [out][rank] with
+ * their scale alpha/rank (or alpha/sqrt(rank)). A core_blend is a weighted sum of up to CORE_BLEND_MAX adapters:
+ *     y = W x + sum over parts p of  scale_p * weight_p[layer][linear] * s_p * B_p (A_p x)
+ * the exact sum, parts in the order of their digests, whatever order they were given in. Adapters and blends are immutable and may be read from
+ * any thread. A blend keeps its adapters alive (they are counted); a sequence keeps its blend alive. */
+
+enum { CORE_BLEND_MAX = 16 };
+enum core_linear { CORE_Q, CORE_K, CORE_V, CORE_O, CORE_GATE, CORE_UP, CORE_DOWN, CORE_LINEARS };
+
+struct core_adapter;
+struct core_blend;
+
+struct core_adapter_info {
+	char digest[65];		/* hex: of the factors, scales and kind, not of file names or order */
+	char kind[16];			/* "lora" or "dora" */
+	uint32_t rank_min, rank_max;	/* over its modules */
+	uint32_t modules;		/* linears that it changes (and 1 for the embedding) */
+	uint64_t bytes;			/* resident */
+	uint64_t parameters;
+};
+
+/* path: a PEFT folder (adapter_config.json with adapter_model.safetensors or .bin) or a GGUF LoRA file. What is not computed exactly is
+ * refused with the key or tensor that caused it. May be called from any thread, also while the model is in use. */
+int core_adapter_load(struct core_adapter **out, const struct core_model *m, const char *path, struct core_error *err);
+const struct core_adapter_info *core_adapter_info(const struct core_adapter *a);
+struct core_adapter *core_adapter_ref(struct core_adapter *a);
+void core_adapter_unref(struct core_adapter *a);	/* [any thread] */
+
+struct core_blend_part {
+	struct core_adapter *adapter;
+	float scale;			/* finite; negative is fine; 0 leaves the part out */
+	const float *weights;		/* NULL: all 1; else [layers][CORE_LINEARS] more factors; copied */
+};
+/* The same adapter (by digest) twice is CORE_EINVAL, a DoRA adapter beside another is CORE_EUNSUPPORTED. No parts left gives *out = NULL: the base alone. */
+int core_blend_new(struct core_blend **out, const struct core_blend_part *parts, uint32_t n, struct core_error *err);
+struct core_blend *core_blend_ref(struct core_blend *b);
+void core_blend_unref(struct core_blend *b);		/* [any thread]; NULL is fine */
+const char *core_blend_digest(const struct core_blend *b);	/* hex, 64 characters; NULL gives that of "no blend". Contents, scales and weights (P6) */
+
+/* The sequence's blend from its first token on; only while core_seq_len() is 0. NULL: the base alone. Forks inherit it. */
+int core_seq_set_blend(struct core_ctx *c, struct core_seq *s, struct core_blend *b);
+
 /* ---- CPU ---- */
 
 enum core_cpu { CORE_CPU_PLAIN, CORE_CPU_AVX2, CORE_CPU_AVX512, CORE_CPU_AMX };
