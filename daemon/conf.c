@@ -1,0 +1,445 @@
+/* conf.c: the table of options, and what follows from it. */
+#include "config.h"
+#include "conf.h"
+#include "names.h"
+#include "template.h"
+#include <errno.h>
+#include <ini.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define AT(field) offsetof(struct conf, field)
+#define GIB ((int64_t)1 << 30)
+#define HOUR ((int64_t)3600000)
+
+const struct conf_option conf_options[] = {
+	{"model", "model", CONF_STRING, AT(model), "", 0, 0, NULL, 0,
+	 "Folder of a Hugging Face checkpoint, or a .gguf file; must be given."},
+	{"model", "device", CONF_STRING, AT(device), "auto", 0, 0, NULL, 0,
+	 "Where the model runs: auto, cpu or cuda:N; a device that is not there is an error, never a silent change."},
+	{"model", "quant", CONF_CHOICE, AT(quant), "none", 0, 0, "none|q8|q4|nf4", 0,
+	 "What the weights become at load: none keeps the file's precision, q8 and q4 pack them; nf4 is not part of this version."},
+	{"model", "threads", CONF_INT, AT(threads), "0", 0, 1024, NULL, 0, "Threads of the engine; 0 is one per CPU."},
+	{"model", "context", CONF_INT, AT(context), "0", 0, 1 << 24, NULL, 0, "Longest sequence in tokens; 0 is the model's own."},
+	{"model", "kv_memory", CONF_SIZE, AT(kv_memory), "0", 0, (int64_t)1 << 50, NULL, 0,
+	 "Memory for keys and values; 0 takes what max_running full contexts need, at most an eighth of the machine's memory."},
+	{"model", "batch_rows", CONF_INT, AT(batch_rows), "256", 1, 65536, NULL, 0,
+	 "Most tokens of one engine step, all jobs together; long prompts are fed in chunks."},
+	{"model", "template", CONF_CHOICE, AT(template), "fashiongpt", 0, 0, TEMPLATE_NAMES, CONF_RELOADABLE,
+	 "Prompt template of chat messages when the request names none."},
+	{"model", "adapters", CONF_STRING, AT(adapters), "", 0, 0, NULL, 0,
+	 "Folder of LoRA adapters; not part of this version: anything but empty is refused."},
+
+	{"listen", "request", CONF_STRING, AT(request), "ipc:///run/weft/request", 0, 0, NULL, 0, "Endpoint of the request socket (ROUTER)."},
+	{"listen", "answer", CONF_STRING, AT(answer), "ipc:///run/weft/answer", 0, 0, NULL, 0, "Endpoint of the answer socket (XPUB)."},
+	{"listen", "curve_secret", CONF_STRING, AT(curve_secret), "", 0, 0, NULL, 0,
+	 "File with the server's CURVE secret key; when empty, the systemd credential curve.secret is used if there is one."},
+	{"listen", "curve_clients", CONF_STRING, AT(curve_clients), "", 0, 0, NULL, CONF_RELOADABLE,
+	 "Folder of client public keys, one file each; only these clients may connect over tcp; read again at reload."},
+	{"listen", "allow_plain_tcp", CONF_BOOL, AT(allow_plain_tcp), "no", 0, 0, NULL, 0,
+	 "Lets a tcp endpoint run without CURVE: anyone who reaches the port may use the service and read every answer."},
+	{"listen", "max_message", CONF_SIZE, AT(max_message), "4M", 4096, 16 << 20, NULL, 0, "Largest request that is read."},
+	{"listen", "disconnect_grace", CONF_TIME, AT(disconnect_grace), "5s", 0, 24 * HOUR, NULL, CONF_RELOADABLE,
+	 "How long a topic may be without a listener before on_disconnect takes effect."},
+
+	{"queue", "max_running", CONF_INT, AT(max_running), "32", 1, 4096, NULL, 0, "Jobs that run at once."},
+	{"queue", "max_queue", CONF_INT, AT(max_queue), "1000", 1, 1000000, NULL, CONF_RELOADABLE, "Jobs that may wait."},
+	{"queue", "max_queue_tokens", CONF_INT, AT(max_queue_tokens), "4000000", 1, (int64_t)1 << 40, NULL, CONF_RELOADABLE,
+	 "Tokens (prompts and longest answers) that may wait."},
+	{"queue", "max_queue_bytes", CONF_SIZE, AT(max_queue_bytes), "256M", 65536, (int64_t)1 << 40, NULL, CONF_RELOADABLE,
+	 "Memory that waiting jobs may come to need for their prompts and longest answers."},
+	{"queue", "ageing", CONF_TIME, AT(ageing), "60s", 1, 24 * HOUR, NULL, CONF_RELOADABLE,
+	 "Waiting this long makes up for 1000 steps of priority, or for the class batch against interactive."},
+	{"queue", "preempt", CONF_BOOL, AT(preempt), "yes", 0, 0, NULL, CONF_RELOADABLE,
+	 "Interactive jobs that wait may park running batch jobs; these go on later with the same bytes."},
+	{"queue", "queue_timeout", CONF_TIME, AT(queue_timeout), "0", 0, 720 * HOUR, NULL, CONF_RELOADABLE,
+	 "queue_ms of requests that name none: the longest wait before a job expires; 0 is no limit."},
+	{"queue", "drain_timeout", CONF_TIME, AT(drain_timeout), "30s", 0, 24 * HOUR, NULL, CONF_RELOADABLE,
+	 "How long SIGTERM lets accepted jobs go on before the rest is ended with finish shutdown."},
+	{"queue", "stall_timeout", CONF_TIME, AT(stall_timeout), "60s", 1000, 24 * HOUR, NULL, CONF_RELOADABLE,
+	 "An engine that has work and makes no step for this long counts as dead: the watchdog is no longer fed."},
+	{"queue", "results_jobs", CONF_INT, AT(results_jobs), "1000", 0, 1000000, NULL, CONF_RELOADABLE, "Ended jobs whose events are kept."},
+	{"queue", "results_bytes", CONF_SIZE, AT(results_bytes), "64M", 0, (int64_t)1 << 40, NULL, CONF_RELOADABLE,
+	 "Memory of the events that are kept of ended jobs."},
+	{"queue", "results_time", CONF_TIME, AT(results_time), "10min", 0, 720 * HOUR, NULL, CONF_RELOADABLE,
+	 "How long the events of an ended job are kept."},
+	{"queue", "state", CONF_STRING, AT(state), "", 0, 0, NULL, 0,
+	 "Folder that belongs to this daemon: it holds the lock that keeps a second one out; empty is none."},
+	{"queue", "store", CONF_STRING, AT(store), "none", 0, 0, NULL, 0,
+	 "Where accepted jobs survive a restart; this version has none and refuses everything else."},
+
+	{"plugins", "plugins", CONF_STRING, AT(plugins), PKGLIBDIR "/plugins", 0, 0, NULL, CONF_RELOADABLE,
+	 "Folders of plugins, separated by colons; read again at reload, for new requests."},
+
+	{"log", "log_level", CONF_CHOICE, AT(log_level), "info", 0, 0, "error|warning|notice|info|debug", CONF_RELOADABLE,
+	 "Lines above this level are dropped."},
+};
+const size_t conf_n_options = sizeof conf_options / sizeof *conf_options;
+
+const struct conf_option *conf_find(const char *name)
+{
+	for (size_t i = 0; i < conf_n_options; i++)
+		if (strcmp(conf_options[i].name, name) == 0)
+			return &conf_options[i];
+	return NULL;
+}
+
+static char **string_at(const struct conf *c, const struct conf_option *o)
+{
+	return (char **)((char *)c + o->offset);
+}
+
+static bool is_string(const struct conf_option *o)
+{
+	return o->type == CONF_STRING || o->type == CONF_CHOICE;
+}
+
+/* ---- values ---- */
+
+struct unit {
+	const char *name;
+	int64_t factor;
+};
+static const struct unit size_units[] = {{"", 1}, {"K", 1 << 10}, {"M", 1 << 20}, {"G", GIB}, {"T", GIB << 10}, {NULL, 0}};
+static const struct unit time_units[] = {{"", 1000}, {"ms", 1}, {"s", 1000}, {"min", 60000}, {"h", HOUR}, {NULL, 0}};
+static const struct unit no_units[] = {{"", 1}, {NULL, 0}};
+
+static const struct unit *units_of(const struct conf_option *o)
+{
+	return o->type == CONF_SIZE ? size_units : o->type == CONF_TIME ? time_units : no_units;
+}
+
+static int parse_number(const struct conf_option *o, const char *value, int64_t *out, char *why)
+{
+	char *end;
+	errno = 0;
+	long long n = strtoll(value, &end, 10);
+	if (end == value || errno == ERANGE)
+		goto bad;
+	while (*end == ' ')
+		end++;
+	for (const struct unit *u = units_of(o); u->name; u++) {
+		if (strcmp(end, u->name) != 0)
+			continue;
+		int64_t v;
+		if (__builtin_mul_overflow((int64_t)n, u->factor, &v) || v < o->min || v > o->max) {
+			const char *what = o->type == CONF_TIME ? " ms" : o->type == CONF_SIZE ? " bytes" : "";
+			snprintf(why, CONF_WHY, "%s = %s: must be from %lld to %lld%s", o->name, value, (long long)o->min, (long long)o->max, what);
+			return -1;
+		}
+		*out = v;
+		return 0;
+	}
+bad:
+	snprintf(why, CONF_WHY, "%s = %s: expected a whole number%s", o->name, value,
+		 o->type == CONF_SIZE ? " of bytes, with K, M, G or T if you like"
+		 : o->type == CONF_TIME ? " with ms, s, min or h (alone: seconds)" : "");
+	return -1;
+}
+
+static int parse_bool(const struct conf_option *o, const char *value, bool *out, char *why)
+{
+	static const char *const words[] = {"no", "yes", "false", "true", "off", "on", "0", "1"};
+	for (size_t i = 0; i < sizeof words / sizeof *words; i++)
+		if (strcmp(value, words[i]) == 0) {
+			*out = i & 1;
+			return 0;
+		}
+	snprintf(why, CONF_WHY, "%s = %s: expected yes or no", o->name, value);
+	return -1;
+}
+
+static bool among(const char *words, const char *value)
+{
+	size_t len = strlen(value);
+	for (const char *w = words; *w;) {
+		size_t n = strcspn(w, "|");
+		if (n == len && memcmp(w, value, n) == 0)
+			return true;
+		w += n + (w[n] == '|');
+	}
+	return false;
+}
+
+static int set_string(struct conf *c, const struct conf_option *o, const char *value, char *why)
+{
+	if (o->type == CONF_CHOICE && !among(o->words, value)) {
+		snprintf(why, CONF_WHY, "%s = %s: expected one of %s", o->name, value, o->words);
+		return -1;
+	}
+	char *copy = strdup(value);
+	if (!copy) {
+		snprintf(why, CONF_WHY, "%s: out of memory", o->name);
+		return -1;
+	}
+	free(*string_at(c, o));
+	*string_at(c, o) = copy;
+	return 0;
+}
+
+int conf_set(struct conf *c, const struct conf_option *o, const char *value, char why[static CONF_WHY])
+{
+	char *field = (char *)c + o->offset;
+	switch (o->type) {
+	case CONF_STRING:
+	case CONF_CHOICE:
+		return set_string(c, o, value, why);
+	case CONF_BOOL:
+		return parse_bool(o, value, (bool *)field, why);
+	case CONF_INT:
+	case CONF_SIZE:
+	case CONF_TIME:
+		return parse_number(o, value, (int64_t *)field, why);
+	}
+	return -1;
+}
+
+int conf_init(struct conf *c)
+{
+	char why[CONF_WHY];
+	memset(c, 0, sizeof *c);
+	for (size_t i = 0; i < conf_n_options; i++)
+		if (conf_set(c, &conf_options[i], conf_options[i].def, why)) {
+			conf_finish(c);
+			return -1;
+		}
+	return 0;
+}
+
+void conf_finish(struct conf *c)
+{
+	for (size_t i = 0; i < conf_n_options; i++)
+		if (is_string(&conf_options[i]))
+			free(*string_at(c, &conf_options[i]));
+	memset(c, 0, sizeof *c);
+}
+
+/* ---- the file ---- */
+
+struct reading {
+	struct conf *conf;
+	FILE *file;
+	const char *path;
+	char *why;	/* the first reason; "" so far: none */
+	int line;	/* being read */
+};
+
+/* For inih, which hands over lines but not their numbers to the handler, and would split a line that its buffer cannot hold. */
+static char *read_line(char *buf, int size, void *arg)
+{
+	struct reading *r = arg;
+	if (r->why[0] || !fgets(buf, size, r->file))
+		return NULL;
+	r->line++;
+	size_t len = strlen(buf);
+	if (len + 1 == (size_t)size && buf[len - 1] != '\n') {
+		snprintf(r->why, CONF_WHY, "%s:%d: the line is longer than %d bytes", r->path, r->line, size - 3);
+		return NULL;
+	}
+	return buf;
+}
+
+static void unknown_option(struct reading *r, const char *section, const char *name)
+{
+	struct names n;
+	char hint[96];
+	bool known_section = false;
+	names_start(&n, name, strlen(name));
+	for (size_t i = 0; i < conf_n_options; i++) {
+		names_offer(&n, conf_options[i].name);
+		known_section |= strcmp(conf_options[i].section, section) == 0;
+	}
+	const struct conf_option *elsewhere = conf_find(name);
+	if (elsewhere)
+		snprintf(r->why, CONF_WHY, "%s:%d: %s belongs into section [%s], not [%s]", r->path, r->line, name, elsewhere->section, section);
+	else if (!known_section)
+		snprintf(r->why, CONF_WHY, "%s:%d: no section [%s]", r->path, r->line, section);
+	else
+		snprintf(r->why, CONF_WHY, "%s:%d: no option %s%s", r->path, r->line, name, names_hint(&n, hint, sizeof hint));
+}
+
+static int take_pair(void *arg, const char *section, const char *name, const char *value)
+{
+	struct reading *r = arg;
+	char why[CONF_WHY];
+	if (r->why[0])
+		return 0;
+	const struct conf_option *o = name ? conf_find(name) : NULL;
+	if (!o || strcmp(o->section, section) != 0) {
+		unknown_option(r, section, name ? name : "");
+		return 0;
+	}
+	if (conf_set(r->conf, o, value ? value : "", why)) {
+		snprintf(r->why, CONF_WHY, "%s:%d: %.*s", r->path, r->line, CONF_WHY - 100, why);
+		return 0;
+	}
+	return 1;
+}
+
+int conf_read(struct conf *c, const char *path, char why[static CONF_WHY])
+{
+	struct reading r = {.conf = c, .path = path, .why = why};
+	why[0] = 0;
+	r.file = fopen(path, "re");
+	if (!r.file) {
+		snprintf(why, CONF_WHY, "%s: %s", path, strerror(errno));
+		return -1;
+	}
+	int rc = ini_parse_stream(read_line, &r, take_pair, &r);
+	if (rc && !why[0])
+		snprintf(why, CONF_WHY, "%s:%d: expected [section] or option = value", path, rc > 0 ? rc : r.line);
+	if (ferror(r.file) && !why[0])
+		snprintf(why, CONF_WHY, "%s: %s", path, strerror(errno));
+	fclose(r.file);
+	return why[0] ? -1 : 0;
+}
+
+/* ---- judgement ---- */
+
+static bool endpoint_known(const char *endpoint)
+{
+	return strncmp(endpoint, "ipc://", 6) == 0 || strncmp(endpoint, "tcp://", 6) == 0;
+}
+
+static int check_endpoint(const char *name, const char *endpoint, char *why)
+{
+	if (!endpoint_known(endpoint) || strlen(endpoint) == 6) {
+		snprintf(why, CONF_WHY, "%s = %s: expected ipc://PATH or tcp://ADDRESS:PORT", name, endpoint);
+		return -1;
+	}
+	if (strncmp(endpoint, "ipc://@", 7) == 0 || (endpoint[0] == 'i' && endpoint[6] != '/')) {
+		snprintf(why, CONF_WHY, "%s = %s: an ipc endpoint needs an absolute path (file modes guard it)", name, endpoint);
+		return -1;
+	}
+	return 0;
+}
+
+static bool is_tcp(const struct conf *c)
+{
+	return strncmp(c->request, "tcp://", 6) == 0 || strncmp(c->answer, "tcp://", 6) == 0;
+}
+
+static int check_listen(const struct conf *c, char *why)
+{
+	if (check_endpoint("request", c->request, why) || check_endpoint("answer", c->answer, why))
+		return EXIT_CONFIG;
+	if (strcmp(c->request, c->answer) == 0) {
+		snprintf(why, CONF_WHY, "request and answer are the same endpoint: %s", c->request);
+		return EXIT_CONFIG;
+	}
+	bool keys = c->curve_clients[0] != 0;
+	if (is_tcp(c) && !keys && !c->allow_plain_tcp) {
+		snprintf(why, CONF_WHY, "a tcp endpoint without keys: name curve_secret and curve_clients, or say allow_plain_tcp = yes "
+			 "(then anyone who reaches the port may use the service)");
+		return EXIT_CONFIG;
+	}
+	if (keys && c->allow_plain_tcp) {
+		snprintf(why, CONF_WHY, "allow_plain_tcp = yes contradicts curve_clients: choose one");
+		return EXIT_CONFIG;
+	}
+	return 0;
+}
+
+static int check_device(const struct conf *c, char *why)
+{
+	if (strcmp(c->device, "auto") == 0 || strcmp(c->device, "cpu") == 0)
+		return 0;
+	const char *n = c->device + 5;
+	if (strncmp(c->device, "cuda:", 5) == 0 && *n && strspn(n, "0123456789") == strlen(n)) {
+		snprintf(why, CONF_WHY, "device = %s: unavailable: this weftd was built without a CUDA core; use auto or cpu", c->device);
+		return EXIT_UNAVAILABLE;
+	}
+	snprintf(why, CONF_WHY, "device = %s: expected auto, cpu or cuda:N", c->device);
+	return EXIT_CONFIG;
+}
+
+int conf_check(const struct conf *c, char why[static CONF_WHY])
+{
+	if (!c->model[0]) {
+		snprintf(why, CONF_WHY, "model: must name a checkpoint folder or a .gguf file");
+		return EXIT_CONFIG;
+	}
+	if (strcmp(c->quant, "nf4") == 0) {
+		snprintf(why, CONF_WHY, "quant = nf4: unsupported in this version; use none, q8 or q4");
+		return EXIT_CONFIG;
+	}
+	if (strcmp(c->store, "none") != 0) {
+		snprintf(why, CONF_WHY, "store = %s: unsupported: this version has no durable store; use none", c->store);
+		return EXIT_CONFIG;
+	}
+	if (c->adapters[0]) {
+		snprintf(why, CONF_WHY, "adapters = %s: unsupported: this version has no adapters; leave the option out", c->adapters);
+		return EXIT_CONFIG;
+	}
+	if (!c->plugins[0]) {
+		snprintf(why, CONF_WHY, "plugins: must name at least one folder: the decoders are plugins");
+		return EXIT_CONFIG;
+	}
+	int rc = check_listen(c, why);
+	return rc ? rc : check_device(c, why);
+}
+
+/* ---- reload, show, help ---- */
+
+static bool same(const struct conf *a, const struct conf *b, const struct conf_option *o)
+{
+	const char *fa = (const char *)a + o->offset, *fb = (const char *)b + o->offset;
+	if (is_string(o))
+		return strcmp(*string_at(a, o), *string_at(b, o)) == 0;
+	return o->type == CONF_BOOL ? *(const bool *)fa == *(const bool *)fb : *(const int64_t *)fa == *(const int64_t *)fb;
+}
+
+static void swap_value(struct conf *a, struct conf *b, const struct conf_option *o)
+{
+	char *fa = (char *)a + o->offset, *fb = (char *)b + o->offset, t[8];
+	size_t size = is_string(o) ? sizeof(char *) : o->type == CONF_BOOL ? sizeof(bool) : sizeof(int64_t);
+	memcpy(t, fa, size);
+	memcpy(fa, fb, size);
+	memcpy(fb, t, size);
+}
+
+void conf_reload(struct conf *c, struct conf *fresh, void (*kept)(const struct conf_option *o))
+{
+	for (size_t i = 0; i < conf_n_options; i++) {
+		const struct conf_option *o = &conf_options[i];
+		if (same(c, fresh, o))
+			continue;
+		if (o->flags & CONF_RELOADABLE)
+			swap_value(c, fresh, o);
+		else
+			kept(o);
+	}
+}
+
+void conf_show(const struct conf *c, const struct conf_option *o, char *buf, size_t size)
+{
+	const char *field = (const char *)c + o->offset;
+	if (is_string(o)) {
+		snprintf(buf, size, "%s", *string_at(c, o));
+	} else if (o->type == CONF_BOOL) {
+		snprintf(buf, size, "%s", *(const bool *)field ? "yes" : "no");
+	} else {
+		int64_t v = *(const int64_t *)field;
+		const struct unit *best = units_of(o) + (o->type == CONF_TIME);
+		for (const struct unit *u = best; u->name && v != 0; u++)
+			if (v % u->factor == 0)
+				best = u;
+		snprintf(buf, size, "%lld%s", (long long)(v / best->factor), best->name);
+	}
+}
+
+void conf_help(FILE *out)
+{
+	const char *section = "";
+	for (size_t i = 0; i < conf_n_options; i++) {
+		const struct conf_option *o = &conf_options[i];
+		char flag[40];
+		if (strcmp(section, o->section) != 0)
+			fprintf(out, "\n[%s]\n", section = o->section);
+		snprintf(flag, sizeof flag, "--%s", o->name);
+		for (char *p = flag; *p; p++)
+			if (*p == '_')
+				*p = '-';
+		fprintf(out, "  %-20s %s (default: %s)\n", flag, o->doc, o->def[0] ? o->def : "none");
+	}
+}
