@@ -98,17 +98,23 @@ static void free_events(struct job *j)
 	free(j->events);
 }
 
+static void score_finish(struct job_score *s)
+{
+	for (size_t k = 0; k < s->n_tokens; k++)
+		free(s->tokens[k].top);
+	free(s->tokens);
+	*s = (struct job_score){0};
+}
+
 void job_drop_answer(struct job *j)
 {
 	for (uint32_t i = 0; j->choices && i < j->n_choices; i++) {
 		free(j->choices[i].text);
 		free(j->choices[i].tokens);
 	}
-	for (size_t i = 0; i < j->n_scores; i++) {
-		for (size_t k = 0; k < j->scores[i].n_tokens; k++)
-			free(j->scores[i].tokens[k].top);
-		free(j->scores[i].tokens);
-	}
+	for (size_t i = 0; i < j->n_scores; i++)
+		score_finish(&j->scores[i]);
+	score_finish(&j->prompt_score);
 	free(j->choices);
 	free(j->scores);
 	j->choices = NULL;
@@ -206,18 +212,15 @@ int job_add_delta(struct job *j, const struct engine_event *e)
 
 int job_add_score(struct job *j, struct engine_event *e)
 {
-	enum { SCORES_MAX = 1 << 20 };	/* an index from a plugin: bounded before memory is asked for */
-	if (e->choice >= SCORES_MAX)
+	if (!e->first_null && (!j->score || e->choice >= j->n_choices))
 		return -1;
-	if (e->choice >= j->n_scores) {
-		struct job_score *grown = realloc(j->scores, (e->choice + 1) * sizeof *grown);
-		if (!grown)
+	if (!e->first_null && !j->scores) {
+		j->scores = calloc(j->n_choices, sizeof *j->scores);
+		if (!j->scores)
 			return -1;
-		memset(grown + j->n_scores, 0, (e->choice + 1 - j->n_scores) * sizeof *grown);
-		j->scores = grown;
-		j->n_scores = e->choice + 1;
+		j->n_scores = j->n_choices;
 	}
-	struct job_score *s = &j->scores[e->choice];
+	struct job_score *s = e->first_null ? &j->prompt_score : &j->scores[e->choice];
 	if (s->present)
 		return -1;
 	*s = (struct job_score){.present = true, .greedy = e->greedy, .first_null = e->first_null, .logprob = e->logprob,
@@ -227,20 +230,28 @@ int job_add_score(struct job *j, struct engine_event *e)
 	return 0;
 }
 
+static void digest_number(crypto_hash_sha256_state *h, uint32_t v)
+{
+	unsigned char le[4] = {v & 0xff, v >> 8 & 0xff, v >> 16 & 0xff, v >> 24};
+	crypto_hash_sha256_update(h, le, sizeof le);
+}
+
 void job_digest(const struct job *j, char hex[static 65])
 {
 	crypto_hash_sha256_state h;
 	unsigned char out[crypto_hash_sha256_BYTES];
 	crypto_hash_sha256_init(&h);
-	if (j->score)
-		for (size_t i = 0; i < j->n_scores; i++)
-			crypto_hash_sha256_update(&h, (const unsigned char *)&j->scores[i].logprob, sizeof(double));
-	else
-		for (uint32_t i = 0; i < j->n_choices; i++) {
-			if (j->choices[i].len)
-				crypto_hash_sha256_update(&h, (const unsigned char *)j->choices[i].text, j->choices[i].len);
-			crypto_hash_sha256_update(&h, (const unsigned char *)"", 1);
-		}
+	for (size_t i = 0; i < j->n_scores; i++) {
+		digest_number(&h, (uint32_t)j->scores[i].n_tokens);
+		for (size_t k = 0; k < j->scores[i].n_tokens; k++)
+			digest_number(&h, (uint32_t)j->scores[i].tokens[k].token);
+		crypto_hash_sha256_update(&h, (const unsigned char *)&j->scores[i].logprob, sizeof(double));
+	}
+	for (uint32_t i = 0; j->choices && i < j->n_choices; i++) {
+		digest_number(&h, (uint32_t)j->choices[i].n_tokens);
+		for (size_t k = 0; k < j->choices[i].n_tokens; k++)
+			digest_number(&h, (uint32_t)j->choices[i].tokens[k]);
+	}
 	crypto_hash_sha256_final(&h, out);
 	sodium_bin2hex(hex, 65, out, sizeof out);
 }

@@ -40,6 +40,8 @@ static inline bool job_state_final(enum job_state s)
 /* Why a job that has not ended yet is being ended. */
 enum job_why { WHY_NONE, WHY_CANCEL, WHY_DISCONNECT, WHY_DEADLINE, WHY_SHUTDOWN };
 
+enum { IDENTITY_LEN = 40 };	/* a CURVE public key in Z85 */
+
 struct job_event {
 	void *data;		/* msgpack; malloc'ed */
 	size_t len;
@@ -66,9 +68,12 @@ struct job {
 	enum job_why why;
 	bool score;			/* op score, else generate */
 	bool keep;			/* on_disconnect = keep */
-	bool in_engine;			/* submitted, its EV_DONE has not come: it holds a slot, and pages unless parked */
-	bool leaving;			/* engine_preempt was asked for */
+	bool in_engine;			/* submitted, its EV_DONE has not come */
+	bool holding;			/* a slot and entry.pages: from start or resume to EV_PREEMPTED or EV_DONE */
+	bool leaving;			/* holding, and engine_preempt was asked for */
+	const char *broken;		/* why it fails although the engine did not say so; static; NULL: it does not */
 	char topic[WIRE_TOPIC_LEN + 1];
+	char identity[IDENTITY_LEN + 1];	/* who made it; "" for everyone behind a socket without CURVE */
 	char decoder[64];
 	enum job_class class;
 	uint32_t priority;
@@ -77,13 +82,15 @@ struct job {
 	int64_t accepted_at, started_at, first_delta_at, ended_at;	/* ns; 0: not yet */
 	int64_t running_ns, running_since;	/* time in the engine; since: 0 when not there */
 	struct engine_job *work;	/* until it is submitted; owned */
+	size_t running_place;		/* in server.running */
 	struct queue_entry entry;
 	struct deadline deadline;	/* deadline_ms */
 	struct deadline patience;	/* queue_ms; disarmed at the first start */
 	struct deadline oblivion;	/* armed when ended */
 	struct job_choice *choices;	/* [n_choices] of generate; gone after the end */
-	struct job_score *scores;	/* [n_scores]; gone after the end */
+	struct job_score *scores;	/* [n_scores], of the continuations; gone after the end */
 	size_t n_scores;
+	struct job_score prompt_score;	/* of an echoed prompt */
 	struct job_event *events;	/* [n_events]: seq 0.. */
 	size_t n_events, events_cap, event_bytes;
 	TAILQ_ENTRY(job) by_id;		/* all jobs, in order of acceptance */
@@ -116,7 +123,8 @@ int job_keep_event(struct jobs *t, struct job *j, void *data, size_t len);
 int job_add_delta(struct job *j, const struct engine_event *e);
 int job_add_score(struct job *j, struct engine_event *e);	/* takes the tokens out of e */
 void job_drop_answer(struct job *j);	/* after the done event was written */
-/* SHA-256 in hex: generate: of each choice's text and one zero byte, in order; score: of each logprob as 8 little-endian bytes. */
+/* SHA-256 in hex, over each choice in order: the number of its tokens and the tokens, 4 bytes each; of a score then the logprob as a double;
+ * all little-endian. */
 void job_digest(const struct job *j, char hex[static 65]);
 
 #endif

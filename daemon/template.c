@@ -40,7 +40,7 @@ static const struct template templates[] = {
 	{"vicuna", "A chat between a curious user and an artificial intelligence assistant. "
 		   "The assistant gives helpful, detailed, and polite answers to the user's questions. ",
 	 {"", " "}, {"USER: ", " "}, "ASSISTANT:", " ", EOS, "", NULL, {"USER:"}, {NULL}, true, false},
-	{"none", "", {"", ""}, {"", ""}, "", "", "", "", NULL, {NULL}, {NULL}, false, true},
+	{"none", "", {"", ""}, {"", ""}, "", "", "", "\n", NULL, {NULL}, {NULL}, false, true},
 };
 
 const struct template *template_find(const char *name, size_t len)
@@ -175,17 +175,14 @@ static int check_order(const struct template *t, const struct message *m, size_t
 
 static int put_turn(const struct template *t, const struct message *m, size_t i, struct pieces *out)
 {
-	const char *const *around = m[i].role == ROLE_SYSTEM ? t->system : t->user;
-	struct message text = stripped(t, m[i]);
-	if (m[i].role == ROLE_ASSISTANT) {
-		return put_marks(out, t->lead) || pieces_text(out, text.text, text.len) || put_marks(out, t->closing) ? -1 : 0;
-	}
 	size_t first_user = m[0].role == ROLE_SYSTEM;
-	const char *before = around[0];
-	if (m[i].role == ROLE_USER && i == 1 && first_user && t->bare)
-		before = t->bare;
-	if (m[i].role == ROLE_USER && i > first_user && put_marks(out, t->between))
+	struct message text = stripped(t, m[i]);
+	if (i > 0 && (t->loose || (m[i].role == ROLE_USER && i > first_user)) && put_marks(out, t->between))
 		return -1;
+	if (m[i].role == ROLE_ASSISTANT)
+		return put_marks(out, t->lead) || pieces_text(out, text.text, text.len) || put_marks(out, t->closing) ? -1 : 0;
+	const char *const *around = m[i].role == ROLE_SYSTEM ? t->system : t->user;
+	const char *before = m[i].role == ROLE_USER && i == 1 && first_user && t->bare ? t->bare : around[0];
 	if (put_marks(out, before) || pieces_text(out, text.text, text.len) || put_marks(out, around[1]))
 		return -1;
 	return m[i].role == ROLE_USER ? put_marks(out, t->opening) : 0;

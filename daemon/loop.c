@@ -1,0 +1,649 @@
+/* loop.c: the one file that knows libuv. Every round of the loop goes through the same steps:
+ *
+ *      timers    one timer for the nearest deadline, one that measures lag, one that ticks for systemd
+ *      prepare   is anything left to do? then idle keeps poll from sleeping
+ *      poll      sleeps until a socket, the engine (async), a worker or a signal wakes it
+ *      check     dispatch(): requests, subscriptions, engine events, deadlines: each bounded per round, so that none starves another
+ *
+ * A ZeroMQ file descriptor is edge-triggered and tells of any change, and a send may use up the edge of a receive. So its callback does
+ * nothing but wake the loop, and prepare and check ask the sockets themselves. uv_async_send coalesces: the engine's list is taken whole.
+ *
+ * Life: LOADING (a worker reads the model) -> TESTING (one token through the engine) -> SERVING (sockets are bound, READY was said)
+ *       -> LEAVING (the loop ends after this round). SIGTERM while LOADING ends the process at once: nothing was promised to anybody. */
+#include "loop.h"
+#include "boot.h"
+#include "log.h"
+#include "notify.h"
+#include "request.h"
+#include "sockets.h"
+#include <inttypes.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <uv.h>
+
+enum {
+	REQUESTS_PER_ROUND = 64,
+	SUBSCRIPTIONS_PER_ROUND = 256,
+	EVENTS_PER_ROUND = 512,
+	DEADLINES_PER_ROUND = 256,
+	LARGE_MAX = 64,			/* large requests, and those that wait behind them: beyond, no request is read */
+	LAG_MS = 20,			/* how often lag is measured */
+	LINGER_MS = 2000		/* last events and replies get so long to leave */
+};
+#define ROUND_NS 2000000		/* about what requests may take of one round */
+
+enum phase { LOADING, TESTING, SERVING, LEAVING };
+
+/* A request on its way through a worker thread, and those of the same sender that came after it: they keep their order. */
+struct ticket {
+	uv_work_t work;
+	struct loop *loop;
+	struct incoming *in;
+	struct request request;
+	TAILQ_ENTRY(ticket) link;		/* in loop.large, or in followers */
+	TAILQ_HEAD(ticket_list, ticket) followers;
+};
+
+struct loop {
+	const struct loop_params *params;
+	struct conf *conf;
+	uv_loop_t uv;
+	enum phase phase;
+	int exit_code;
+	/* handles, in the order of starting */
+	uv_signal_t signals[5];
+	uv_async_t wake;
+	uv_timer_t tick, lag_timer, deadline_timer;
+	uv_prepare_t prepare;
+	uv_check_t check;
+	uv_idle_t idle;
+	uv_poll_t request_poll, answer_poll;
+	bool polling;				/* the two polls are there */
+	uv_work_t loading;
+	/* parts */
+	struct core_model *model;
+	struct engine *engine;
+	struct sockets *sockets;
+	struct server server;
+	bool server_ready;
+	atomic_int load_progress;		/* 0..1000 */
+	char why[CONF_WHY];			/* of the loading worker */
+	int load_code;
+	/* work in hand */
+	struct ticket_list large;		/* being prepared */
+	size_t n_large;				/* those and their followers */
+	struct engine_event *events;		/* taken, not handled yet */
+	int terms;				/* SIGTERMs so far */
+	int64_t lag_due;
+	uint64_t status_tokens;			/* at the last tick */
+	int64_t status_at;
+};
+
+static void serve(struct loop *l);
+
+static void leave(struct loop *l, int code)
+{
+	if (l->phase == LEAVING)
+		return;
+	l->phase = LEAVING;
+	l->exit_code = code;
+	uv_stop(&l->uv);
+}
+
+/* ---- requests ---- */
+
+static void answer(struct loop *l, struct incoming *in, struct request *r)
+{
+	struct wire_buf reply;
+	size_t len = 0;
+	wire_buf_init(&reply);
+	request_answer(r, &l->server, &reply);
+	void *data = wire_buf_take(&reply, &len);
+	wire_buf_finish(&reply);
+	if (!data)
+		log_error("out of memory: a request was not answered");
+	if (!data || !sockets_reply(l->sockets, in, data, len))
+		l->server.replies_lost++;
+	if (!data)
+		incoming_free(in);
+	free(data);
+	request_finish(r);
+}
+
+static void prepare_large(uv_work_t *w)
+{
+	struct ticket *t = w->data;
+	request_prepare(&t->request);
+}
+
+static void large_prepared(uv_work_t *w, int status);
+
+static int start_large(struct loop *l, struct ticket *t)
+{
+	size_t size;
+	const void *data = incoming_data(t->in, &size);
+	request_init(&t->request, &l->server, incoming_identity(t->in), data, size);
+	t->work.data = t;
+	if (uv_queue_work(&l->uv, &t->work, prepare_large, large_prepared) == 0) {
+		TAILQ_INSERT_TAIL(&l->large, t, link);
+		return 0;
+	}
+	request_finish(&t->request);
+	return -1;
+}
+
+static void answer_small(struct loop *l, struct incoming *in)
+{
+	struct request r;
+	size_t size;
+	const void *data = incoming_data(in, &size);
+	request_init(&r, &l->server, incoming_identity(in), data, size);
+	request_prepare(&r);
+	answer(l, in, &r);
+}
+
+static void large_prepared(uv_work_t *w, int status)
+{
+	struct ticket *t = w->data, *f;
+	struct loop *l = t->loop;
+	TAILQ_REMOVE(&l->large, t, link);
+	l->n_large--;
+	answer(l, t->in, &t->request);
+	while ((f = TAILQ_FIRST(&t->followers))) {
+		size_t size;
+		incoming_data(f->in, &size);
+		TAILQ_REMOVE(&t->followers, f, link);
+		if (size > REQUEST_SMALL && start_large(l, f) == 0) {
+			TAILQ_CONCAT(&f->followers, &t->followers, link);
+			break;
+		}
+		l->n_large--;
+		answer_small(l, f->in);
+		free(f);
+	}
+	free(t);
+}
+
+static void take_request(struct loop *l, struct incoming *in)
+{
+	struct ticket *before, *t;
+	size_t size;
+	incoming_data(in, &size);
+	TAILQ_FOREACH(before, &l->large, link)
+		if (incoming_same_sender(before->in, in))
+			break;
+	if (!before && size <= REQUEST_SMALL) {
+		answer_small(l, in);
+		return;
+	}
+	t = calloc(1, sizeof *t);
+	if (!t) {
+		log_error("out of memory: a request was dropped");
+		incoming_free(in);
+		return;
+	}
+	t->loop = l;
+	t->in = in;
+	TAILQ_INIT(&t->followers);
+	l->n_large++;
+	if (before) {
+		TAILQ_INSERT_TAIL(&before->followers, t, link);
+	} else if (start_large(l, t)) {
+		l->n_large--;
+		free(t);
+		answer_small(l, in);
+	}
+}
+
+static bool may_take_requests(const struct loop *l)
+{
+	return l->phase == SERVING && l->n_large < LARGE_MAX;
+}
+
+static void take_requests(struct loop *l)
+{
+	int64_t until = clock_now() + ROUND_NS;
+	for (int i = 0; i < REQUESTS_PER_ROUND && may_take_requests(l) && clock_now() < until; i++) {
+		struct incoming *in = sockets_receive(l->sockets);
+		if (!in)
+			return;
+		take_request(l, in);
+	}
+}
+
+/* ---- subscriptions and events ---- */
+
+static void take_subscriptions(struct loop *l)
+{
+	const char *topic;
+	size_t len;
+	for (int i = 0; i < SUBSCRIPTIONS_PER_ROUND; i++) {
+		int on = sockets_subscription(l->sockets, &topic, &len);
+		if (on < 0)
+			return;
+		if (!on) {
+			sockets_admit(l->sockets, false, topic, len);
+			server_unsubscribed(&l->server, topic, len);
+		} else if (server_subscribed(&l->server, topic, len)) {
+			sockets_admit(l->sockets, true, topic, len);
+		}
+	}
+}
+
+static void publish(void *arg, const char *topic, const void *data, size_t len)
+{
+	struct loop *l = arg;
+	if (l->sockets)
+		sockets_publish(l->sockets, topic, data, len);
+}
+
+static void on_test_event(struct loop *l, const struct engine_event *e)
+{
+	if (e->kind != EV_DONE)
+		return;
+	if (e->end == END_DONE && e->completion_tokens >= 1) {
+		serve(l);
+		return;
+	}
+	log_error("the self-test failed: %s", e->text ? e->text : "no token came out of the engine");
+	leave(l, EXIT_INTERNAL);
+}
+
+/* The engine's list is taken whole when ours is empty, and worked off in portions. */
+static void take_events(struct loop *l)
+{
+	for (int i = 0; i < EVENTS_PER_ROUND && l->engine; i++) {
+		if (!l->events)
+			l->events = engine_take_events(l->engine);
+		struct engine_event *e = l->events;
+		if (!e)
+			return;
+		l->events = e->next;
+		if (e->job == BOOT_TEST_ID)
+			on_test_event(l, e);
+		else if (l->server_ready)
+			server_engine_event(&l->server, e);
+		engine_event_free(e);
+	}
+}
+
+/* ---- the round ---- */
+
+static void dispatch(struct loop *l)
+{
+	if (l->phase == SERVING) {
+		take_requests(l);
+		take_subscriptions(l);
+	}
+	take_events(l);
+	if (l->phase != SERVING)
+		return;
+	deadlines_run(&l->server.deadlines, clock_now(), DEADLINES_PER_ROUND, &l->server);
+	if (server_drained(&l->server) && l->n_large == 0) {
+		log_notice("all jobs have ended: leaving");
+		leave(l, EXIT_CLEAN);
+	}
+}
+
+static bool work_left(const struct loop *l)
+{
+	if (l->events)
+		return true;
+	return l->phase == SERVING && ((may_take_requests(l) && sockets_request_ready(l->sockets)) || sockets_answer_ready(l->sockets));
+}
+
+static void on_idle(uv_idle_t *h)
+{
+}
+
+static void on_deadline_timer(uv_timer_t *h)
+{
+}
+
+static void arm_deadline_timer(struct loop *l)
+{
+	int64_t next = deadlines_next(&l->server.deadlines);
+	if (next == INT64_MAX) {
+		uv_timer_stop(&l->deadline_timer);
+		return;
+	}
+	int64_t wait = next - clock_now();
+	uv_update_time(&l->uv);
+	uv_timer_start(&l->deadline_timer, on_deadline_timer, wait > 0 ? (uint64_t)wait / 1000000 + 1 : 0, 0);
+}
+
+static void on_prepare(uv_prepare_t *h)
+{
+	struct loop *l = h->data;
+	if (l->phase == SERVING)
+		arm_deadline_timer(l);
+	if (work_left(l))
+		uv_idle_start(&l->idle, on_idle);
+	else
+		uv_idle_stop(&l->idle);
+}
+
+static void on_check(uv_check_t *h)
+{
+	struct loop *l = h->data;
+	uv_idle_stop(&l->idle);
+	dispatch(l);
+}
+
+static void on_wake(uv_async_t *h)
+{
+	/* check follows in the same round and takes the events */
+}
+
+static void on_engine_wake(void *arg)
+{
+	struct loop *l = arg;
+	uv_async_send(&l->wake);
+}
+
+static void on_poll(uv_poll_t *h, int status, int events)
+{
+	/* see the top of this file */
+}
+
+/* How late a timer comes is how long everything else has to wait. libuv counts in whole milliseconds: below one, this is noise. */
+static void on_lag(uv_timer_t *h)
+{
+	struct loop *l = h->data;
+	int64_t now = clock_now(), late = now - l->lag_due;
+	if (l->lag_due)
+		histogram_add(&l->server.lag, late > 0 ? (uint64_t)late / 1000 : 0);
+	l->lag_due = now + LAG_MS * 1000000;
+}
+
+/* ---- systemd ---- */
+
+static void tell_status(struct loop *l)
+{
+	const struct engine_stats *e = engine_stats(l->engine);
+	const struct jobs *j = &l->server.jobs;
+	uint64_t tokens = atomic_load(&e->draws);
+	int64_t now = clock_now();
+	double rate = l->status_at ? (double)(tokens - l->status_tokens) * 1e9 / (double)(now - l->status_at) : 0;
+	notify_send("STATUS=%s: %s, %" PRIu64 " running, %" PRIu64 " waiting, %.1f tokens/s", core_model_info(l->model)->name,
+		    server_state_name(&l->server), j->count[JOB_RUNNING], j->count[JOB_QUEUED] + j->count[JOB_PREEMPTED], rate);
+	l->status_tokens = tokens;
+	l->status_at = now;
+}
+
+static void on_tick(uv_timer_t *h)
+{
+	struct loop *l = h->data;
+	if (l->phase == LOADING || l->phase == TESTING) {
+		notify_send("EXTEND_TIMEOUT_USEC=30000000\nSTATUS=loading %s: %d %%", l->conf->model, atomic_load(&l->load_progress) / 10);
+		return;
+	}
+	if (l->phase != SERVING)
+		return;
+	if (l->server.state == SERVER_DRAINING)
+		notify_send("EXTEND_TIMEOUT_USEC=10000000");
+	tell_status(l);
+	/* Honest: this loop ticks, or we would not be here; and the engine makes steps, or has none to make. */
+	if (server_engine_alive(&l->server, clock_now()))
+		notify_send("WATCHDOG=1");
+	else
+		log_error("the engine has work and made no step for %" PRId64 " ms", l->conf->stall_timeout);
+}
+
+/* ---- reload ---- */
+
+static void on_kept(const struct conf_option *o)
+{
+	log_warning("reload: %s is read at start only: the old value stays until a restart", o->name);
+}
+
+static void reload(struct loop *l)
+{
+	struct conf fresh;
+	struct key_list clients = {0};
+	char why[CONF_WHY];
+	bool curve = l->conf->curve_clients[0] != 0;
+	if (l->params->read_conf(l->params->arg, &fresh, why)) {
+		log_error("reload: %s: nothing was changed", why);
+		return;
+	}
+	struct plugin_set *plugins = NULL;
+	if ((curve && fresh.curve_clients[0] && key_list_load(&clients, fresh.curve_clients, why)) || !(plugins = boot_plugins(&fresh, why))) {
+		log_error("reload: %s: nothing was changed", why);
+		key_list_finish(&clients);
+		conf_finish(&fresh);
+		return;
+	}
+	if (curve && fresh.curve_clients[0])
+		sockets_set_clients(l->sockets, &clients);
+	server_new_plugins(&l->server, plugins);
+	conf_reload(l->conf, &fresh, on_kept);
+	conf_finish(&fresh);
+	server_conf_changed(&l->server);
+	log_set_level(log_level_parse(l->conf->log_level));
+	log_notice("reloaded");
+}
+
+static void on_hangup(struct loop *l)
+{
+	if (l->phase != SERVING)
+		return;
+	notify_send("RELOADING=1\nMONOTONIC_USEC=%" PRId64, clock_now() / 1000);
+	reload(l);
+	notify_send("READY=1");
+}
+
+/* ---- signals ---- */
+
+static void on_terminate(struct loop *l)
+{
+	l->terms++;
+	notify_send("STOPPING=1");
+	if (l->phase == LOADING) {
+		/* The worker cannot be interrupted, and nobody was promised anything. */
+		log_notice("told to stop while loading");
+		_Exit(EXIT_CLEAN);
+	}
+	if (l->phase != SERVING) {
+		leave(l, EXIT_CLEAN);
+	} else if (l->terms == 1) {
+		log_notice("told to stop: draining for at most %" PRId64 " ms", l->conf->drain_timeout);
+		server_drain(&l->server);
+	} else {
+		log_notice("told to stop again: stopping now");
+		server_stop_now(&l->server);
+	}
+}
+
+static void on_signal(uv_signal_t *h, int number)
+{
+	struct loop *l = h->data;
+	switch (number) {
+	case SIGTERM:
+	case SIGINT:
+		on_terminate(l);
+		break;
+	case SIGHUP:
+		on_hangup(l);
+		break;
+	case SIGUSR1:
+	case SIGUSR2:
+		if (l->phase == SERVING && server_pause(&l->server, number == SIGUSR1) == 0)
+			log_notice(number == SIGUSR1 ? "paused: no new work until SIGUSR2 or `resume`" : "resumed");
+		break;
+	}
+}
+
+/* ---- start ---- */
+
+static void load(uv_work_t *w)
+{
+	struct loop *l = w->data;
+	l->load_code = boot_model(&l->model, l->conf, &l->load_progress, l->why);
+	if (!l->load_code)
+		l->load_code = boot_engine(&l->engine, l->conf, l->model, on_engine_wake, l, l->why);
+}
+
+static void loaded(uv_work_t *w, int status)
+{
+	struct loop *l = w->data;
+	const struct core_model_info *m = l->model ? core_model_info(l->model) : NULL;
+	if (l->load_code) {
+		log_error("%s", l->why);
+		leave(l, l->load_code);
+		return;
+	}
+	log_info("%s: %s, %u layers, %" PRIu64 " parameters, %s, context %u, cpu %s, %d threads, %u pages", m->name, m->arch, m->layers,
+		 m->parameters, m->quant, engine_context(l->engine), engine_cpu(l->engine), engine_threads(l->engine), engine_pages_total(l->engine));
+	l->server.plugins = boot_plugins(l->conf, l->why);
+	struct engine_job *test = l->server.plugins ? boot_test_job(l->server.plugins, l->model, l->why) : NULL;
+	if (!test) {
+		log_error("%s", l->why);
+		leave(l, EXIT_UNAVAILABLE);
+		return;
+	}
+	l->phase = TESTING;
+	engine_submit(l->engine, test);
+}
+
+static int start_polls(struct loop *l)
+{
+	if (uv_poll_init(&l->uv, &l->request_poll, sockets_request_fd(l->sockets)) ||
+	    uv_poll_init(&l->uv, &l->answer_poll, sockets_answer_fd(l->sockets)))
+		return -1;
+	l->polling = true;
+	return uv_poll_start(&l->request_poll, UV_READABLE, on_poll) || uv_poll_start(&l->answer_poll, UV_READABLE, on_poll) ? -1 : 0;
+}
+
+static int open_sockets(struct loop *l)
+{
+	struct keys keys;
+	char why[CONF_WHY];
+	if (keys_load(&keys, l->conf, why)) {
+		log_error("%s", why);
+		return EXIT_CONFIG;
+	}
+	if (keys.wanted)
+		log_info("CURVE: the server's public key is %s, %zu clients may connect", keys.public, keys.clients.n);
+	if (l->conf->allow_plain_tcp)
+		log_warning("allow_plain_tcp = yes: anyone who reaches the port may use the service and read every answer");
+	int rc = sockets_open(&l->sockets, l->conf, &keys, why);
+	keys_finish(&keys);
+	if (rc)
+		log_error("%s", why);
+	return rc;
+}
+
+/* The self-test has passed: now the sockets may be seen. */
+static void serve(struct loop *l)
+{
+	struct server *s = &l->server;
+	s->conf = l->conf;
+	s->model = l->model;
+	s->engine = l->engine;
+	s->publish = publish;
+	s->publish_arg = l;
+	if (server_init(s)) {
+		log_error("out of memory");
+		leave(l, EXIT_INTERNAL);
+		return;
+	}
+	l->server_ready = true;
+	int rc = open_sockets(l);
+	if (rc || start_polls(l)) {
+		leave(l, rc ? rc : EXIT_INTERNAL);
+		return;
+	}
+	l->phase = SERVING;
+	uv_timer_start(&l->lag_timer, on_lag, LAG_MS, LAG_MS);
+	notify_send("READY=1");
+	tell_status(l);
+	log_notice("ready: requests on %s, answers on %s", l->conf->request, l->conf->answer);
+}
+
+static const int signal_numbers[5] = {SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGUSR2};
+
+static int start(struct loop *l)
+{
+	uint64_t watchdog_ms = notify_watchdog_us() / 1000, tick = watchdog_ms && watchdog_ms < 1000 ? watchdog_ms : 1000;
+	TAILQ_INIT(&l->large);
+	if (uv_loop_init(&l->uv))
+		return -1;
+	for (int i = 0; i < 5; i++) {
+		uv_signal_init(&l->uv, &l->signals[i]);
+		l->signals[i].data = l;
+		uv_signal_start(&l->signals[i], on_signal, signal_numbers[i]);
+	}
+	uv_async_init(&l->uv, &l->wake, on_wake);
+	uv_timer_init(&l->uv, &l->tick);
+	uv_timer_init(&l->uv, &l->lag_timer);
+	uv_timer_init(&l->uv, &l->deadline_timer);
+	uv_prepare_init(&l->uv, &l->prepare);
+	uv_check_init(&l->uv, &l->check);
+	uv_idle_init(&l->uv, &l->idle);
+	l->tick.data = l->lag_timer.data = l->prepare.data = l->check.data = l->loading.data = l;
+	uv_timer_start(&l->tick, on_tick, 0, tick);
+	uv_prepare_start(&l->prepare, on_prepare);
+	uv_check_start(&l->check, on_check);
+	return uv_queue_work(&l->uv, &l->loading, load, loaded);
+}
+
+/* ---- stop: start() and serve() backwards ---- */
+
+static void close_handle(uv_handle_t *h, void *arg)
+{
+	if (!uv_is_closing(h))
+		uv_close(h, NULL);
+}
+
+static void drop_tickets(struct loop *l, struct ticket_list *list)
+{
+	struct ticket *t;
+	while ((t = TAILQ_FIRST(list))) {
+		TAILQ_REMOVE(list, t, link);
+		incoming_free(t->in);
+		free(t);
+	}
+}
+
+static void stop(struct loop *l)
+{
+	struct ticket *t;
+	/* Workers that still prepare requests end first; nobody waits for their replies. */
+	TAILQ_FOREACH(t, &l->large, link)
+		drop_tickets(l, &t->followers);
+	while (!TAILQ_EMPTY(&l->large))
+		uv_run(&l->uv, UV_RUN_ONCE);
+	uv_walk(&l->uv, close_handle, NULL);
+	uv_run(&l->uv, UV_RUN_DEFAULT);
+	uv_loop_close(&l->uv);
+	sockets_close(l->sockets, LINGER_MS);
+	l->sockets = NULL;
+	if (l->engine)
+		engine_free(l->engine);
+	while (l->events) {
+		struct engine_event *e = l->events;
+		l->events = e->next;
+		engine_event_free(e);
+	}
+	if (l->server_ready)
+		server_finish(&l->server);
+	plugin_set_unref(l->server.plugins);
+	core_model_free(l->model);
+}
+
+int loop_run(const struct loop_params *p)
+{
+	struct loop *l = calloc(1, sizeof *l);
+	if (!l || (l->params = p, l->conf = p->conf, start(l))) {
+		log_error("the event loop does not start");
+		free(l);
+		return EXIT_INTERNAL;
+	}
+	uv_run(&l->uv, UV_RUN_DEFAULT);
+	stop(l);
+	int code = l->exit_code;
+	free(l);
+	return code;
+}

@@ -1,0 +1,16 @@
+/* publish.h: job events as msgpack: made, kept for `results`, published. [loop] */
+#ifndef WEFT_DAEMON_PUBLISH_H
+#define WEFT_DAEMON_PUBLISH_H
+
+#include "server.h"
+
+void publish_queued(struct server *s, struct job *j, uint64_t position);
+void publish_plain(struct server *s, struct job *j, const char *event);	/* started, preempted, resumed */
+void publish_progress(struct server *s, struct job *j, uint64_t done, uint64_t total);
+void publish_delta(struct server *s, struct job *j, const struct engine_event *e);
+/* The terminal event; the job has its final state already. code and reason: of a failed job, else NULL. */
+void publish_done(struct server *s, struct job *j, const char *code, const char *reason);
+
+const char *publish_finish_name(const struct job *j, int finish);
+
+#endif

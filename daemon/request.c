@@ -1,0 +1,586 @@
+/* request.c: one row per operation: its fields, what is prepared, what is answered. */
+#include "config.h"
+#include "request.h"
+#include "names.h"
+#include "options.h"
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { ID_MAX = 128, RESULTS_MAX = 1 << 20, JOBS_MAX = 1000 };
+
+struct op {
+	const char *name;
+	const char *fields;	/* its own fields, each between blanks; NULL: the draft judges them */
+	int (*prepare)(struct request *r);	/* [any thread] may be NULL; -1 with r->problem */
+	int (*answer)(struct request *r, struct server *s, struct wire_buf *b);	/* [loop] writes the whole reply; -1 with r->problem, b untouched */
+};
+
+static const msgpack_object *field(const struct request *r, const char *name)
+{
+	return wire_get(&r->msg.root, name);
+}
+
+/* ---- replies ---- */
+
+static void put_head(const struct request *r, struct wire_buf *b, bool ok, size_t more)
+{
+	wire_map(b, 3 + more);
+	wire_str(b, "v");
+	wire_uint(b, WIRE_VERSION);
+	wire_str(b, "id");
+	r->id ? wire_object(b, r->id) : wire_nil(b);
+	wire_str(b, "ok");
+	wire_bool(b, ok);
+}
+
+static void pair_uint(struct wire_buf *b, const char *key, uint64_t v)
+{
+	wire_str(b, key);
+	wire_uint(b, v);
+}
+
+static void pair_str(struct wire_buf *b, const char *key, const char *v)
+{
+	wire_str(b, key);
+	wire_str(b, v);
+}
+
+static void put_problem(const struct request *r, struct wire_buf *b)
+{
+	const struct problem *p = &r->problem;
+	put_head(r, b, false, 1);
+	wire_str(b, "error");
+	wire_map(b, 3 + (p->field[0] != 0) + (p->retry_after_ms != 0));
+	pair_str(b, "code", wire_code_name(p->code));
+	pair_str(b, "message", p->text);
+	wire_str(b, "retry");
+	wire_bool(b, wire_code_retry(p->code));
+	if (p->field[0])
+		pair_str(b, "field", p->field);
+	if (p->retry_after_ms)
+		pair_uint(b, "retry_after_ms", p->retry_after_ms);
+}
+
+/* ---- jobs ---- */
+
+static struct job *find_job(struct request *r, const struct server *s)
+{
+	uint64_t id;
+	const msgpack_object *o = field(r, "job");
+	if (!wire_get_uint(o, &id)) {
+		problem_type(&r->problem, "job", "the number of a job", o);
+		return NULL;
+	}
+	struct job *j = job_find(&s->jobs, id);
+	if (!j) {
+		problem_set(&r->problem, WIRE_NOT_FOUND, "job", "no such job, or it was forgotten");
+	} else if (strcmp(j->identity, r->identity) != 0) {
+		problem_set(&r->problem, WIRE_UNAUTHORIZED, "job", "the job belongs to another client");
+		j = NULL;
+	}
+	return j;
+}
+
+enum { JOB_PAIRS = 13 };
+
+static void put_job(const struct job *j, struct wire_buf *b)
+{
+	int64_t now = clock_now();
+	int64_t running = j->running_ns + (j->running_since ? now - j->running_since : 0);
+	int64_t queued = (j->ended_at ? j->ended_at : now) - j->accepted_at - running;
+	pair_uint(b, "job", j->id);
+	pair_str(b, "state", job_state_name(j->state));
+	pair_str(b, "op", j->score ? "score" : "generate");
+	pair_str(b, "class", j->class == CLASS_BATCH ? "batch" : "interactive");
+	pair_uint(b, "priority", j->priority);
+	pair_str(b, "decoder", j->decoder);
+	pair_str(b, "topic", j->topic);
+	pair_uint(b, "age_ms", (uint64_t)((now - j->accepted_at) / 1000000));
+	pair_uint(b, "queued_ms", (uint64_t)(queued > 0 ? queued / 1000000 : 0));
+	pair_uint(b, "running_ms", (uint64_t)(running / 1000000));
+	pair_uint(b, "prompt_tokens", j->prompt_tokens);
+	pair_uint(b, "completion_tokens", j->completion_tokens);
+	pair_uint(b, "seq", j->n_events);
+}
+
+static int answer_job(struct request *r, struct server *s, struct wire_buf *b)
+{
+	struct job *j = find_job(r, s);
+	if (!j)
+		return -1;
+	put_head(r, b, true, JOB_PAIRS);
+	put_job(j, b);
+	return 0;
+}
+
+struct filter {
+	int state, class;	/* -1: any */
+	uint64_t limit, after;
+};
+
+static int read_filter(struct request *r, struct filter *f)
+{
+	const msgpack_object *state = field(r, "state"), *class = field(r, "class"), *limit = field(r, "limit"), *after = field(r, "after");
+	const char *name = "";
+	size_t len = 0;
+	*f = (struct filter){.state = -1, .class = -1, .limit = 100};
+	if (state && (!wire_get_str(state, &name, &len) || (f->state = job_state_parse(name, len)) < 0))
+		return problem_set(&r->problem, WIRE_INVALID_ARGUMENT, "state", "expected the name of a state");
+	if (class) {
+		f->class = wire_is_cstr(class, "batch") ? CLASS_BATCH : CLASS_INTERACTIVE;
+		if (f->class == CLASS_INTERACTIVE && !wire_is_cstr(class, "interactive"))
+			return problem_set(&r->problem, WIRE_INVALID_ARGUMENT, "class", "expected \"interactive\" or \"batch\"");
+	}
+	if (limit && (!wire_get_uint(limit, &f->limit) || f->limit < 1 || f->limit > JOBS_MAX))
+		return problem_set(&r->problem, WIRE_INVALID_ARGUMENT, "limit", "must be from 1 to %d", JOBS_MAX);
+	if (after && !wire_get_uint(after, &f->after))
+		return problem_type(&r->problem, "after", "the number of a job", after);
+	return 0;
+}
+
+static int answer_jobs(struct request *r, struct server *s, struct wire_buf *b)
+{
+	const struct job *chosen[JOBS_MAX], *j;
+	uint64_t counts[JOB_N_STATES] = {0};
+	struct filter f;
+	size_t n = 0;
+	if (read_filter(r, &f))
+		return -1;
+	TAILQ_FOREACH(j, &s->jobs.all, by_id) {
+		if (strcmp(j->identity, r->identity) != 0)
+			continue;
+		counts[j->state]++;
+		if (j->id > f.after && n < f.limit && (f.state < 0 || (int)j->state == f.state) && (f.class < 0 || (int)j->class == f.class))
+			chosen[n++] = j;
+	}
+	put_head(r, b, true, 2);
+	wire_str(b, "jobs");
+	wire_array(b, n);
+	for (size_t i = 0; i < n; i++) {
+		wire_map(b, JOB_PAIRS);
+		put_job(chosen[i], b);
+	}
+	wire_str(b, "counts");
+	wire_map(b, JOB_N_STATES);
+	for (int i = 0; i < JOB_N_STATES; i++)
+		pair_uint(b, job_state_name(i), counts[i]);
+	return 0;
+}
+
+static int answer_cancel(struct request *r, struct server *s, struct wire_buf *b)
+{
+	struct job *j = find_job(r, s);
+	if (!j)
+		return -1;
+	bool ended = server_end(s, j, WHY_CANCEL);
+	put_head(r, b, true, 3);
+	pair_uint(b, "job", j->id);
+	pair_str(b, "state", job_state_name(j->state));
+	pair_str(b, "result", ended ? "cancelled" : "noop");
+	return 0;
+}
+
+static int answer_results(struct request *r, struct server *s, struct wire_buf *b)
+{
+	const msgpack_object *o = field(r, "from");
+	uint64_t from = 0;
+	struct job *j = find_job(r, s);
+	if (!j)
+		return -1;
+	if (o && !wire_get_uint(o, &from))
+		return problem_type(&r->problem, "from", "an unsigned integer", o);
+	size_t first = from < j->n_events ? (size_t)from : j->n_events, next = first, bytes = 0;
+	while (next < j->n_events && (next == first || bytes + j->events[next].len <= RESULTS_MAX))
+		bytes += j->events[next++].len;
+	put_head(r, b, true, 4);
+	pair_uint(b, "job", j->id);
+	pair_str(b, "state", job_state_name(j->state));
+	wire_str(b, "events");
+	wire_array(b, next - first);
+	for (size_t i = first; i < next; i++)
+		wire_raw(b, j->events[i].data, j->events[i].len);
+	pair_uint(b, "next", from > next ? from : next);
+	return 0;
+}
+
+static int answer_close(struct request *r, struct server *s, struct wire_buf *b)
+{
+	struct job *j = find_job(r, s);
+	if (!j)
+		return -1;
+	if (!job_state_final(j->state))
+		return problem_set(&r->problem, WIRE_CONFLICT, "job", "the job is %s: only an ended job can be closed", job_state_name(j->state));
+	put_head(r, b, true, 1);
+	pair_uint(b, "job", j->id);
+	server_forget(s, j);
+	return 0;
+}
+
+/* ---- generate, score ---- */
+
+static int prepare_generate(struct request *r)
+{
+	return draft_prepare(&r->draft, &r->env, false, &r->msg.root, r->size, &r->problem);
+}
+
+static int prepare_score(struct request *r)
+{
+	return draft_prepare(&r->draft, &r->env, true, &r->msg.root, r->size, &r->problem);
+}
+
+static int answer_draft(struct request *r, struct server *s, struct wire_buf *b)
+{
+	struct job *j;
+	if (server_accept(s, &r->draft, r->identity, &j, &r->problem))
+		return -1;
+	put_head(r, b, true, 4);
+	pair_uint(b, "job", j->id);
+	wire_str(b, "options");
+	wire_raw(b, r->draft.options, r->draft.options_len);
+	pair_uint(b, "prompt_tokens", j->prompt_tokens);
+	pair_uint(b, "position", queue_ahead(&s->queue, &j->entry));
+	server_schedule(s);
+	return 0;
+}
+
+/* ---- texts and tokens ---- */
+
+static int prepare_tokenize(struct request *r)
+{
+	const msgpack_object *text = field(r, "text"), *bos = field(r, "bos");
+	struct core_error err = {0};
+	const char *s;
+	size_t len;
+	bool with_bos = false;
+	if (!wire_get_str(text, &s, &len))
+		return problem_type(&r->problem, "text", "a str", text);
+	if (bos && !wire_get_bool(bos, &with_bos))
+		return problem_type(&r->problem, "bos", "a bool", bos);
+	if (core_tokenizer_encode(r->env.tokenizer, s, len, with_bos ? CORE_ENCODE_BOS : 0, &r->tokens, &r->n_tokens, &err))
+		return problem_set(&r->problem, WIRE_INTERNAL, NULL, "tokenizer: %s", err.text);
+	return 0;
+}
+
+static int answer_tokenize(struct request *r, struct server *s, struct wire_buf *b)
+{
+	put_head(r, b, true, 1);
+	wire_str(b, "tokens");
+	wire_array(b, r->n_tokens);
+	for (size_t i = 0; i < r->n_tokens; i++)
+		wire_int(b, r->tokens[i]);
+	return 0;
+}
+
+static int prepare_detokenize(struct request *r)
+{
+	struct core_error err = {0};
+	if (draft_token_array(&r->env, "tokens", field(r, "tokens"), &r->tokens, &r->n_tokens, &r->problem))
+		return -1;
+	if (core_tokenizer_decode(r->env.tokenizer, r->tokens, r->n_tokens, &r->text, &r->text_len, &err))
+		return problem_set(&r->problem, WIRE_INTERNAL, NULL, "tokenizer: %s", err.text);
+	return 0;
+}
+
+static int answer_detokenize(struct request *r, struct server *s, struct wire_buf *b)
+{
+	put_head(r, b, true, 1);
+	wire_str(b, "text");
+	wire_strn(b, r->text ? r->text : "", r->text_len);
+	return 0;
+}
+
+/* ---- the server ---- */
+
+static void put_model(const struct server *s, struct wire_buf *b)
+{
+	const struct core_model_info *m = core_model_info(s->model);
+	char backend[64];
+	snprintf(backend, sizeof backend, "cpu-%s", engine_cpu(s->engine));
+	wire_map(b, 11);
+	pair_str(b, "name", m->name);
+	pair_str(b, "arch", m->arch);
+	pair_uint(b, "layers", m->layers);
+	pair_uint(b, "dim", m->dim);
+	pair_uint(b, "context", engine_context(s->engine));
+	pair_uint(b, "vocab", m->vocab);
+	pair_uint(b, "parameters", m->parameters);
+	pair_str(b, "backend", backend);
+	pair_str(b, "quant", m->quant);
+	pair_str(b, "digest", m->digest);
+	pair_str(b, "template", s->conf->template);
+}
+
+static void put_limits(const struct server *s, struct wire_buf *b)
+{
+	const struct conf *c = s->conf;
+	const struct {
+		const char *key;
+		int64_t value;
+	} rows[] = {{"max_message", c->max_message}, {"max_queue", c->max_queue}, {"max_running", c->max_running},
+		    {"max_prompt_tokens", engine_context(s->engine) - 1}, {"max_n", DRAFT_MAX_N}, {"disconnect_ms", c->disconnect_grace},
+		    {"retention_ms", c->results_time}};
+	wire_map(b, sizeof rows / sizeof *rows);
+	for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
+		pair_uint(b, rows[i].key, (uint64_t)rows[i].value);
+}
+
+static int answer_hello(struct request *r, struct server *s, struct wire_buf *b)
+{
+	const msgpack_object *o = field(r, "topic");
+	const char *topic;
+	size_t len;
+	char name[WIRE_TOPIC_LEN + 1] = "";
+	if (o && !wire_get_str(o, &topic, &len))
+		return problem_type(&r->problem, "topic", "a str of 32 lower-case hex characters", o);
+	if (o && !wire_topic_valid(topic, len))
+		return problem_set(&r->problem, WIRE_INVALID_ARGUMENT, "topic", "expected 32 lower-case hex characters");
+	put_head(r, b, true, 6);
+	pair_str(b, "server", "weftd");
+	pair_str(b, "version", PACKAGE_VERSION);
+	pair_uint(b, "protocol", WIRE_VERSION);
+	wire_str(b, "model");
+	put_model(s, b);
+	wire_str(b, "limits");
+	put_limits(s, b);
+	pair_str(b, "state", server_state_name(s));
+	if (o) {
+		memcpy(name, topic, WIRE_TOPIC_LEN);
+		server_hello(s, name);
+	}
+	return 0;
+}
+
+static const char *type_name(uint32_t type)
+{
+	static const char *const names[] = {[WEFT_BOOL] = "bool", [WEFT_INT] = "int", [WEFT_FLOAT] = "float", [WEFT_STRING] = "string",
+					    [WEFT_INT_LIST] = "int_list", [WEFT_STRING_LIST] = "string_list", [WEFT_TOKEN_MAP] = "token_map"};
+	return type < sizeof names / sizeof *names && names[type] ? names[type] : "unknown";
+}
+
+static void put_param(const struct weft_param *d, struct wire_buf *b)
+{
+	bool list = d->type == WEFT_INT_LIST || d->type == WEFT_STRING_LIST || d->type == WEFT_TOKEN_MAP;
+	bool range = d->type == WEFT_INT || d->type == WEFT_FLOAT || d->type == WEFT_INT_LIST || d->type == WEFT_TOKEN_MAP;
+	wire_map(b, 4 + 2 * range + list);
+	pair_str(b, "name", d->name);
+	pair_str(b, "type", type_name(d->type));
+	pair_str(b, "doc", d->doc ? d->doc : "");
+	wire_str(b, "default");
+	options_write_default(d, b);
+	if (range) {
+		bool whole = d->type == WEFT_INT || d->type == WEFT_INT_LIST;
+		wire_str(b, "min");
+		whole ? wire_int(b, (int64_t)d->min) : wire_float(b, d->min);
+		wire_str(b, "max");
+		whole ? wire_int(b, (int64_t)d->max) : wire_float(b, d->max);
+	}
+	if (list)
+		pair_uint(b, "max_items", d->max_items);
+}
+
+static void put_plugin(const struct plugin *p, struct wire_buf *b)
+{
+	const struct weft_plugin *d = p->desc;
+	wire_map(b, 6 + (d->sampler != NULL));
+	pair_str(b, "name", d->name);
+	pair_str(b, "kind", d->decoder ? "decoder" : "sampler");
+	pair_str(b, "version", d->version ? d->version : "");
+	pair_str(b, "doc", d->doc ? d->doc : "");
+	pair_str(b, "digest", p->digest);
+	if (d->sampler)
+		pair_uint(b, "order", d->sampler->order);
+	wire_str(b, "params");
+	wire_array(b, d->n_params);
+	for (size_t i = 0; i < d->n_params; i++)
+		put_param(options_param(p, i), b);
+}
+
+static int answer_plugins(struct request *r, struct server *s, struct wire_buf *b)
+{
+	const struct plugin *chain[256];
+	size_t n = options_chain(s->plugins, chain, sizeof chain / sizeof *chain);
+	put_head(r, b, true, 2);
+	wire_str(b, "plugins");
+	wire_array(b, s->plugins->n);
+	for (size_t i = 0; i < s->plugins->n; i++)
+		put_plugin(s->plugins->list[i], b);
+	wire_str(b, "chain");
+	wire_array(b, n);
+	for (size_t i = 0; i < n; i++)
+		wire_str(b, chain[i]->desc->name);
+	return 0;
+}
+
+static int answer_stats(struct request *r, struct server *s, struct wire_buf *b)
+{
+	put_head(r, b, true, stats_count());
+	stats_write(s, b);
+	return 0;
+}
+
+static int put_state(struct request *r, struct server *s, struct wire_buf *b)
+{
+	put_head(r, b, true, 1);
+	pair_str(b, "state", server_state_name(s));
+	return 0;
+}
+
+static int set_pause(struct request *r, struct server *s, bool paused)
+{
+	if (server_pause(s, paused))
+		return problem_set(&r->problem, WIRE_CONFLICT, NULL, "the server is going down: there is no way back");
+	return 0;
+}
+
+static int answer_pause(struct request *r, struct server *s, struct wire_buf *b)
+{
+	return set_pause(r, s, true) ? -1 : put_state(r, s, b);
+}
+
+static int answer_resume(struct request *r, struct server *s, struct wire_buf *b)
+{
+	return set_pause(r, s, false) ? -1 : put_state(r, s, b);
+}
+
+static int answer_drain(struct request *r, struct server *s, struct wire_buf *b)
+{
+	server_drain(s);
+	return put_state(r, s, b);
+}
+
+static int prepare_adapters(struct request *r)
+{
+	return problem_set(&r->problem, WIRE_UNSUPPORTED, "op", "adapters are not part of this version");
+}
+
+/* ---- the table ---- */
+
+static const struct op ops[] = {
+	{"hello", " topic ", NULL, answer_hello},
+	{"generate", NULL, prepare_generate, answer_draft},
+	{"score", NULL, prepare_score, answer_draft},
+	{"job", " job ", NULL, answer_job},
+	{"jobs", " state class limit after ", NULL, answer_jobs},
+	{"cancel", " job ", NULL, answer_cancel},
+	{"results", " job from ", NULL, answer_results},
+	{"close", " job ", NULL, answer_close},
+	{"tokenize", " text bos ", prepare_tokenize, answer_tokenize},
+	{"detokenize", " tokens ", prepare_detokenize, answer_detokenize},
+	{"plugins", " ", NULL, answer_plugins},
+	{"stats", " ", NULL, answer_stats},
+	{"pause", " ", NULL, answer_pause},
+	{"resume", " ", NULL, answer_resume},
+	{"drain", " ", NULL, answer_drain},
+	{"adapters", NULL, prepare_adapters, NULL},
+	{"adapter.load", NULL, prepare_adapters, NULL},
+	{"adapter.unload", NULL, prepare_adapters, NULL},
+	{"adapter.fuse", NULL, prepare_adapters, NULL},
+};
+
+static int find_op(struct request *r)
+{
+	const msgpack_object *o = field(r, "op");
+	char word[65], hint[96];
+	struct names n;
+	const char *name;
+	size_t len;
+	if (!wire_get_str(o, &name, &len)) {
+		problem_type(&r->problem, "op", "the name of an operation", o);
+		r->problem.code = WIRE_INVALID_REQUEST;
+		return -1;
+	}
+	names_start(&n, name, len);
+	for (size_t i = 0; i < sizeof ops / sizeof *ops; i++) {
+		if (strlen(ops[i].name) == len && memcmp(ops[i].name, name, len) == 0) {
+			r->op = &ops[i];
+			return 0;
+		}
+		names_offer(&n, ops[i].name);
+	}
+	return problem_set(&r->problem, WIRE_UNKNOWN_OP, "op", "no operation \"%s\"%s", problem_name(word, name, len), names_hint(&n, hint, sizeof hint));
+}
+
+static bool in_list(const char *list, const char *name, size_t len)
+{
+	if (memchr(name, ' ', len))
+		return false;
+	for (const char *p = list; (p = strchr(p, ' ')) && p[1]; p++)
+		if (strncmp(p + 1, name, len) == 0 && p[1 + len] == ' ' && len)
+			return true;
+	return false;
+}
+
+static int check_fields(struct request *r)
+{
+	char word[65];
+	for (uint32_t i = 0; r->op->fields && i < r->msg.root.via.map.size; i++) {
+		const msgpack_object *key = &r->msg.root.via.map.ptr[i].key;
+		const char *name = key->via.str.ptr;
+		size_t len = key->via.str.size;
+		if (!in_list(" v id op ", name, len) && !in_list(r->op->fields, name, len)) {
+			problem_name(word, name, len);
+			return problem_set(&r->problem, WIRE_INVALID_ARGUMENT, word, "unknown: %s has %s%s", r->op->name,
+					   r->op->fields[1] ? "these fields:" : "no fields", r->op->fields);
+		}
+	}
+	return 0;
+}
+
+static int check_envelope(struct request *r)
+{
+	const msgpack_object *v = field(r, "v"), *id = field(r, "id");
+	uint64_t n;
+	const char *s;
+	size_t len;
+	if (wire_get_uint(id, &n) || (wire_get_str(id, &s, &len) && len >= 1 && len <= ID_MAX))
+		r->id = id;
+	else
+		return problem_set(&r->problem, WIRE_INVALID_REQUEST, "id", "expected an unsigned integer, or a str of 1 to %d bytes", ID_MAX);
+	if (!wire_get_uint(v, &n) || n != WIRE_VERSION)
+		return problem_set(&r->problem, WIRE_INVALID_REQUEST, "v", "this server speaks version %d of the protocol", WIRE_VERSION);
+	return 0;
+}
+
+/* ---- the way of a request ---- */
+
+void request_init(struct request *r, struct server *s, const char *identity, const void *data, size_t size)
+{
+	*r = (struct request){.env = s->env, .data = data, .size = size};
+	plugin_set_ref(r->env.plugins);
+	snprintf(r->identity, sizeof r->identity, "%s", identity);
+	s->requests++;
+}
+
+void request_prepare(struct request *r)
+{
+	const char *why;
+	if (wire_decode(&r->msg, r->data, r->size, &why)) {
+		problem_set(&r->problem, WIRE_INVALID_REQUEST, NULL, "%s", why);
+		return;
+	}
+	r->decoded = true;
+	if (check_envelope(r) || find_op(r) || check_fields(r))
+		return;
+	if (r->op->prepare)
+		r->op->prepare(r);
+}
+
+void request_answer(struct request *r, struct server *s, struct wire_buf *reply)
+{
+	if (r->problem.code == WIRE_OK)
+		r->op->answer(r, s, reply);
+	if (r->problem.code != WIRE_OK)
+		put_problem(r, reply);
+}
+
+void request_finish(struct request *r)
+{
+	draft_finish(&r->draft);
+	free(r->tokens);
+	free(r->text);
+	if (r->decoded)
+		wire_finish(&r->msg);
+	plugin_set_unref(r->env.plugins);
+	*r = (struct request){0};
+}

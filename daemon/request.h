@@ -1,0 +1,36 @@
+/* request.h: one request from its bytes to its reply.
+ *
+ *      bytes -> request_prepare() [any thread] decode, find the op, judge the fields, tokenise
+ *            -> request_answer()  [loop]       do it, write the reply
+ *
+ * Small requests are prepared on the loop, large ones on a worker thread: preparing reads only what the request was made with. */
+#ifndef WEFT_DAEMON_REQUEST_H
+#define WEFT_DAEMON_REQUEST_H
+
+#include "server.h"
+
+struct op;
+struct request {
+	struct draft_env env;		/* a copy; env.plugins is a reference of the request's own */
+	char identity[IDENTITY_LEN + 1];
+	const void *data;		/* [size], borrowed: must outlive the request */
+	size_t size;
+	struct wire_msg msg;
+	bool decoded;
+	const msgpack_object *id;	/* NULL: unknown */
+	const struct op *op;
+	struct problem problem;		/* code WIRE_OK: none so far */
+	struct draft draft;		/* generate, score */
+	int32_t *tokens;		/* tokenize, detokenize */
+	size_t n_tokens;
+	char *text;			/* detokenize */
+	size_t text_len;
+};
+enum { REQUEST_SMALL = 4096 };		/* bytes: at most this much is prepared on the loop (well below a millisecond) */
+
+void request_init(struct request *r, struct server *s, const char *identity, const void *data, size_t size);	/* [loop] */
+void request_prepare(struct request *r);
+void request_answer(struct request *r, struct server *s, struct wire_buf *reply);
+void request_finish(struct request *r);	/* [loop] */
+
+#endif

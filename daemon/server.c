@@ -1,0 +1,640 @@
+/* server.c: the life of a job, from its acceptance to its last event. The picture of the states is in job.h. */
+#include "server.h"
+#include "log.h"
+#include "publish.h"
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { DRAIN_LAST_MS = 5000 };	/* after the drain timeout: how long the engine may take to let go of its jobs */
+
+static struct job *job_of(struct deadline *d, size_t offset)
+{
+	return (struct job *)((char *)d - offset);
+}
+
+static int64_t now_ms(void)
+{
+	return clock_now() / 1000000;
+}
+
+/* ---- the end of a job ---- */
+
+static void on_oblivion(struct deadline *d, void *arg)
+{
+	server_forget(arg, job_of(d, offsetof(struct job, oblivion)));
+}
+
+static void on_trim(struct deadline *d, void *arg)
+{
+	struct server *s = arg;
+	struct job *j, *next;
+	for (j = TAILQ_FIRST(&s->jobs.ended); j; j = next) {
+		next = TAILQ_NEXT(j, by_end);
+		if (s->jobs.n_ended <= (uint64_t)s->conf->results_jobs && s->jobs.ended_bytes <= (uint64_t)s->conf->results_bytes)
+			return;
+		server_forget(s, j);
+	}
+}
+
+void server_forget(struct server *s, struct job *j)
+{
+	if (j->in_engine)
+		return;		/* ended by server_stop_now: the engine still speaks of it */
+	deadline_disarm(&s->deadlines, &j->oblivion);
+	job_forget(&s->jobs, j);
+}
+
+static void note_end(const struct job *j, const char *reason)
+{
+	uint64_t total_ms = (uint64_t)((j->ended_at - j->accepted_at) / 1000000);
+	if (j->state == JOB_FAILED)
+		log_line(LOG_AT_WARNING, j->id, "failed after %" PRIu64 " ms: %s", total_ms, reason);
+	else
+		log_line(LOG_AT_INFO, j->id, "%s: %" PRIu64 " prompt and %" PRIu64 " answer tokens, %" PRIu64 " ms", job_state_name(j->state),
+			 j->prompt_tokens, j->completion_tokens, total_ms);
+}
+
+/* The one place where jobs end. code and reason: of a failure. Forgetting is left to the deadlines, so that callers may go on using j. */
+static void conclude(struct server *s, struct job *j, enum job_state state, const char *code, const char *reason)
+{
+	int64_t now = clock_now();
+	if (job_move(&s->jobs, j, state)) {
+		log_line(LOG_AT_ERROR, j->id, "bug: %s cannot become %s", job_state_name(j->state), job_state_name(state));
+		return;
+	}
+	j->ended_at = now;
+	if (j->running_since)
+		j->running_ns += now - j->running_since;
+	j->running_since = 0;
+	queue_remove(&s->queue, &j->entry);
+	deadline_disarm(&s->deadlines, &j->deadline);
+	deadline_disarm(&s->deadlines, &j->patience);
+	publish_done(s, j, code, reason);
+	job_drop_answer(j);
+	topics_drop_job(&s->topics, j, &s->deadlines);
+	note_end(j, reason);
+	j->oblivion.fire = on_oblivion;
+	deadline_arm(&s->deadlines, &j->oblivion, clock_after(now, (uint64_t)s->conf->results_time));
+	if (s->jobs.n_ended > (uint64_t)s->conf->results_jobs || s->jobs.ended_bytes > (uint64_t)s->conf->results_bytes)
+		deadline_arm(&s->deadlines, &s->trim, now);
+}
+
+static enum job_state end_state(enum job_why why)
+{
+	return why == WHY_DEADLINE ? JOB_EXPIRED : JOB_CANCELLED;
+}
+
+bool server_end(struct server *s, struct job *j, enum job_why why)
+{
+	if (job_state_final(j->state))
+		return false;
+	if (j->why != WHY_NONE)
+		return true;	/* under way */
+	j->why = why;
+	if (!j->in_engine) {
+		conclude(s, j, end_state(why), NULL, NULL);
+		return true;
+	}
+	queue_remove(&s->queue, &j->entry);
+	engine_cancel(s->engine, j->id);
+	return true;
+}
+
+static void on_deadline(struct deadline *d, void *arg)
+{
+	server_end(arg, job_of(d, offsetof(struct job, deadline)), WHY_DEADLINE);
+}
+
+static void on_patience(struct deadline *d, void *arg)
+{
+	server_end(arg, job_of(d, offsetof(struct job, patience)), WHY_DEADLINE);
+}
+
+/* ---- room ---- */
+
+static void hold(struct server *s, struct job *j)
+{
+	j->holding = true;
+	j->running_place = s->n_running;
+	s->running[s->n_running++] = j;
+	s->pages_held += j->entry.pages;
+}
+
+static void release(struct server *s, struct job *j)
+{
+	if (!j->holding)
+		return;
+	if (j->leaving) {
+		s->slots_coming--;
+		s->pages_coming -= j->entry.pages;
+	}
+	j->holding = j->leaving = false;
+	s->pages_held -= j->entry.pages;
+	s->running[j->running_place] = s->running[--s->n_running];
+	s->running[j->running_place]->running_place = j->running_place;
+}
+
+static struct queue_room room(const struct server *s)
+{
+	return (struct queue_room){.slots = (uint32_t)((size_t)s->conf->max_running - s->n_running), .pages = s->pages_total - s->pages_held,
+				   .slots_coming = s->slots_coming, .pages_coming = s->pages_coming};
+}
+
+static void start(struct server *s, struct job *j)
+{
+	queue_remove(&s->queue, &j->entry);
+	deadline_disarm(&s->deadlines, &j->patience);
+	job_move(&s->jobs, j, JOB_RUNNING);
+	hold(s, j);
+	j->running_since = clock_now();
+	if (j->in_engine) {
+		engine_resume(s->engine, j->id);
+		return;
+	}
+	struct engine_job *work = j->work;
+	j->work = NULL;
+	j->in_engine = true;
+	engine_submit(s->engine, work);
+}
+
+static void make_room(struct server *s, const struct queue_entry *first)
+{
+	struct queue_room r = room(s);
+	struct queue_entry **candidates = s->scratch, **victims = s->scratch + s->conf->max_running;
+	size_t n = 0;
+	for (size_t i = 0; i < s->n_running; i++)
+		if (!s->running[i]->leaving && s->running[i]->why == WHY_NONE)
+			candidates[n++] = &s->running[i]->entry;
+	n = queue_victims(first, candidates, n, &r, victims);
+	for (size_t i = 0; i < n; i++) {
+		struct job *v = job_find(&s->jobs, victims[i]->id);
+		v->leaving = true;
+		s->slots_coming++;
+		s->pages_coming += v->entry.pages;
+		engine_preempt(s->engine, v->id);
+	}
+}
+
+/* Starts what fits, in the order of ranks, and parks batch jobs for an interactive one that does not. */
+static void schedule(struct server *s)
+{
+	struct queue_entry *first;
+	if (s->state == SERVER_PAUSED)
+		return;
+	while ((first = queue_first(&s->queue))) {
+		struct queue_room r = room(s);
+		if (queue_fits(first, &r)) {
+			start(s, job_find(&s->jobs, first->id));
+			continue;
+		}
+		if (s->conf->preempt)
+			make_room(s, first);
+		return;
+	}
+}
+
+/* ---- acceptance ---- */
+
+static int admit(struct server *s, const struct draft *d, uint32_t pages, struct problem *p)
+{
+	const struct queue_limits limits = {(uint64_t)s->conf->max_queue, (uint64_t)s->conf->max_queue_tokens, (uint64_t)s->conf->max_queue_bytes};
+	if (s->state == SERVER_DRAINING)
+		return problem_set(p, WIRE_DRAINING, NULL, "the server is going down: it takes no new work");
+	if (s->state == SERVER_PAUSED)
+		return problem_set(p, WIRE_DRAINING, NULL, "the server is paused: it takes no new work");
+	if (pages > s->pages_total)
+		return problem_set(p, WIRE_TOO_LARGE, NULL, "the job may need %u pages of keys and values, there are %u: lower max_tokens or n", pages,
+				   s->pages_total);
+	if (d->tokens > limits.tokens || d->bytes > limits.bytes)
+		return problem_set(p, WIRE_TOO_LARGE, NULL, "the job may come to %" PRIu64 " tokens and %" PRIu64 " bytes, the queue takes %" PRIu64
+				   " and %" PRIu64, d->tokens, d->bytes, limits.tokens, limits.bytes);
+	const char *full = queue_full(&s->queue, &limits, d->tokens, d->bytes);
+	if (!full)
+		return 0;
+	s->rejected++;
+	problem_set(p, WIRE_OVERLOADED, NULL, "the queue is full (%s): %zu jobs wait", full, s->queue.n);
+	p->retry_after_ms = queue_retry_after(&s->queue);
+	return -1;
+}
+
+static void fill(struct server *s, struct job *j, struct draft *d, const char *identity, uint32_t pages, int64_t now)
+{
+	j->score = d->score;
+	j->keep = d->keep;
+	j->class = d->class;
+	j->priority = d->priority;
+	j->n_choices = d->n_choices;
+	j->prompt_tokens = d->work->n_prompt;
+	j->accepted_at = now;
+	memcpy(j->topic, d->topic, sizeof j->topic);
+	memcpy(j->decoder, d->decoder, sizeof j->decoder);
+	strncpy(j->identity, identity, IDENTITY_LEN);
+	j->entry.batch = d->class == CLASS_BATCH;
+	j->entry.pages = pages;
+	j->entry.tokens = d->tokens;
+	j->entry.bytes = d->bytes;
+	j->entry.rank = queue_rank(now / 1000000, j->entry.batch, d->priority, s->conf->ageing);
+	j->deadline.fire = on_deadline;
+	j->patience.fire = on_patience;
+}
+
+/* What may fail, in an order in which undoing is easy. */
+static int arm_all(struct server *s, struct job *j, const struct draft *d, int64_t now)
+{
+	struct topic *topic = topics_add_job(&s->topics, j);
+	if (!topic)
+		return -1;
+	if (topic->listeners == 0 && !j->keep && !topic->gone.place &&
+	    deadline_arm(&s->deadlines, &topic->gone, clock_after(now, (uint64_t)s->conf->disconnect_grace)))
+		goto no_deadline;
+	if (d->deadline_ms && deadline_arm(&s->deadlines, &j->deadline, clock_after(now, d->deadline_ms)))
+		goto no_deadline;
+	if (d->queue_ms && deadline_arm(&s->deadlines, &j->patience, clock_after(now, d->queue_ms)))
+		goto no_patience;
+	if (queue_push(&s->queue, &j->entry) == 0)
+		return 0;
+	deadline_disarm(&s->deadlines, &j->patience);
+no_patience:
+	deadline_disarm(&s->deadlines, &j->deadline);
+no_deadline:
+	topics_drop_job(&s->topics, j, &s->deadlines);
+	return -1;
+}
+
+static void on_gone(struct deadline *d, void *arg);
+
+int server_accept(struct server *s, struct draft *d, const char *identity, struct job **out, struct problem *p)
+{
+	uint32_t pages = engine_worst_pages(s->engine, d->work);
+	int64_t now = clock_now();
+	if (admit(s, d, pages, p))
+		return -1;
+	struct job *j = job_new(&s->jobs);
+	if (!j)
+		return problem_set(p, WIRE_INTERNAL, NULL, "out of memory");
+	fill(s, j, d, identity, pages, now);
+	if (!j->score && !(j->choices = calloc(j->n_choices, sizeof *j->choices)))
+		goto fail;
+	if (arm_all(s, j, d, now))
+		goto fail;
+	topics_find(&s->topics, j->topic)->gone.fire = on_gone;
+	j->work = d->work;
+	j->work->id = j->id;
+	j->work->plugins = plugin_set_ref(s->plugins);
+	d->work = NULL;
+	s->accepted++;
+	log_line(LOG_AT_DEBUG, j->id, "accepted: %s, %s, priority %u, %" PRIu64 " prompt tokens, topic %.8s...", j->score ? "score" : "generate",
+		 j->entry.batch ? "batch" : "interactive", j->priority, j->prompt_tokens, j->topic);
+	publish_queued(s, j, queue_ahead(&s->queue, &j->entry));
+	*out = j;
+	return 0;
+fail:
+	job_forget(&s->jobs, j);
+	return problem_set(p, WIRE_INTERNAL, NULL, "out of memory");
+}
+
+/* ---- listeners ---- */
+
+static void on_gone(struct deadline *d, void *arg)
+{
+	struct topic *topic = (struct topic *)((char *)d - offsetof(struct topic, gone));
+	struct server *s = arg;
+	struct job *j, *next;
+	for (j = TAILQ_FIRST(&topic->jobs); j; j = next) {
+		next = TAILQ_NEXT(j, by_topic);
+		if (j->keep)
+			continue;
+		log_line(LOG_AT_DEBUG, j->id, "nobody listens any more");
+		server_end(s, j, WHY_DISCONNECT);	/* with the last job the topic may go, too */
+	}
+	schedule(s);
+}
+
+bool server_subscribed(struct server *s, const char *topic, size_t len)
+{
+	if (!wire_topic_valid(topic, len))
+		return false;
+	struct topic *t = topics_add_listener(&s->topics, topic);
+	if (!t)
+		return false;
+	deadline_disarm(&s->deadlines, &t->gone);
+	return true;
+}
+
+void server_unsubscribed(struct server *s, const char *topic, size_t len)
+{
+	if (!wire_topic_valid(topic, len))
+		return;
+	struct topic *t = topics_drop_listener(&s->topics, topic);
+	if (!t || t->listeners)
+		return;
+	t->gone.fire = on_gone;
+	bool minded = false;
+	struct job *j;
+	TAILQ_FOREACH(j, &t->jobs, by_topic)
+		minded |= !j->keep;
+	if (minded)
+		deadline_arm(&s->deadlines, &t->gone, clock_after(clock_now(), (uint64_t)s->conf->disconnect_grace));
+	topics_let_go(&s->topics, t, &s->deadlines);
+}
+
+void server_hello(struct server *s, const char *topic)
+{
+	struct wire_buf b;
+	size_t len;
+	wire_buf_init(&b);
+	wire_map(&b, 3);
+	wire_str(&b, "v");
+	wire_uint(&b, WIRE_VERSION);
+	wire_str(&b, "event");
+	wire_str(&b, "hello");
+	wire_str(&b, "topic");
+	wire_str(&b, topic);
+	void *data = wire_buf_take(&b, &len);
+	wire_buf_finish(&b);
+	if (data)
+		s->publish(s->publish_arg, topic, data, len);
+	free(data);
+}
+
+/* ---- what the engine says ---- */
+
+static const char *code_name(int weft_code)
+{
+	switch (weft_code) {
+	case WEFT_EINVAL:
+		return wire_code_name(WIRE_INVALID_ARGUMENT);
+	case WEFT_EUNSUPPORTED:
+		return wire_code_name(WIRE_UNSUPPORTED);
+	default:
+		return wire_code_name(WIRE_INTERNAL);
+	}
+}
+
+static bool all_scored(const struct job *j)
+{
+	for (uint32_t i = 0; j->score && i < j->n_choices; i++)
+		if (i >= j->n_scores || !j->scores[i].present)
+			return false;
+	return true;
+}
+
+static void on_done(struct server *s, struct job *j, const struct engine_event *e)
+{
+	const char *internal = wire_code_name(WIRE_INTERNAL);
+	release(s, j);
+	j->in_engine = false;
+	queue_departed(&s->queue, now_ms());
+	if (job_state_final(j->state))
+		return;
+	j->completion_tokens = e->completion_tokens;
+	j->cached_tokens = e->cached_tokens;
+	if (j->broken)
+		conclude(s, j, JOB_FAILED, internal, j->broken);
+	else if (e->end == END_FAILED)
+		conclude(s, j, JOB_FAILED, code_name(e->code), e->text ? e->text : "the engine gave no reason");
+	else if (e->end == END_DONE && !all_scored(j))
+		conclude(s, j, JOB_FAILED, internal, "the decoder ended without a score for each continuation");
+	else if (e->end == END_DONE)
+		conclude(s, j, JOB_DONE, NULL, NULL);
+	else if (j->why != WHY_NONE)
+		conclude(s, j, end_state(j->why), NULL, NULL);
+	else
+		conclude(s, j, JOB_FAILED, internal, "the engine let go of the job");
+}
+
+static void on_preempted(struct server *s, struct job *j)
+{
+	bool asked = j->leaving;
+	release(s, j);
+	j->running_ns += clock_now() - j->running_since;
+	j->running_since = 0;
+	/* Pages ran short although the job held to its estimate: the estimate was too low. */
+	if (!asked)
+		j->entry.pages = j->entry.pages > s->pages_total / 2 ? s->pages_total : 2 * j->entry.pages;
+	job_move(&s->jobs, j, JOB_PREEMPTED);
+	publish_plain(s, j, "preempted");
+	if (j->why == WHY_NONE && queue_push(&s->queue, &j->entry)) {
+		j->broken = "out of memory";
+		engine_cancel(s->engine, j->id);
+	}
+}
+
+/* A job that cannot go on although the engine would: fails at its next EV_DONE. */
+static void breaks(struct server *s, struct job *j, const char *why)
+{
+	j->broken = why;
+	engine_cancel(s->engine, j->id);
+}
+
+static void on_delta(struct server *s, struct job *j, const struct engine_event *e)
+{
+	if (!j->first_delta_at)
+		j->first_delta_at = e->at_ns;
+	if (job_add_delta(j, e)) {
+		breaks(s, j, "the decoder spoke of a choice that this job does not have, or memory is short");
+		return;
+	}
+	j->completion_tokens += e->first_null ? 0 : e->n_tokens;
+	publish_delta(s, j, e);
+}
+
+static void on_score(struct server *s, struct job *j, struct engine_event *e)
+{
+	if (!j->first_delta_at)
+		j->first_delta_at = e->at_ns;
+	if (job_add_score(j, e))
+		breaks(s, j, "the decoder scored something that this job does not have, or memory is short");
+}
+
+static void on_finish(struct job *j, const struct engine_event *e)
+{
+	if (j->choices && e->choice < j->n_choices)
+		j->choices[e->choice].finish = e->finish;
+}
+
+static void on_live_event(struct server *s, struct job *j, struct engine_event *e)
+{
+	switch (e->kind) {
+	case EV_STARTED:
+		if (!j->started_at)
+			j->started_at = e->at_ns;
+		publish_plain(s, j, "started");
+		break;
+	case EV_RESUMED:
+		publish_plain(s, j, "resumed");
+		break;
+	case EV_DELTA:
+		on_delta(s, j, e);
+		break;
+	case EV_SCORE:
+		on_score(s, j, e);
+		break;
+	case EV_FINISH:
+		on_finish(j, e);
+		break;
+	case EV_PROGRESS:
+		publish_progress(s, j, e->done, e->total);
+		break;
+	case EV_PREEMPTED:
+		on_preempted(s, j);
+		break;
+	case EV_DONE:
+		break;
+	}
+}
+
+/* A parked job that nobody will resume. */
+static void abandon(struct server *s, struct job *j)
+{
+	release(s, j);
+	engine_cancel(s->engine, j->id);
+}
+
+void server_engine_event(struct server *s, struct engine_event *e)
+{
+	struct job *j = job_find(&s->jobs, e->job);
+	if (!j)
+		return;
+	if (e->kind == EV_DONE)
+		on_done(s, j, e);
+	else if (!job_state_final(j->state) && !j->broken)
+		on_live_event(s, j, e);
+	else if (e->kind == EV_PREEMPTED)
+		abandon(s, j);
+	if (e->kind == EV_DONE || e->kind == EV_PREEMPTED)
+		schedule(s);
+}
+
+/* ---- the server's own state ---- */
+
+const char *server_state_name(const struct server *s)
+{
+	static const char *const names[] = {"running", "paused", "draining"};
+	return names[s->state];
+}
+
+int server_pause(struct server *s, bool paused)
+{
+	if (s->state == SERVER_DRAINING)
+		return -1;
+	s->state = paused ? SERVER_PAUSED : SERVER_RUNNING;
+	schedule(s);
+	return 0;
+}
+
+void server_schedule(struct server *s)
+{
+	schedule(s);
+}
+
+bool server_drained(const struct server *s)
+{
+	const uint64_t *c = s->jobs.count;
+	return s->state == SERVER_DRAINING && c[JOB_QUEUED] + c[JOB_RUNNING] + c[JOB_PREEMPTED] == 0;
+}
+
+void server_stop_now(struct server *s)
+{
+	struct job *j, *next;
+	s->state = SERVER_DRAINING;
+	for (j = TAILQ_FIRST(&s->jobs.all); j; j = next) {
+		next = TAILQ_NEXT(j, by_id);
+		if (job_state_final(j->state))
+			continue;
+		if (j->why == WHY_NONE)
+			j->why = WHY_SHUTDOWN;
+		conclude(s, j, end_state(j->why), NULL, NULL);
+	}
+}
+
+static void on_drain(struct deadline *d, void *arg)
+{
+	struct server *s = arg;
+	struct job *j, *next;
+	if (s->drain_over) {
+		log_warning("the engine does not let go of its jobs: stopping without it");
+		server_stop_now(s);
+		return;
+	}
+	s->drain_over = true;
+	log_notice("the drain timeout has passed: ending the jobs that are left");
+	for (j = TAILQ_FIRST(&s->jobs.all); j; j = next) {
+		next = TAILQ_NEXT(j, by_id);
+		server_end(s, j, WHY_SHUTDOWN);
+	}
+	deadline_arm(&s->deadlines, d, clock_after(clock_now(), DRAIN_LAST_MS));
+}
+
+void server_drain(struct server *s)
+{
+	if (s->state == SERVER_DRAINING)
+		return;
+	s->state = SERVER_DRAINING;
+	s->drain.fire = on_drain;
+	deadline_arm(&s->deadlines, &s->drain, clock_after(clock_now(), (uint64_t)s->conf->drain_timeout));
+	schedule(s);	/* a pause ends here */
+}
+
+bool server_engine_alive(struct server *s, int64_t now)
+{
+	const struct engine_stats *e = engine_stats(s->engine);
+	if (!atomic_load(&e->busy)) {
+		s->busy_since = 0;
+		return true;
+	}
+	if (!s->busy_since)
+		s->busy_since = now;
+	/* The last step of an earlier burst of work says nothing about this one. */
+	int64_t step = (int64_t)atomic_load(&e->last_step_at_ns);
+	int64_t sign = step > s->busy_since ? step : s->busy_since;
+	return now - sign < s->conf->stall_timeout * 1000000;
+}
+
+/* ---- begin and end ---- */
+
+void server_conf_changed(struct server *s)
+{
+	s->env.template = template_find(s->conf->template, strlen(s->conf->template));
+	s->env.queue_ms = (uint64_t)s->conf->queue_timeout;
+}
+
+void server_new_plugins(struct server *s, struct plugin_set *set)
+{
+	plugin_set_unref(s->plugins);
+	s->plugins = set;
+	s->env.plugins = set;
+}
+
+int server_init(struct server *s)
+{
+	const struct core_model_info *info = core_model_info(s->model);
+	size_t n = (size_t)s->conf->max_running;
+	s->pages_total = engine_pages_total(s->engine);
+	s->started_at = clock_now();
+	s->trim.fire = on_trim;
+	s->env = (struct draft_env){.plugins = s->plugins, .tokenizer = core_model_tokenizer(s->model), .vocab = info->vocab,
+				    .context = engine_context(s->engine)};
+	s->env.longest_piece = draft_longest_piece(s->env.tokenizer);
+	server_conf_changed(s);
+	s->running = calloc(n, sizeof *s->running);
+	s->scratch = calloc(2 * n, sizeof *s->scratch);
+	if (!s->running || !s->scratch || jobs_init(&s->jobs) || topics_init(&s->topics)) {
+		server_finish(s);
+		return -1;
+	}
+	return 0;
+}
+
+void server_finish(struct server *s)
+{
+	jobs_finish(&s->jobs);
+	topics_finish(&s->topics);
+	queue_finish(&s->queue);
+	deadlines_finish(&s->deadlines);
+	free(s->running);
+	free(s->scratch);
+	s->running = NULL;
+	s->scratch = NULL;
+}
