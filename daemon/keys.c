@@ -48,7 +48,7 @@ static int add_key(struct key_list *l, size_t *cap, const char *path, char *why)
 		size_t more = *cap ? 2 * *cap : 16;
 		void *grown = l->n < KEYS_MAX ? realloc(l->keys, more * sizeof *l->keys) : NULL;
 		if (!grown) {
-			snprintf(why, CONF_WHY, "%s: too many keys, or out of memory", path);
+			snprintf(why, CONF_WHY, "%.400s: too many keys, or out of memory", path);
 			return -1;
 		}
 		l->keys = grown;
@@ -118,7 +118,7 @@ int keys_load(struct keys *k, const struct conf *c, char why[static CONF_WHY])
 	if (read_key(path, k->secret, why))
 		return -1;
 	if (zmq_curve_public(k->public, k->secret)) {
-		snprintf(why, CONF_WHY, "%s: not a secret key, or libzmq was built without CURVE", path);
+		snprintf(why, CONF_WHY, "%.400s: not a secret key, or libzmq was built without CURVE", path);
 		return -1;
 	}
 	if (key_list_load(&k->clients, c->curve_clients, why))

@@ -1,2 +1,33 @@
 # daemon: its parts, for the top Makefile.am
 include daemon/engine.mk
+
+# All of weftd but main() and the loop: what the unit tests and the fuzzers link.
+noinst_LTLIBRARIES += daemon/libdaemon.la
+daemon_libdaemon_la_SOURCES = \
+	daemon/boot.c daemon/boot.h \
+	daemon/conf.c daemon/conf.h \
+	daemon/deadline.c daemon/deadline.h \
+	daemon/draft.c daemon/draft.h \
+	daemon/job.c daemon/job.h \
+	daemon/keys.c daemon/keys.h \
+	daemon/log.c daemon/log.h \
+	daemon/names.c daemon/names.h \
+	daemon/notify.c daemon/notify.h \
+	daemon/options.c daemon/options.h \
+	daemon/problem.c daemon/problem.h \
+	daemon/publish.c daemon/publish.h \
+	daemon/queue.c daemon/queue.h \
+	daemon/request.c daemon/request.h \
+	daemon/server.c daemon/server.h \
+	daemon/sockets.c daemon/sockets.h \
+	daemon/stats.c daemon/stats.h \
+	daemon/template.c daemon/template.h \
+	daemon/topics.c daemon/topics.h \
+	daemon/zap.c daemon/zap.h
+daemon_libdaemon_la_CFLAGS = $(AM_CFLAGS) $(MSGPACK_CFLAGS) $(ZMQ_CFLAGS) $(INIH_CFLAGS) $(SODIUM_CFLAGS) $(SYSTEMD_CFLAGS)
+daemon_libdaemon_la_LIBADD = daemon/libengine.la client/libwire.la $(ZMQ_LIBS) $(INIH_LIBS) $(SODIUM_LIBS) $(SYSTEMD_LIBS)
+
+sbin_PROGRAMS += daemon/weftd
+daemon_weftd_SOURCES = daemon/main.c daemon/loop.c daemon/loop.h
+daemon_weftd_CFLAGS = $(AM_CFLAGS) $(MSGPACK_CFLAGS) $(UV_CFLAGS) $(SODIUM_CFLAGS)
+daemon_weftd_LDADD = daemon/libdaemon.la $(UV_LIBS) $(SODIUM_LIBS)

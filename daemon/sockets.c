@@ -66,7 +66,7 @@ static int take_lock(const char *path, int *fd, char *why)
 	snprintf(lock, sizeof lock, "%s.lock", path);
 	*fd = open(lock, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
 	if (*fd < 0) {
-		snprintf(why, CONF_WHY, "%s: %s", lock, strerror(errno));
+		snprintf(why, CONF_WHY, "%.400s: %s", lock, strerror(errno));
 		return EXIT_CANTBIND;
 	}
 	if (flock(*fd, LOCK_EX | LOCK_NB)) {

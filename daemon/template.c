@@ -1,6 +1,7 @@
 /* template.c: each template is one row: what stands before and after each role's text. A text piece is tokenised by itself, so that
  * it begins as a text does (with the model's dummy space) after BOS and after EOS alike: what the "legacy" tokenisers do with which
  * these models were trained. */
+#include "config.h"
 #include "template.h"
 #include <stdbool.h>
 #include <stdio.h>
