@@ -4,6 +4,7 @@
  * out, a later one shows a gap. After a gap, after a reconnect and after a time of silence (the last event may be the lost one) the job is asked for by
  * `results`, which gives what is due in any case. */
 #include "libweft.h"
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <zmq.h>
@@ -238,29 +239,20 @@ int jobs_receive(struct weft_client *c)
 /* Queues what `results` has from the due event on. */
 static int take_results(struct weft_client *c, struct client_job *j, const struct weft_reply *reply)
 {
-	const msgpack_object *events = reply_at(reply, "events");
 	size_t n = weft_reply_count(reply, "events"), taken = 0;
-	struct wire_buf bytes;
+	char path[64];
 	int err = 0;
 
-	wire_buf_init(&bytes);
 	for (size_t i = 0; i < n && err == 0 && !j->ended; i++) {
-		struct weft_reply *body;
-		const char *why;
 		uint64_t seq;
-		wire_buf_clear(&bytes);
-		wire_object(&bytes, &events->via.array.ptr[i]);
-		body = reply_decode(bytes.out.data, bytes.out.size, &why);
-		if (body == NULL) {
-			err = client_fail(&c->error, WEFT_CLIENT_EPROTOCOL, "a stored event of job %llu cannot be read: %s", (unsigned long long)j->id, why);
-		} else if (weft_reply_uint(body, "seq", &seq) && seq == j->seq) {
-			err = deliver(c, j, body);
-			taken++;
-		} else {
-			weft_reply_free(body);
-		}
+		snprintf(path, sizeof(path), "events.%zu.seq", i);
+		if (!weft_reply_uint(reply, path, &seq) || seq != j->seq)
+			continue;
+		snprintf(path, sizeof(path), "events.%zu", i);
+		struct weft_reply *body = weft_reply_copy(reply, path);
+		err = body != NULL ? deliver(c, j, body) : client_fail(&c->error, WEFT_CLIENT_ENOMEM, "out of memory");
+		taken++;
 	}
-	wire_buf_finish(&bytes);
 	if (taken > 0) {	/* there may be more: one reply is bounded */
 		job_heard(j);
 		j->check_at = client_now();

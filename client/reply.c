@@ -145,3 +145,20 @@ char *weft_reply_json(const struct weft_reply *r, const char *path)
 	json_decref(v);
 	return text;
 }
+
+struct weft_reply *weft_reply_copy(const struct weft_reply *r, const char *path)
+{
+	const msgpack_object *o = reply_at(r, path);
+	struct weft_reply *copy = NULL;
+	struct wire_buf bytes;
+	const char *why;
+
+	if (o == NULL || o->type != MSGPACK_OBJECT_MAP)
+		return NULL;
+	wire_buf_init(&bytes);
+	wire_object(&bytes, o);
+	if (!bytes.failed)
+		copy = reply_decode(bytes.out.data, bytes.out.size, &why);
+	wire_buf_finish(&bytes);
+	return copy;
+}

@@ -94,6 +94,7 @@ WEFT_API const char *weft_reply_str(const struct weft_reply *r, const char *path
 WEFT_API size_t weft_reply_count(const struct weft_reply *r, const char *path);	/* elements of an array or map; 0 for all else */
 /* The i-th key of a map; borrowed from the reply; NULL: no map, or not so many. */
 WEFT_API const char *weft_reply_key(const struct weft_reply *r, const char *path, size_t i);
+WEFT_API struct weft_reply *weft_reply_copy(const struct weft_reply *r, const char *path);	/* of a map; the caller frees it; NULL: no map there, or no memory */
 WEFT_API char *weft_reply_json(const struct weft_reply *r, const char *path);	/* one line; the caller frees it; NULL: nothing there, or no memory */
 
 /* ---- the client ---- */
