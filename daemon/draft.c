@@ -254,8 +254,10 @@ static int take_messages(struct making *m, const msgpack_object *o)
 	char why[TEMPLATE_WHY], name[48];
 	struct pieces pieces = {0};
 	size_t at = 0, total = 0;
-	if (o->type != MSGPACK_OBJECT_ARRAY || o->via.array.size == 0)
-		return problem_type(m->p, "messages", "an array of at least one message", o);
+	if (o->type != MSGPACK_OBJECT_ARRAY)
+		return problem_type(m->p, "messages", "an array of messages", o);
+	if (o->via.array.size == 0)
+		return problem_set(m->p, WIRE_INVALID_ARGUMENT, "messages", "expected at least one message");
 	uint32_t n = o->via.array.size;
 	struct message *list = calloc(n, sizeof *list);
 	int rc = list ? 0 : oom(m->p);
