@@ -26,7 +26,7 @@ enum { STOP_MAX_BYTES = 256 };
 enum { ECHO_PIECE = 512 };	/* tokens of an echoed prompt in one delta */
 
 struct token {
-	struct weft_drawn drawn;	/* .top is not used: see top[] */
+	struct weft_drawn drawn;	/* .top is NULL: see top[] */
 	struct weft_top top[TOP_MAX];
 	uint64_t end;			/* length of the waiting text up to and with this token */
 };
@@ -156,7 +156,8 @@ static int token_append(struct choice *c, const struct weft_drawn *d, uint32_t t
 	if (rc)
 		return rc;
 	t = &c->tokens[c->n++];
-	t->drawn = *d;
+	*t = (struct token){.drawn = *d};
+	t->drawn.top = NULL;
 	t->drawn.n_top = d->n_top < top ? d->n_top : top;
 	if (t->drawn.n_top)
 		memcpy(t->top, d->top, t->drawn.n_top * sizeof(t->top[0]));
@@ -214,7 +215,7 @@ static int token_enter(struct sample *s, struct weft_job *job, uint32_t i, const
 static int send(struct sample *s, struct weft_job *job, uint32_t i, size_t n, size_t len)
 {
 	struct choice *c = &s->choices[i];
-	struct weft_delta d = {.size = sizeof(d), .choice = i, .text = c->text, .text_len = len, .n_tokens = (uint32_t)n};
+	struct weft_delta d = {.size = sizeof(d), .choice = i, .text = len ? c->text : "", .text_len = len, .n_tokens = (uint32_t)n};
 	int rc;
 
 	if (n == 0 && len == 0)
@@ -535,6 +536,91 @@ static int commit(void *self, struct weft_job *job, const struct weft_result *re
 	return rc;
 }
 
+/* ---- the state as bytes, for weftd on this machine: the choices as they lie in memory, each with its text and its tokens behind it ---- */
+
+static int save(void *self, struct weft_blob *out)
+{
+	struct sample *s = self;
+	uint32_t head[4] = {sizeof(struct choice), s->n, s->prompt_fed, s->forked};
+	int rc = s->host->blob_write(out, head, sizeof(head));
+
+	for (uint32_t i = 0; i < s->n && !rc; i++) {
+		struct choice *c = &s->choices[i], saved = *c;
+
+		saved.text = NULL;
+		saved.tokens = NULL;
+		rc = s->host->blob_write(out, &saved, sizeof(saved));
+		if (!rc && c->len)
+			rc = s->host->blob_write(out, c->text, c->len);
+		if (!rc && c->n)
+			rc = s->host->blob_write(out, c->tokens, c->n * sizeof(c->tokens[0]));
+	}
+	return rc;
+}
+
+/* Takes the next len bytes of *in; NULL: there are not so many. */
+static const uint8_t *next_bytes(struct weft_blob *in, uint64_t len)
+{
+	const uint8_t *p = in->data;
+
+	if (len > in->len)
+		return NULL;
+	in->data += len;
+	in->len -= len;
+	return p;
+}
+
+static int load_choice(struct choice *c, struct weft_blob *in)
+{
+	const uint8_t *saved = next_bytes(in, sizeof(*c)), *text, *tokens;
+	struct choice fresh;
+	int rc;
+
+	if (!saved)
+		return WEFT_EINVAL;
+	memcpy(&fresh, saved, sizeof(fresh));
+	text = next_bytes(in, fresh.len);
+	tokens = fresh.n <= in->len / sizeof(struct token) ? next_bytes(in, fresh.n * sizeof(struct token)) : NULL;
+	if (!text || !tokens || fresh.whole > fresh.n || fresh.searched > fresh.len)
+		return WEFT_EINVAL;
+	fresh.text = NULL;
+	fresh.tokens = NULL;
+	fresh.cap = fresh.tokens_cap = 0;
+	*c = fresh;
+	rc = reserve((void **)&c->text, &c->cap, c->len + 1, 1);
+	if (!rc)
+		rc = reserve((void **)&c->tokens, &c->tokens_cap, c->n + 1, sizeof(c->tokens[0]));
+	if (rc)
+		return rc;
+	memcpy(c->text, text, c->len);
+	memcpy(c->tokens, tokens, c->n * sizeof(c->tokens[0]));
+	for (size_t i = 0; i < c->n; i++) {
+		if (c->tokens[i].end > c->len || c->tokens[i].drawn.n_top > TOP_MAX)
+			return WEFT_EINVAL;
+	}
+	return 0;
+}
+
+static int load(void *self, const struct weft_blob *in)
+{
+	struct sample *s = self;
+	struct weft_blob rest = *in;
+	const uint8_t *p = next_bytes(&rest, 4 * sizeof(uint32_t));
+	uint32_t head[4];
+	int rc = 0;
+
+	if (!p)
+		return WEFT_EINVAL;
+	memcpy(head, p, sizeof(head));
+	if (head[0] != sizeof(struct choice) || head[1] != s->n)
+		return WEFT_EINVAL;
+	s->prompt_fed = head[2];
+	s->forked = head[3];
+	for (uint32_t i = 0; i < s->n && !rc; i++)
+		rc = load_choice(&s->choices[i], &rest);
+	return rc || !rest.len ? rc : WEFT_EINVAL;
+}
+
 static const struct weft_param params[] = {
 	[MAX_TOKENS] = SHARED_MAX_TOKENS,
 	[MIN_TOKENS] = SHARED_MIN_TOKENS,
@@ -551,6 +637,8 @@ static const struct weft_decoder decoder = {
 	.create = create,
 	.plan = plan,
 	.commit = commit,
+	.save = save,
+	.load = load,
 	.destroy = destroy,
 };
 static const struct weft_plugin plugin = {

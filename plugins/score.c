@@ -165,6 +165,39 @@ static int commit(void *self, struct weft_job *job, const struct weft_result *re
 	return rc;
 }
 
+/* The state as bytes, for weftd on this machine: what is under way and what is next. */
+struct saved {
+	uint64_t first;
+	uint32_t prompt_fed, width;
+	uint32_t seqs[WIDTH];
+};
+
+static int save(void *self, struct weft_blob *out)
+{
+	struct score *s = self;
+	struct saved saved = {.first = s->first, .prompt_fed = s->prompt_fed, .width = s->width};
+
+	memcpy(saved.seqs, s->seqs, sizeof(saved.seqs));
+	return s->host->blob_write(out, &saved, sizeof(saved));
+}
+
+static int load(void *self, const struct weft_blob *in)
+{
+	struct score *s = self;
+	struct saved saved;
+
+	if (in->len != sizeof(saved))
+		return WEFT_EINVAL;
+	memcpy(&saved, in->data, sizeof(saved));
+	if (saved.width > WIDTH || saved.first > s->n || saved.width > s->n - saved.first)
+		return WEFT_EINVAL;
+	s->prompt_fed = saved.prompt_fed;
+	s->first = saved.first;
+	s->width = saved.width;
+	memcpy(s->seqs, saved.seqs, sizeof(s->seqs));
+	return 0;
+}
+
 static const struct weft_param params[] = {
 	[LOGPROBS] = SHARED_LOGPROBS,
 	[ECHO] = SHARED_ECHO,
@@ -174,6 +207,8 @@ static const struct weft_decoder decoder = {
 	.create = create,
 	.plan = plan,
 	.commit = commit,
+	.save = save,
+	.load = load,
 	.destroy = free,
 };
 static const struct weft_plugin plugin = {

@@ -182,9 +182,9 @@ static struct fake_seq *live(struct weft_job *j, uint32_t seq)
 	return &j->seqs[seq];
 }
 
-static void *copy_of(const void *data, size_t len)
+static void *copy_exactly(const void *data, size_t len)
 {
-	void *p = malloc(len + 1);
+	void *p = malloc(len ? len : 1);
 
 	memcpy(p, data, len);
 	return p;
@@ -203,9 +203,9 @@ static int host_feed(struct weft_job *j, const struct weft_feed *f)
 	assert_true(j->seqs[f->seq].n + f->n_tokens <= j->model->context);
 	mine = &j->feeds[j->n_feeds++];
 	*mine = *f;
-	mine->tokens = copy_of(f->tokens, f->n_tokens * sizeof(f->tokens[0]));
-	mine->targets = f->targets ? copy_of(f->targets, f->n_tokens * sizeof(f->targets[0])) : NULL;
-	mine->choices = f->n_choices ? copy_of(f->choices, f->n_choices * sizeof(f->choices[0])) : NULL;
+	mine->tokens = copy_exactly(f->tokens, f->n_tokens * sizeof(f->tokens[0]));
+	mine->targets = f->targets ? copy_exactly(f->targets, f->n_tokens * sizeof(f->targets[0])) : NULL;
+	mine->choices = f->n_choices ? copy_exactly(f->choices, f->n_choices * sizeof(f->choices[0])) : NULL;
 	return 0;
 }
 
@@ -644,6 +644,47 @@ static void free_results(struct weft_job *j, struct weft_result *results)
 	}
 }
 
+/* What load() says to len bytes; they lie in memory of exactly that size, so that a sanitizer sees a step beyond. */
+static int load_says(struct weft_job *j, const struct weft_plugin *p, const struct weft_value *values, const uint8_t *data, uint64_t len)
+{
+	struct weft_blob cut = {.size = sizeof(cut), .data = copy_exactly(data, len), .len = len};
+	void *fresh = NULL;
+	int rc;
+
+	assert_int_equal(p->decoder->create(&fake_host, j, values, &fresh), 0);
+	rc = p->decoder->load(fresh, &cut);
+	p->decoder->destroy(fresh);
+	free((void *)cut.data);
+	return rc;
+}
+
+/* Puts another instance in self's place, by save and load. Bytes too few or too many are refused, damaged ones do no harm. */
+static void *restart(struct weft_job *j, const struct weft_plugin *p, const struct weft_value *values, void *self)
+{
+	struct weft_blob *b = fake_blob();
+	uint8_t *bytes;
+	void *fresh = NULL;
+
+	assert_int_equal(p->decoder->save(self, b), 0);
+	p->decoder->destroy(self);
+	fake_host.blob_write(b, "", 1);
+	bytes = (uint8_t *)b->data;
+	assert_int_equal(load_says(j, p, values, bytes, b->len), WEFT_EINVAL);
+	b->len--;
+	assert_int_equal(load_says(j, p, values, bytes, b->len - 1), WEFT_EINVAL);
+	assert_int_equal(load_says(j, p, values, bytes, b->len / 2), WEFT_EINVAL);
+	assert_int_equal(load_says(j, p, values, bytes, 0), WEFT_EINVAL);
+	for (uint64_t i = 0; i < b->len; i += 1 + i / 256) {
+		bytes[i] ^= 0xff;
+		load_says(j, p, values, bytes, b->len);
+		bytes[i] ^= 0xff;
+	}
+	assert_int_equal(p->decoder->create(&fake_host, j, values, &fresh), 0);
+	assert_int_equal(p->decoder->load(fresh, b), 0);
+	fake_blob_free(b);
+	return fresh;
+}
+
 int fake_run(struct weft_job *j, const struct weft_plugin *p, const struct weft_value *values, uint64_t max_steps)
 {
 	const struct weft_decoder *d = p->decoder;
@@ -665,6 +706,8 @@ int fake_run(struct weft_job *j, const struct weft_plugin *p, const struct weft_
 			rc = run_feed(j, &j->feeds[i], &results[i]);
 		if (!rc && !j->done)
 			rc = d->commit(self, j, results, j->n_feeds);
+		if (!rc && !j->done && j->restless)
+			self = restart(j, p, values, self);
 		free_results(j, results);
 	}
 	d->destroy(self);

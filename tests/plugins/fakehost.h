@@ -100,6 +100,7 @@ struct weft_job {
 	uint64_t rows, steps, progress_done, progress_total;
 	uint32_t most_seqs;		/* live at once */
 	bool done, planning;
+	bool restless;			/* save after each step, and go on with a fresh instance that loads it */
 	int code;			/* what the decoder returned at last */
 	char failed[256];		/* text of host->fail */
 };

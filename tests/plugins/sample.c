@@ -159,6 +159,33 @@ static void the_answer_does_not_depend_on_how_its_text_falls_into_tokens(void **
 	}
 }
 
+static void an_answer_goes_on_from_saved_bytes_as_if_nothing_had_happened(void **state)
+{
+	struct script s = script_of((const char *[]){"a", "b#", "\xe2", "\x82", "\xac#", "#", "c#", "##d"}, 8);
+	struct weft_value *v = fake_values(plugin);
+
+	fake_set_strings(plugin, v, "stop", (const char *[]){"###", "\xac\xac"}, 2);
+	fake_set(plugin, v, "logprobs", 5);
+	fake_set(plugin, v, "echo", 1);
+	fake_set(plugin, v, "n", 3);
+	for (int restless = 0; restless <= 1; restless++) {
+		struct weft_job *j = script_job(&s);
+
+		j->restless = restless;
+		assert_int_equal(fake_run(j, plugin, v, 200), 0);
+		for (uint32_t i = 0; i < 3; i++) {
+			expect_text(j, i, "ab#\xe2\x82\xac##c", WEFT_FINISH_STOP_STRING);
+			assert_int_equal(j->answers[i]->n, 9);
+			assert_int_equal(j->answers[i]->deltas, 5);	/* prompt | a | b# | the euro sign and ## | c */
+			assert_true(j->answers[i]->tokens[0].null && !j->answers[i]->tokens[1].null);
+			for (int k = 1; k < 9; k++)
+				assert_int_equal(j->answers[i]->tokens[k].top[0].token, j->answers[i]->tokens[k].token);
+		}
+		fake_job_free(j);
+	}
+	fake_values_free(plugin, v);
+}
+
 static void text_is_sent_as_soon_as_it_can_be_no_stop_string(void **state)
 {
 	struct script s = script_of((const char *[]){"ab", "c#", "#", "d", "e"}, 5);
@@ -262,6 +289,68 @@ static void choices_share_the_prompt_and_the_first_is_that_of_a_lone_answer(void
 		fake_job_free(all);
 	}
 	assert_true(early > 10 && distinct > 100);	/* the cases that matter were there */
+	fake_values_free(plugin, v);
+}
+
+/* The end of text is the likeliest first token, and likely later. */
+static void hasty_logits(void *arg, const int32_t *tokens, uint64_t n, float *out)
+{
+	random_logits(arg, tokens, n, out);
+	out[EOS] = n == PROMPT ? 9 : 7;
+}
+
+static void a_choice_that_ends_gives_its_sequence_back_and_leaves_the_others_alone(void **state)
+{
+	struct fake_model m = *random_model();
+	struct weft_value *v = fake_values(plugin);
+
+	m.logits = hasty_logits;
+	fake_set(plugin, v, "n", 8);
+	for (uint64_t seed = 1; seed <= 30; seed++) {
+		struct weft_job *j = fake_job(&m, prompt, PROMPT);
+		uint64_t longest = 0, fed = PROMPT, last = 0, live = 0;
+
+		j->seed = seed;
+		assert_int_equal(fake_run(j, plugin, v, 100), 0);
+		for (int c = 0; c < 8; c++) {
+			longest = j->answers[c]->n > longest ? j->answers[c]->n : longest;
+			fed += j->answers[c]->n - 1;
+		}
+		for (int c = 0; c < 8; c++)
+			last += j->answers[c]->n == longest;
+		for (uint32_t i = 0; i < j->n_seqs; i++)
+			live += j->seqs[i].live;
+		assert_int_equal(j->rows, fed);
+		assert_int_equal(live, longest > 1 ? last : 1);	/* those of the choices that ended last */
+		fake_job_free(j);
+	}
+	fake_values_free(plugin, v);
+}
+
+static void choices_go_on_from_saved_bytes_on_their_own_sequences(void **state)
+{
+	struct weft_value *v = fake_values(plugin);
+	struct fake_model m = *random_model();
+
+	fake_set(plugin, v, "n", 6);
+	fake_set(plugin, v, "max_tokens", 12);
+	for (uint64_t seed = 1; seed <= 5; seed++) {
+		struct weft_job *a = fake_job(&m, prompt, PROMPT), *b = fake_job(&m, prompt, PROMPT);
+
+		m.logits = seed % 2 ? hasty_logits : random_logits;
+		a->seed = b->seed = seed;
+		b->restless = true;
+		assert_int_equal(fake_run(a, plugin, v, 100), 0);
+		assert_int_equal(fake_run(b, plugin, v, 100), 0);
+		assert_int_equal(a->rows, b->rows);
+		for (int c = 0; c < 6; c++) {
+			assert_int_equal(a->answers[c]->n, b->answers[c]->n);
+			assert_int_equal(a->answers[c]->len, b->answers[c]->len);
+			assert_memory_equal(a->answers[c]->text, b->answers[c]->text, a->answers[c]->len);
+		}
+		fake_job_free(a);
+		fake_job_free(b);
+	}
 	fake_values_free(plugin, v);
 }
 
@@ -384,25 +473,27 @@ static void echo_with_logprobs_has_those_of_the_prompt_and_null_first(void **sta
 
 static void prompt_logprobs_are_a_score_of_their_own(void **state)
 {
-	struct weft_value *v = fake_values(plugin);
-	struct weft_job *j;
-	double sum = 0;
+	for (uint32_t top = 3; top <= 11; top += 8) {	/* fewer and more than those of the answer */
+		struct weft_value *v = fake_values(plugin);
+		struct weft_job *j;
+		double sum = 0;
 
-	fake_set(plugin, v, "max_tokens", 2);
-	fake_set(plugin, v, "n", 2);
-	fake_set(plugin, v, "logprobs", 7);
-	fake_set(plugin, v, "prompt_logprobs", 3);
-	j = draw_some(v, 2);
-	assert_int_equal(j->n_scores, 1);
-	assert_int_equal(j->scores[0].n, PROMPT);
-	assert_true(j->scores[0].first_null && j->scores[0].index == 0 && j->scores[0].tokens[0].token == prompt[0]);
-	expect_logprobs(j->scores[0].tokens + 1, PROMPT - 1, prompt, 1, 3);
-	for (int i = 1; i < PROMPT; i++)
-		sum += j->scores[0].tokens[i].logprob;
-	assert_true(sum == j->scores[0].logprob);
-	expect_logprobs(j->answers[1]->tokens, j->answers[1]->n, prompt, PROMPT, 7);
-	fake_job_free(j);
-	fake_values_free(plugin, v);
+		fake_set(plugin, v, "max_tokens", 2);
+		fake_set(plugin, v, "n", 2);
+		fake_set(plugin, v, "logprobs", 7);
+		fake_set(plugin, v, "prompt_logprobs", top);
+		j = draw_some(v, 2);
+		assert_int_equal(j->n_scores, 1);
+		assert_int_equal(j->scores[0].n, PROMPT);
+		assert_true(j->scores[0].first_null && j->scores[0].index == 0 && j->scores[0].tokens[0].token == prompt[0]);
+		expect_logprobs(j->scores[0].tokens + 1, PROMPT - 1, prompt, 1, top);
+		for (int i = 1; i < PROMPT; i++)
+			sum += j->scores[0].tokens[i].logprob;
+		assert_true(sum == j->scores[0].logprob);
+		expect_logprobs(j->answers[1]->tokens, j->answers[1]->n, prompt, PROMPT, 7);
+		fake_job_free(j);
+		fake_values_free(plugin, v);
+	}
 }
 
 static void a_long_echo_comes_in_pieces_that_join(void **state)
@@ -474,11 +565,14 @@ int main(void)
 		cmocka_unit_test(ignored_the_end_of_text_token_is_one_like_any_other),
 		cmocka_unit_test(an_answer_ends_with_max_tokens_or_with_the_context),
 		cmocka_unit_test(the_answer_does_not_depend_on_how_its_text_falls_into_tokens),
+		cmocka_unit_test(an_answer_goes_on_from_saved_bytes_as_if_nothing_had_happened),
 		cmocka_unit_test(text_is_sent_as_soon_as_it_can_be_no_stop_string),
 		cmocka_unit_test(all_drawn_tokens_are_sent_also_those_of_a_stop_string),
 		cmocka_unit_test(before_min_tokens_nothing_ends_the_answer),
 		cmocka_unit_test(an_unfinished_character_at_the_end_becomes_a_replacement),
 		cmocka_unit_test(choices_share_the_prompt_and_the_first_is_that_of_a_lone_answer),
+		cmocka_unit_test(a_choice_that_ends_gives_its_sequence_back_and_leaves_the_others_alone),
+		cmocka_unit_test(choices_go_on_from_saved_bytes_on_their_own_sequences),
 		cmocka_unit_test(samplers_see_each_choice_apart),
 		cmocka_unit_test(logprobs_come_with_each_token_and_only_when_asked_for),
 		cmocka_unit_test(echo_puts_the_prompt_before_every_choice),

@@ -77,6 +77,7 @@ static void every_continuation_is_scored_and_the_prompt_is_computed_once(void **
 		int greedy = 0;
 
 		fake_set(plugin, v, "logprobs", 4);
+		j->restless = n_prompt == 3;
 		assert_int_equal(fake_run(j, plugin, v, 20), 0);
 		assert_int_equal(j->n_scores, MANY);
 		for (uint32_t i = 0; i < MANY; i++) {
@@ -98,13 +99,14 @@ static void every_continuation_is_scored_and_the_prompt_is_computed_once(void **
 static void echo_scores_the_prompt_itself_with_null_first(void **state)
 {
 	for (int k = 0; k < 8; k++) {	/* prompts of 1 and 5 tokens, with and without continuations and tops */
-		uint64_t n_prompt = k & 1 ? 1 : 5, n = k & 2 ? 3 : 0;
+		uint64_t n_prompt = k & 1 ? 1 : 5, n = k & 2 ? MANY : 0;
 		struct weft_value *v = fake_values(plugin);
 		struct weft_job *j = job_of(n_prompt, n);
 		const struct fake_score *s = &j->scores[0];
 		double sum = 0;
 		int32_t best;
 
+		j->restless = k & 4;
 		fake_set(plugin, v, "echo", 1);
 		fake_set(plugin, v, "logprobs", k & 4 ? 2 : -1);
 		assert_int_equal(fake_run(j, plugin, v, 20), 0);
