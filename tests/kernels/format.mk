@@ -1,7 +1,10 @@
 # tests of kernels/format and the tokenizer
 format_tests = \
 	tests/kernels/format_blocks \
+	tests/kernels/format_config \
 	tests/kernels/format_containers \
+	tests/kernels/format_damage \
+	tests/kernels/format_gguf \
 	tests/kernels/tokenizer_demo \
 	tests/kernels/tokenizer_llama2
 
@@ -19,9 +22,21 @@ tests_kernels_format_blocks_SOURCES = tests/kernels/format_blocks.c tests/kernel
 tests_kernels_format_blocks_CPPFLAGS = $(format_test_cppflags)
 tests_kernels_format_blocks_LDADD = $(format_test_ldadd)
 
+tests_kernels_format_config_SOURCES = tests/kernels/format_config.c tests/kernels/format_test.h
+tests_kernels_format_config_CPPFLAGS = $(format_test_cppflags)
+tests_kernels_format_config_LDADD = $(format_test_ldadd)
+
 tests_kernels_format_containers_SOURCES = tests/kernels/format_containers.c tests/kernels/format_test.h
 tests_kernels_format_containers_CPPFLAGS = $(format_test_cppflags)
 tests_kernels_format_containers_LDADD = $(format_test_ldadd)
+
+tests_kernels_format_damage_SOURCES = tests/kernels/format_damage.c tests/kernels/format_test.h
+tests_kernels_format_damage_CPPFLAGS = $(format_test_cppflags)
+tests_kernels_format_damage_LDADD = $(format_test_ldadd)
+
+tests_kernels_format_gguf_SOURCES = tests/kernels/format_gguf.c tests/kernels/format_test.h tests/kernels/gguf_build.h
+tests_kernels_format_gguf_CPPFLAGS = $(format_test_cppflags)
+tests_kernels_format_gguf_LDADD = $(format_test_ldadd)
 
 tests_kernels_tokenizer_demo_SOURCES = tests/kernels/tokenizer_demo.c $(tokenizer_test_headers)
 tests_kernels_tokenizer_demo_CPPFLAGS = $(format_test_cppflags)
