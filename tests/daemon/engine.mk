@@ -1,8 +1,12 @@
 # tests of the engine and of the plugin host
 engine_tests = \
+	tests/daemon/plugin_test \
+	tests/daemon/chain_logits_test \
+	tests/daemon/chain_philox_test \
 	tests/daemon/engine_same_bytes_test \
 	tests/daemon/engine_crooked_test
 engine_modules = \
+	tests/daemon/plugin_variant.la \
 	tests/daemon/engine_crooked.la \
 	tests/daemon/engine_crooked_sampler.la
 
@@ -29,3 +33,17 @@ tests_daemon_engine_crooked_la_SOURCES = tests/daemon/engine_crooked.c
 tests_daemon_engine_crooked_la_LDFLAGS = $(engine_module_flags)
 tests_daemon_engine_crooked_sampler_la_SOURCES = tests/daemon/engine_crooked_sampler.c
 tests_daemon_engine_crooked_sampler_la_LDFLAGS = $(engine_module_flags)
+
+tests_daemon_chain_logits_test_SOURCES = tests/daemon/chain_logits_test.c
+tests_daemon_chain_logits_test_CPPFLAGS = $(engine_test_cppflags)
+tests_daemon_chain_logits_test_LDADD = $(engine_test_ldadd) -lm
+
+tests_daemon_chain_philox_test_SOURCES = tests/daemon/chain_philox_test.c
+tests_daemon_chain_philox_test_CPPFLAGS = $(engine_test_cppflags)
+tests_daemon_chain_philox_test_LDADD = $(engine_test_ldadd) -lm
+
+tests_daemon_plugin_test_SOURCES = tests/daemon/plugin_test.c
+tests_daemon_plugin_test_CPPFLAGS = $(engine_test_cppflags)
+tests_daemon_plugin_test_LDADD = $(engine_test_ldadd)
+tests_daemon_plugin_variant_la_SOURCES = tests/daemon/plugin_variant.c
+tests_daemon_plugin_variant_la_LDFLAGS = -module -avoid-version -shared -no-undefined -rpath /nowhere
