@@ -1,5 +1,7 @@
 # tests of the engine and of the plugin host
 engine_tests = \
+	tests/daemon/chain_test \
+	tests/daemon/engine_end_test \
 	tests/daemon/plugin_test \
 	tests/daemon/chain_logits_test \
 	tests/daemon/chain_philox_test \
@@ -47,3 +49,11 @@ tests_daemon_plugin_test_CPPFLAGS = $(engine_test_cppflags)
 tests_daemon_plugin_test_LDADD = $(engine_test_ldadd)
 tests_daemon_plugin_variant_la_SOURCES = tests/daemon/plugin_variant.c
 tests_daemon_plugin_variant_la_LDFLAGS = -module -avoid-version -shared -no-undefined -rpath /nowhere
+
+tests_daemon_chain_test_SOURCES = tests/daemon/chain_test.c $(engine_kit)
+tests_daemon_chain_test_CPPFLAGS = $(engine_test_cppflags)
+tests_daemon_chain_test_LDADD = $(engine_test_ldadd) -lm
+
+tests_daemon_engine_end_test_SOURCES = tests/daemon/engine_end_test.c $(engine_kit)
+tests_daemon_engine_end_test_CPPFLAGS = $(engine_test_cppflags)
+tests_daemon_engine_end_test_LDADD = $(engine_test_ldadd) -lm
