@@ -195,9 +195,6 @@ static bool put_block_row(const struct matrix *w, const struct tensor *t, uint32
 static bool put_own_row(const struct matrix *w, const struct tensor *t, uint32_t row, struct row_scratch *s)
 {
 	tensor_row_f32(t, row, s->values);
-	for (uint32_t k = 0; k < w->cols; k++)
-		if (!isfinite(s->values[k]))
-			return false;
 	for (uint32_t k = w->cols; k < w->kpad; k++)
 		s->values[k] = 0;
 	for (uint32_t g = 0; g < w->groups; g++)

@@ -56,19 +56,26 @@ VEC void score_pages(struct heads_state *s, uint32_t heads, const struct kv_view
 	v16 sum[ATT_HEADS][ATT_PAGES];
 	const unsigned char *page[ATT_PAGES];
 
+	UNROLL
 	for (uint32_t j = 0; j < ATT_PAGES; j++)
 		page[j] = kv_page_k(kv, (first + j) * PAGE < n ? base / PAGE + first + j : base / PAGE);
+	UNROLL
 	for (uint32_t h = 0; h < heads; h++)
+		UNROLL
 		for (uint32_t j = 0; j < ATT_PAGES; j++)
 			sum[h][j] = v16_zero();
 	for (uint32_t d = 0; d < kv->head_dim; d++)
+		UNROLL
 		for (uint32_t j = 0; j < ATT_PAGES; j++) {
 			v16 k = kv_load(page[j], (size_t)d * PAGE, half);
 
+			UNROLL
 			for (uint32_t h = 0; h < heads; h++)
 				sum[h][j] = v16_fma(k, v16_all(s->q[h][d]), sum[h][j]);
 		}
+	UNROLL
 	for (uint32_t h = 0; h < heads; h++)
+		UNROLL
 		for (uint32_t j = 0; j < ATT_PAGES; j++) {
 			uint32_t begin = (first + j) * PAGE;
 
@@ -103,21 +110,27 @@ VEC void gather_values(struct heads_state *s, uint32_t heads, const float *facto
 {
 	v16 acc[ATT_HEADS][ATT_DIMS];
 
+	UNROLL
 	for (uint32_t h = 0; h < heads; h++)
+		UNROLL
 		for (uint32_t j = 0; j < vectors; j++)
 			acc[h][j] = v16_mul(v16_load(s->acc[h] + d + 16 * j), v16_all(factor[h]));
 	for (uint32_t t0 = 0; t0 < n; t0 += PAGE) {
 		const unsigned char *page = kv_page_v(kv, (base + t0) / PAGE);
 
 		for (uint32_t t = 0; t < PAGE && t0 + t < n; t++)
+			UNROLL
 			for (uint32_t j = 0; j < vectors; j++) {
 				v16 v = kv_load(page, (size_t)t * kv->head_pad + d + 16 * j, half);
 
+				UNROLL
 				for (uint32_t h = 0; h < heads; h++)
 					acc[h][j] = v16_fma(v16_all(s->p[h][t0 + t]), v, acc[h][j]);
 			}
 	}
+	UNROLL
 	for (uint32_t h = 0; h < heads; h++)
+		UNROLL
 		for (uint32_t j = 0; j < vectors; j++)
 			v16_store(s->acc[h] + d + 16 * j, acc[h][j]);
 }
@@ -127,6 +140,7 @@ VEC void attend_heads(float *out, const float *q, uint32_t heads, const struct k
 	struct heads_state s;
 	float scale = 1.0f / sqrtf((float)kv->head_dim), factor[ATT_HEADS];
 
+	UNROLL
 	for (uint32_t h = 0; h < heads; h++) {
 		for (uint32_t d = 0; d < kv->head_dim; d++)
 			s.q[h][d] = q[h * kv->head_dim + d] * scale;
@@ -139,6 +153,7 @@ VEC void attend_heads(float *out, const float *q, uint32_t heads, const struct k
 
 		for (uint32_t first = 0; first < BLOCK_PAGES; first += ATT_PAGES)
 			score_pages(&s, heads, kv, base, first, n, half);
+		UNROLL
 		for (uint32_t h = 0; h < heads; h++)
 			factor[h] = weigh(s.p[h], &s.l[h], &s.m[h]);
 		for (; d + 16 * ATT_DIMS <= kv->head_pad; d += 16 * ATT_DIMS)
@@ -146,6 +161,7 @@ VEC void attend_heads(float *out, const float *q, uint32_t heads, const struct k
 		for (; d < kv->head_pad; d += 16)
 			gather_values(&s, heads, factor, kv, base, n, d, 1, half);
 	}
+	UNROLL
 	for (uint32_t h = 0; h < heads; h++) {
 		float l = v16_sum(s.l[h]);
 

@@ -33,12 +33,15 @@ VEC __m256i four(const int8_t *q)
 
 enum code_kind { CODES_4, CODES_8, CODES_SIGNED };
 
-/* n + codes . q for 8 rows and 4 k. For CODES_SIGNED v is the signed weight and u its magnitude. */
-VEC __m256i dot(__m256i n, __m256i v, __m256i u, __m256i q, enum code_kind kind)
+/* Sums of pairs of codes . q, 8 rows: of 4 k, or for CODES_4 of 8 k, at most 4 * 15 * 127. v and u are the low and high nibbles;
+ * for CODES_SIGNED the signed weight and its magnitude. */
+VEC __m256i pairs(__m256i v, __m256i u, const int8_t *q, enum code_kind kind)
 {
-	__m256i p = kind == CODES_SIGNED ? _mm256_maddubs_epi16(u, _mm256_sign_epi8(q, v)) : _mm256_maddubs_epi16(v, q);
-
-	return _mm256_add_epi32(n, _mm256_madd_epi16(p, _mm256_set1_epi16(1)));
+	if (kind == CODES_SIGNED)
+		return _mm256_maddubs_epi16(u, _mm256_sign_epi8(four(q), v));
+	if (kind == CODES_8)
+		return _mm256_maddubs_epi16(v, four(q));
+	return _mm256_add_epi16(_mm256_maddubs_epi16(v, four(q)), _mm256_maddubs_epi16(u, four(q + 4)));
 }
 
 /* One group of one block: n[i][half] += codes . q */
@@ -47,6 +50,7 @@ VEC void int_group(__m256i n[INT_ROWS][2], const unsigned char *c, const int8_t 
 	const __m256i low = _mm256_set1_epi8(15), flip = _mm256_set1_epi8(-128);
 
 	for (uint32_t k = 0; k < group; k += kind == CODES_4 ? 8 : 4, c += 64)
+		UNROLL
 		for (int h = 0; h < 2; h++) {
 			__m256i v = _mm256_loadu_si256((const __m256i *)(c + 32 * h)), u = v;
 
@@ -57,11 +61,9 @@ VEC void int_group(__m256i n[INT_ROWS][2], const unsigned char *c, const int8_t 
 				v = _mm256_xor_si256(v, flip);
 				u = _mm256_abs_epi8(v);
 			}
-			for (uint32_t i = 0; i < rows; i++) {
-				n[i][h] = dot(n[i][h], v, u, four(q + i * ldq + k), kind);
-				if (kind == CODES_4)
-					n[i][h] = dot(n[i][h], u, u, four(q + i * ldq + k + 4), kind);
-			}
+			UNROLL
+			for (uint32_t i = 0; i < rows; i++)
+				n[i][h] = _mm256_add_epi32(n[i][h], _mm256_madd_epi16(pairs(v, u, q + i * ldq + k, kind), _mm256_set1_epi16(1)));
 		}
 }
 
@@ -73,6 +75,7 @@ VEC void int_tile(float *out, size_t ldo, const struct matrix *w, const struct r
 	const int32_t *sum = x->sum + (size_t)first * w->groups;
 	int32_t zero = kind == CODES_SIGNED ? 0 : w->zero;
 
+	UNROLL
 	for (uint32_t i = 0; i < rows; i++)
 		acc[i] = v16_zero();
 	for (uint32_t g = 0; g < w->groups; g++) {
@@ -80,17 +83,21 @@ VEC void int_tile(float *out, size_t ldo, const struct matrix *w, const struct r
 		size_t k = (size_t)g * w->group;
 		v16 f = factors(w->scales, w->sub_scales, w, b, g);
 
+		UNROLL
 		for (uint32_t i = 0; i < rows; i++)
 			n[i][0] = n[i][1] = _mm256_set1_epi32(-zero * sum[i * w->groups + g]);
 		int_group(n, codes + k * LANES * (kind == CODES_4 ? 4 : 8) / 8, x->q + (size_t)first * w->kpad + k, w->kpad, rows, w->group, kind);
+		UNROLL
 		for (uint32_t i = 0; i < rows; i++)
 			acc[i] = v16_fma(v16_mul(f, v16_all(xs[i * w->groups + g])), to_floats(n[i][0], n[i][1]), acc[i]);
 		if (!w->has_min)
 			continue;
 		f = factors(w->mins, w->sub_mins, w, b, g);
+		UNROLL
 		for (uint32_t i = 0; i < rows; i++)
 			acc[i] = v16_fma(f, v16_all(-(xs[i * w->groups + g] * (float)sum[i * w->groups + g])), acc[i]);
 	}
+	UNROLL
 	for (uint32_t i = 0; i < rows; i++)
 		v16_store(out + (first + i) * ldo + b * LANES, acc[i]);
 }
@@ -102,7 +109,9 @@ VEC void int_kind(float *out, size_t ldo, const struct matrix *w, const struct r
 
 		for (; i + INT_ROWS <= m; i += INT_ROWS)
 			int_tile(out, ldo, w, x, i, INT_ROWS, b, kind);
-		for (; i < m; i++)
+		for (; i + 2 <= m; i += 2)
+			int_tile(out, ldo, w, x, i, 2, b, kind);
+		if (i < m)
 			int_tile(out, ldo, w, x, i, 1, b, kind);
 	}
 }

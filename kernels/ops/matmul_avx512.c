@@ -1,7 +1,7 @@
 /* matmul_avx512.c: integers by VNNI: one dpbusd does 4 k of 16 rows, on the packed codes as they lie in memory. */
 #include "matmul_vec.h"
 
-enum { INT_ROWS = 8 };
+enum { INT_ROWS = 6 };
 
 VEC v16 factors(const uint16_t *high, const int8_t *sub, const struct matrix *w, uint32_t b, uint32_t g)
 {
@@ -22,6 +22,12 @@ VEC __m512i four(const int8_t *q)
 	return _mm512_set1_epi32(v);
 }
 
+/* n += u . q. As an instruction of ours: the intrinsic makes GCC 12 copy every sum to another register and back. */
+VEC void dot(__m512i *n, __m512i u, __m512i q)
+{
+	__asm__("vpdpbusd %2, %1, %0" : "+v"(*n) : "v"(u), "v"(q));
+}
+
 /* One group: n[i][b] = -zero * sum + codes . q */
 VEC void int_group(__m512i n[INT_ROWS][MATMUL_CHUNK], const unsigned char *c, size_t stride, const int8_t *q, size_t ldq, uint32_t rows, uint32_t blocks,
 		   uint32_t group, unsigned bits)
@@ -31,6 +37,7 @@ VEC void int_group(__m512i n[INT_ROWS][MATMUL_CHUNK], const unsigned char *c, si
 	for (uint32_t k = 0; k < group; k += 32 / bits, c += 64) {
 		__m512i v[MATMUL_CHUNK], u[MATMUL_CHUNK];
 
+		UNROLL
 		for (uint32_t b = 0; b < blocks; b++) {
 			u[b] = v[b] = _mm512_loadu_si512(c + b * stride);
 			if (bits == 4) {
@@ -38,17 +45,23 @@ VEC void int_group(__m512i n[INT_ROWS][MATMUL_CHUNK], const unsigned char *c, si
 				v[b] = _mm512_and_si512(v[b], low);
 			}
 		}
+		UNROLL
 		for (uint32_t i = 0; i < rows; i++) {
 			__m512i q0 = four(q + i * ldq + k);
 
+			UNROLL
 			for (uint32_t b = 0; b < blocks; b++)
-				n[i][b] = _mm512_dpbusd_epi32(n[i][b], v[b], q0);
+				dot(&n[i][b], v[b], q0);
 		}
-		for (uint32_t i = 0; i < rows && bits == 4; i++) {
-			__m512i q1 = four(q + i * ldq + k + 4);
+		if (bits == 4) {
+			UNROLL
+			for (uint32_t i = 0; i < rows; i++) {
+				__m512i q1 = four(q + i * ldq + k + 4);
 
-			for (uint32_t b = 0; b < blocks; b++)
-				n[i][b] = _mm512_dpbusd_epi32(n[i][b], u[b], q1);
+				UNROLL
+				for (uint32_t b = 0; b < blocks; b++)
+					dot(&n[i][b], u[b], q1);
+			}
 		}
 	}
 }
@@ -61,51 +74,93 @@ VEC void int_tile(float *out, size_t ldo, const struct matrix *w, const struct r
 	const float *xs = x->scale + (size_t)first * w->groups;
 	const int32_t *sum = x->sum + (size_t)first * w->groups;
 
+	UNROLL
 	for (uint32_t i = 0; i < rows; i++)
+		UNROLL
 		for (uint32_t b = 0; b < blocks; b++)
 			acc[i][b] = v16_zero();
 	for (uint32_t g = 0; g < w->groups; g++) {
 		__m512i n[INT_ROWS][MATMUL_CHUNK];
 		size_t k = (size_t)g * w->group;
 
+		UNROLL
 		for (uint32_t i = 0; i < rows; i++)
+			UNROLL
 			for (uint32_t b = 0; b < blocks; b++)
 				n[i][b] = _mm512_set1_epi32(-(int32_t)w->zero * sum[i * w->groups + g]);
 		int_group(n, w->codes + b0 * stride + k * LANES * bits / 8, stride, x->q + (size_t)first * w->kpad + k, w->kpad, rows, blocks, w->group, bits);
+		UNROLL
 		for (uint32_t b = 0; b < blocks; b++) {
 			v16 scale = factors(w->scales, w->sub_scales, w, b0 + b, g);
 
+			UNROLL
 			for (uint32_t i = 0; i < rows; i++)
 				acc[i][b] = v16_fma(v16_mul(scale, v16_all(xs[i * w->groups + g])), _mm512_cvtepi32_ps(n[i][b]), acc[i][b]);
 		}
-		for (uint32_t b = 0; b < blocks && w->has_min; b++) {
+		if (!w->has_min)
+			continue;
+		UNROLL
+		for (uint32_t b = 0; b < blocks; b++) {
 			v16 min = factors(w->mins, w->sub_mins, w, b0 + b, g);
 
+			UNROLL
 			for (uint32_t i = 0; i < rows; i++)
 				acc[i][b] = v16_fma(min, v16_all(-(xs[i * w->groups + g] * (float)sum[i * w->groups + g])), acc[i][b]);
 		}
 	}
+	UNROLL
 	for (uint32_t i = 0; i < rows; i++)
+		UNROLL
 		for (uint32_t b = 0; b < blocks; b++)
 			v16_store(out + (first + i) * ldo + (b0 + b) * LANES, acc[i][b]);
 }
 
+/* rows (1 to INT_ROWS) becomes a constant. */
+VEC void int_rows(float *out, size_t ldo, const struct matrix *w, const struct rows *x, uint32_t first, uint32_t rows, uint32_t b0, uint32_t blocks,
+		  unsigned bits)
+{
+	switch (rows) {
+	case 1:
+		int_tile(out, ldo, w, x, first, 1, b0, blocks, bits);
+		break;
+	case 2:
+		int_tile(out, ldo, w, x, first, 2, b0, blocks, bits);
+		break;
+	case 3:
+		int_tile(out, ldo, w, x, first, 3, b0, blocks, bits);
+		break;
+	case 4:
+		int_tile(out, ldo, w, x, first, 4, b0, blocks, bits);
+		break;
+	case 5:
+		int_tile(out, ldo, w, x, first, 5, b0, blocks, bits);
+		break;
+	default:
+		int_tile(out, ldo, w, x, first, 6, b0, blocks, bits);
+	}
+}
+
+/* m rows in as few tiles as possible, of nearly equal height: 8 as 4 + 4, not 6 + 2. */
 VEC void int_blocks(float *out, size_t ldo, const struct matrix *w, const struct rows *x, uint32_t m, uint32_t b0, uint32_t blocks, unsigned bits)
 {
-	uint32_t i = 0;
+	uint32_t tiles = (m + INT_ROWS - 1) / INT_ROWS;
 
-	for (; i + INT_ROWS <= m; i += INT_ROWS)
-		int_tile(out, ldo, w, x, i, INT_ROWS, b0, blocks, bits);
-	for (; i + 4 <= m; i += 4)
-		int_tile(out, ldo, w, x, i, 4, b0, blocks, bits);
-	for (; i < m; i++)
-		int_tile(out, ldo, w, x, i, 1, b0, blocks, bits);
+	for (uint32_t i = 0, first = 0; i < tiles; i++) {
+		uint32_t rows = m / tiles + (i < m % tiles);
+
+		int_rows(out, ldo, w, x, first, rows, b0, blocks, bits);
+		first += rows;
+	}
 }
 
 VEC void int_bits(float *out, size_t ldo, const struct matrix *w, const struct rows *x, uint32_t m, uint32_t b0, uint32_t b1, unsigned bits)
 {
-	if (m == 1 && b1 - b0 == MATMUL_CHUNK) {
+	if (m == 1 && b1 - b0 == MATMUL_CHUNK) {	/* one row: more blocks give the chains that hide latency */
 		int_tile(out, ldo, w, x, 0, 1, b0, MATMUL_CHUNK, bits);
+		return;
+	}
+	if (m == 2 && b1 - b0 == MATMUL_CHUNK) {
+		int_tile(out, ldo, w, x, 0, 2, b0, MATMUL_CHUNK, bits);
 		return;
 	}
 	for (; b0 + 2 <= b1; b0 += 2)

@@ -17,21 +17,28 @@ VEC void float_tile(float *out, size_t ldo, const struct matrix *w, const float 
 	size_t stride = matrix_block_bytes(w);
 	const unsigned char *c = w->codes + b0 * stride;
 
+	UNROLL
 	for (uint32_t i = 0; i < rows; i++)
+		UNROLL
 		for (uint32_t b = 0; b < blocks; b++)
 			acc[i][b] = v16_zero();
 	if (kind == PACK_BF16)
 		for (uint32_t k = 0; k < w->kpad; k += 2, c += 64) {
 			v16 even[MATMUL_CHUNK], odd[MATMUL_CHUNK];
 
+			UNROLL
 			for (uint32_t b = 0; b < blocks; b++) {
 				even[b] = v16_bf16_even(c + b * stride);
 				odd[b] = v16_bf16_odd(c + b * stride);
 			}
+			UNROLL
 			for (uint32_t i = 0; i < rows; i++)
+				UNROLL
 				for (uint32_t b = 0; b < blocks; b++)
 					acc[i][b] = v16_fma(even[b], v16_all(x[i * ldx + k]), acc[i][b]);
+			UNROLL
 			for (uint32_t i = 0; i < rows; i++)
+				UNROLL
 				for (uint32_t b = 0; b < blocks; b++)
 					acc[i][b] = v16_fma(odd[b], v16_all(x[i * ldx + k + 1]), acc[i][b]);
 		}
@@ -39,13 +46,18 @@ VEC void float_tile(float *out, size_t ldo, const struct matrix *w, const float 
 		for (uint32_t k = 0; k < w->kpad; k++, c += kind == PACK_F16 ? 32 : 64) {
 			v16 v[MATMUL_CHUNK];
 
+			UNROLL
 			for (uint32_t b = 0; b < blocks; b++)
 				v[b] = kind == PACK_F16 ? v16_half(c + b * stride) : v16_load((const float *)(c + b * stride));
+			UNROLL
 			for (uint32_t i = 0; i < rows; i++)
+				UNROLL
 				for (uint32_t b = 0; b < blocks; b++)
 					acc[i][b] = v16_fma(v[b], v16_all(x[i * ldx + k]), acc[i][b]);
 		}
+	UNROLL
 	for (uint32_t i = 0; i < rows; i++)
+		UNROLL
 		for (uint32_t b = 0; b < blocks; b++)
 			v16_store(out + i * ldo + (b0 + b) * LANES, acc[i][b]);
 }
@@ -57,9 +69,13 @@ VEC void float_blocks(float *out, size_t ldo, const struct matrix *w, const stru
 
 	for (; i + TILE_ROWS <= m; i += TILE_ROWS)
 		float_tile(out + i * ldo, ldo, w, x->f + i * x->ld, x->ld, TILE_ROWS, b0, blocks, kind);
-	for (; i + 4 <= m && TILE_ROWS > 4; i += 4)
+	for (; TILE_ROWS > 8 && i + 8 <= m; i += 8)
+		float_tile(out + i * ldo, ldo, w, x->f + i * x->ld, x->ld, 8, b0, blocks, kind);
+	for (; TILE_ROWS > 4 && i + 4 <= m; i += 4)
 		float_tile(out + i * ldo, ldo, w, x->f + i * x->ld, x->ld, 4, b0, blocks, kind);
-	for (; i < m; i++)
+	for (; i + 2 <= m; i += 2)
+		float_tile(out + i * ldo, ldo, w, x->f + i * x->ld, x->ld, 2, b0, blocks, kind);
+	if (i < m)
 		float_tile(out + i * ldo, ldo, w, x->f + i * x->ld, x->ld, 1, b0, blocks, kind);
 }
 

@@ -9,6 +9,8 @@
 #include "expo.h"
 
 #define VEC static inline __attribute__((always_inline))
+/* Before loops over a tile, whose bounds are constants once inlined: the tile then lives in registers. */
+#define UNROLL _Pragma("GCC unroll 16")
 
 #ifdef __AVX512F__
 

@@ -196,18 +196,23 @@ static void the_plain_reference_is_within_rounding_of_double(void **state)
 	}
 }
 
-static void infinite_weights_are_refused_by_name_and_row(void **state)
+static void weights_that_no_format_can_hold_are_refused_by_row(void **state)
 {
-	struct tensor t = random_tensor(TENSOR_F32, 5, 32);
-	struct matrix w;
+	static const float bad[] = { INFINITY, -INFINITY, NAN, 1e9f };
 
-	((float *)t.data)[3 * 32 + 7] = INFINITY;
-	pack_plan(&w, &t, PACK_Q8);
-	pack_place(&w, poisoned(pack_bytes(&w)));
-	assert_int_equal(pack_blocks(&w, &t, PACK_Q8, 0, 1, &why), CORE_EFORMAT);
-	assert_non_null(strstr(why.text, "row 3"));
-	free(w.codes);
-	free((void *)t.data);
+	for (unsigned i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
+		for (enum pack_form form = PACK_Q8; form <= PACK_Q4; form++) {
+			struct tensor t = random_tensor(TENSOR_F32, 5, 64);
+			struct matrix w;
+
+			((float *)t.data)[3 * 64 + 7 + 15 * i] = bad[i];
+			pack_plan(&w, &t, form);
+			pack_place(&w, poisoned(pack_bytes(&w)));
+			assert_int_equal(pack_blocks(&w, &t, form, 0, 1, &why), CORE_EFORMAT);
+			assert_non_null(strstr(why.text, "row 3"));
+			free(w.codes);
+			free((void *)t.data);
+		}
 }
 
 /* Steps of the format: q8 rounds to 1/127 of the group's largest, q4 to 1/15 of its range; the search may only do better. */
@@ -249,7 +254,7 @@ int main(void)
 		cmocka_unit_test(every_file_type_multiplies_to_the_same_bits_everywhere),
 		cmocka_unit_test(own_formats_multiply_to_the_same_bits_at_any_length),
 		cmocka_unit_test(the_plain_reference_is_within_rounding_of_double),
-		cmocka_unit_test(infinite_weights_are_refused_by_name_and_row),
+		cmocka_unit_test(weights_that_no_format_can_hold_are_refused_by_row),
 		cmocka_unit_test(own_formats_lose_no_more_than_half_a_step),
 	};
 
