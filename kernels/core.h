@@ -79,7 +79,7 @@ const struct core_tokenizer *core_model_tokenizer(const struct core_model *m);	/
 /* ---- tokenizer: [any thread] all functions are const and reentrant ---- */
 
 enum core_encode_flags {
-	CORE_ENCODE_BOS = 1,		/* put the model's BOS in front */
+	CORE_ENCODE_BOS = 1,		/* put the model's BOS in front; nothing where it has none or its file says add_bos_token false */
 	CORE_ENCODE_NO_PREFIX = 2	/* text continues earlier text: no dummy space in front */
 };
 
