@@ -145,8 +145,8 @@ static int build(struct core_tokenizer *t, struct vocab *v, struct core_error *e
 	free(unknown);
 	if (rc < 0)
 		return rc;
-	t->bos = v->bos >= 0 ? v->bos : spm_bos(t->spm);
-	t->eos = v->eos >= 0 ? v->eos : spm_eos(t->spm);
+	t->bos = v->bos == VOCAB_OWN ? spm_bos(t->spm) : v->bos;
+	t->eos = v->eos == VOCAB_OWN ? spm_eos(t->spm) : v->eos;
 	if (t->bos >= (int64_t)t->size || t->eos >= (int64_t)t->size)
 		return core_fail(err, CORE_EFORMAT, "BOS %d or EOS %d is outside the vocabulary of %u tokens", t->bos, t->eos, (unsigned)t->size);
 	return 0;

@@ -154,7 +154,7 @@ int vocab_parse(struct vocab *v, const struct map *m, const char *path, struct c
 {
 	int rc;
 
-	*v = (struct vocab){.bos = -1, .eos = -1};
+	*v = (struct vocab){.bos = VOCAB_OWN, .eos = VOCAB_OWN};
 	if (gguf_probe(m))
 		rc = vocab_from_gguf(v, m, path, err);
 	else if (m->size > VOCAB_FILE_MAX)

@@ -4,10 +4,12 @@
 
 #include "format.h"
 
+enum { VOCAB_OWN = -2 };	/* the file names no token: the vocabulary's own <s> and </s>, if it has them */
+
 struct vocab {
 	uint8_t *proto;		/* owned */
 	size_t len, room;
-	int32_t bos, eos;	/* -1: as the vocabulary itself says */
+	int32_t bos, eos;	/* VOCAB_OWN, -1 for none, or an id */
 	bool no_bos;		/* the file says that prompts do not start with BOS */
 	bool dummy_prefix;	/* a space goes in front of the text */
 	bool trims;		/* runs of spaces are collapsed and leading ones dropped */

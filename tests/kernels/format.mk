@@ -6,7 +6,8 @@ format_tests = \
 	tests/kernels/format_damage \
 	tests/kernels/format_gguf \
 	tests/kernels/tokenizer_demo \
-	tests/kernels/tokenizer_llama2
+	tests/kernels/tokenizer_llama2 \
+	tests/kernels/tokenizer_vocab
 
 if CMOCKA
 check_PROGRAMS += $(format_tests)
@@ -45,6 +46,10 @@ tests_kernels_tokenizer_demo_LDADD = $(format_test_ldadd)
 tests_kernels_tokenizer_llama2_SOURCES = tests/kernels/tokenizer_llama2.c $(tokenizer_test_headers)
 tests_kernels_tokenizer_llama2_CPPFLAGS = $(format_test_cppflags)
 tests_kernels_tokenizer_llama2_LDADD = $(format_test_ldadd)
+
+tests_kernels_tokenizer_vocab_SOURCES = tests/kernels/tokenizer_vocab.c tests/kernels/gguf_build.h $(tokenizer_test_headers)
+tests_kernels_tokenizer_vocab_CPPFLAGS = $(format_test_cppflags)
+tests_kernels_tokenizer_vocab_LDADD = $(format_test_ldadd)
 
 # The fuzz targets: always as a fixed run over fuzz/corpus/NAME in `make check`; with --enable-fuzzers as libFuzzer programs, too
 # (tests/kernels/fuzz/fuzz_NAME -malloc_limit_mb=64 tests/kernels/fuzz/corpus/NAME).
