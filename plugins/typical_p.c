@@ -21,15 +21,27 @@ static int create(const struct weft_host *host, struct weft_job *job, const stru
 	return create_plain(&(struct typical_p){.p = params[0].f}, sizeof(struct typical_p), self);
 }
 
-static int rated_compare(const void *pa, const void *pb)
+static int rated_before(const struct rated *a, const struct rated *b)
 {
-	const struct rated *a = pa, *b = pb;
-
 	if (a->distance != b->distance)
-		return a->distance < b->distance ? -1 : 1;
-	if (a->logit != b->logit)
-		return a->logit > b->logit ? -1 : 1;
-	return (a->id > b->id) - (a->id < b->id);
+		return a->distance < b->distance;
+	return a->logit != b->logit ? a->logit > b->logit : a->id < b->id;
+}
+
+/* r[0 .. n) is a heap, the first at its root, but for r[at], which may belong further down. */
+static void rated_sink(struct rated *r, uint32_t n, uint32_t at)
+{
+	for (uint32_t child = 2 * at + 1; child < n; child = 2 * at + 1) {
+		struct rated held = r[at];
+
+		if (child + 1 < n && rated_before(&r[child + 1], &r[child]))
+			child++;
+		if (!rated_before(&r[child], &held))
+			break;
+		r[at] = r[child];
+		r[child] = held;
+		at = child;
+	}
 }
 
 static int apply(void *self, struct weft_job *job, struct weft_candidates *c)
@@ -56,11 +68,14 @@ static int apply(void *self, struct weft_job *job, struct weft_candidates *c)
 	}
 	for (uint32_t i = 0; i < n; i++)
 		r[i].distance = fabs(r[i].distance - entropy);
-	qsort(r, n, sizeof(*r), rated_compare);
-	while (kept < n && (kept == 0 || mass < s->p * sum)) {
-		c->ids[kept] = r[kept].id;
-		c->logits[kept] = r[kept].logit;
-		mass += exp(r[kept++].logit - max);
+	for (uint32_t i = n / 2; i-- > 0;)	/* a heap: what is kept is most often little of the vocabulary */
+		rated_sink(r, n, i);
+	while (n && (kept == 0 || mass < s->p * sum)) {
+		c->ids[kept] = r[0].id;
+		c->logits[kept++] = r[0].logit;
+		mass += exp(r[0].logit - max);
+		r[0] = r[--n];
+		rated_sink(r, n, 0);
 	}
 	free(r);
 	c->n = kept;
