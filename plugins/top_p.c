@@ -25,7 +25,7 @@ static int apply(void *self, struct weft_job *job, struct weft_candidates *c)
 		return 0;
 	goal = s->p * candidates_sum(c, max);
 	/* A nucleus is most often small: order no more of the vocabulary than it takes. */
-	for (uint32_t k = 64; kept == 0 || (mass < goal && kept < c->n); k = k < c->n / 8 ? k * 8 : c->n) {
+	for (uint32_t k = 64; kept == 0 || (mass < goal && kept < c->n); k = k < c->n / 4 ? k * 4 : c->n) {
 		if (k > known) {
 			known = k < c->n ? k : c->n;
 			s->host->sort(c, known, 0);
@@ -33,7 +33,9 @@ static int apply(void *self, struct weft_job *job, struct weft_candidates *c)
 		while (kept < known && (kept == 0 || mass < goal))
 			mass += exp(c->logits[kept++] - max);
 	}
-	s->host->sort(c, kept, 1);
+	c->n = kept;
+	c->sorted = 1;
+	c->dense = 0;
 	return 0;
 }
 
