@@ -1,6 +1,7 @@
 /* core_p1.c: promise P1. The logits of a row are the same bytes alone, among neighbours, with any chunking of the prompt, after
  * trims and forks, on any number of threads, and on every instruction set of this machine. */
 #include "core_test.h"
+#include "gguf_model.h"
 #include "kernels/llama.h"
 
 enum { LENGTH = 70, PAGES = 256, ROWS = 80, CONTEXT = 512 };	/* longer than some of the models were made for: fine for bytes */
@@ -197,11 +198,18 @@ CASE(demo_bf16, demo_path(), CORE_QUANT_NONE)
 CASE(demo_q8, demo_path(), CORE_QUANT_Q8)
 CASE(demo_q4, demo_path(), CORE_QUANT_Q4)
 
+static void gguf_of_all_block_types(void **state)
+{
+	holds(write_gguf(0, true), CORE_QUANT_NONE);
+	holds(write_gguf(4, true), CORE_QUANT_NONE);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(f32), cmocka_unit_test(f32_of_odd_sizes), cmocka_unit_test(q8_of_odd_sizes), cmocka_unit_test(q4_of_odd_sizes),
 		cmocka_unit_test(demo_bf16), cmocka_unit_test(demo_q8), cmocka_unit_test(demo_q4),
+		cmocka_unit_test_teardown(gguf_of_all_block_types, build_remove),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

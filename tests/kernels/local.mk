@@ -8,6 +8,7 @@ core_tests = \
 	tests/kernels/core_pool \
 	tests/kernels/core_kv \
 	tests/kernels/core_p1 \
+	tests/kernels/core_kl \
 	tests/kernels/core_golden
 
 if CMOCKA
@@ -15,6 +16,7 @@ check_PROGRAMS += $(core_tests)
 TESTS += $(core_tests)
 endif
 core_test_cppflags = $(AM_CPPFLAGS) $(CMOCKA_CFLAGS)
+gguf_model_headers = tests/kernels/gguf_model.h tests/kernels/gguf_build.h tests/kernels/ops_test.h tests/kernels/core_test.h
 core_test_ldadd = kernels/libcore.la $(CMOCKA_LIBS) -lm
 EXTRA_DIST += tests/kernels/fixtures/golden
 
@@ -36,6 +38,9 @@ tests_kernels_core_pool_LDADD = $(core_test_ldadd)
 tests_kernels_core_kv_SOURCES = tests/kernels/core_kv.c tests/kernels/core_test.h
 tests_kernels_core_kv_CPPFLAGS = $(core_test_cppflags)
 tests_kernels_core_kv_LDADD = $(core_test_ldadd)
-tests_kernels_core_p1_SOURCES = tests/kernels/core_p1.c tests/kernels/core_test.h
+tests_kernels_core_p1_SOURCES = tests/kernels/core_p1.c $(gguf_model_headers)
 tests_kernels_core_p1_CPPFLAGS = $(core_test_cppflags)
 tests_kernels_core_p1_LDADD = $(core_test_ldadd)
+tests_kernels_core_kl_SOURCES = tests/kernels/core_kl.c tests/kernels/core_double.h $(gguf_model_headers)
+tests_kernels_core_kl_CPPFLAGS = $(core_test_cppflags)
+tests_kernels_core_kl_LDADD = $(core_test_ldadd)
