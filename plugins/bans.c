@@ -1,5 +1,5 @@
-/* bans: tokens that cannot be drawn. banned_tokens never; with allowed_tokens, all others never; and until the answer has min_tokens
- * tokens, those that would end it (the end-of-text token, unless ignore_eos, and stop_token_ids). */
+/* bans: tokens that cannot be drawn. banned_tokens never; with allowed_tokens, all others never; and until the answer has
+ * min_tokens tokens, those that would end it (the end-of-text token, unless ignore_eos, and stop_token_ids). */
 #include "sampler-util.h"
 
 enum { ALLOWED, BANNED, MIN_TOKENS, STOP_TOKEN_IDS, IGNORE_EOS };
@@ -9,7 +9,7 @@ struct bans {
 	const struct weft_host *host;
 	uint64_t min_tokens;
 	uint32_t vocab;
-	uint8_t mark[];		/* [vocab]: FREE and so on */
+	uint8_t mark[]; /* [vocab]: FREE and so on */
 };
 
 static int check_ids(const struct weft_host *host, struct weft_job *job, const struct weft_value *list, const char *text)
@@ -65,7 +65,9 @@ static int create(const struct weft_host *host, struct weft_job *job, const stru
 		left += s->mark[i] == FREE;
 	if (left == 0 || left == vocab) {
 		free(s);
-		return left ? 0 : host->fail(job, WEFT_EINVAL, "allowed_tokens, banned_tokens and min_tokens together leave no token to draw");
+		return left ? 0
+			    : host->fail(job, WEFT_EINVAL,
+					 "allowed_tokens, banned_tokens and min_tokens together leave no token to draw");
 	}
 	*self = s;
 	return 0;
@@ -84,7 +86,8 @@ static int apply(void *self, struct weft_job *job, struct weft_candidates *c)
 		c->logits[kept++] = c->logits[i];
 	}
 	if (!kept)
-		return s->host->fail(job, WEFT_EINVAL, "bans: a sampler before it left banned tokens only; put bans first in samplers");
+		return s->host->fail(job, WEFT_EINVAL,
+				     "bans: a sampler before it left banned tokens only; put bans first in samplers");
 	if (kept < c->n)
 		c->dense = 0;
 	c->n = kept;
@@ -99,8 +102,10 @@ static int clone(const void *self, void **copy)
 }
 
 static const struct weft_param params[] = {
-	[ALLOWED] = PARAM_LIST(WEFT_INT_LIST, "allowed_tokens", 0, TOKEN_MAX, 65536, "Only these token ids can be drawn; empty is off."),
-	[BANNED] = PARAM_LIST(WEFT_INT_LIST, "banned_tokens", 0, TOKEN_MAX, 65536, "These token ids cannot be drawn; empty is off."),
+	[ALLOWED] = PARAM_LIST(WEFT_INT_LIST, "allowed_tokens", 0, TOKEN_MAX, 65536,
+			       "Only these token ids can be drawn; empty is off."),
+	[BANNED] =
+		PARAM_LIST(WEFT_INT_LIST, "banned_tokens", 0, TOKEN_MAX, 65536, "These token ids cannot be drawn; empty is off."),
 	[MIN_TOKENS] = SHARED_MIN_TOKENS,
 	[STOP_TOKEN_IDS] = SHARED_STOP_TOKEN_IDS,
 	[IGNORE_EOS] = SHARED_IGNORE_EOS,
@@ -115,7 +120,10 @@ static const struct weft_sampler sampler = {
 	.destroy = free,
 };
 static const struct weft_plugin plugin = {
-	PLUGIN("bans", "Forbids tokens: banned ones, all but allowed ones, and early ends."), PARAMS(params), .sampler = &sampler};
+	PLUGIN("bans", "Forbids tokens: banned ones, all but allowed ones, and early ends."),
+	PARAMS(params),
+	.sampler = &sampler,
+};
 
 const struct weft_plugin *weft_plugin(void)
 {

@@ -1,8 +1,9 @@
 /* dry: "don't repeat yourself". Penalises each token that would make a stretch of text go on as it went on before.
  *
  * When the last L tokens of the sequence also stand somewhere earlier, followed by token t, then t loses
- * dry_multiplier * dry_base ^ (L - dry_allowed_length), for the longest such L, if L is dry_allowed_length or more. A match does not
- * reach over a sequence breaker: a token in which an occurrence of one of the breaker strings ends. Breakers themselves are not penalised.
+ * dry_multiplier * dry_base ^ (L - dry_allowed_length), for the longest such L, if L is dry_allowed_length or more. A match does
+ * not reach over a sequence breaker: a token in which an occurrence of one of the breaker strings ends. Breakers themselves are not
+ * penalised.
  *
  * All match lengths come from one run of the Z algorithm over the reversed window: z[k] is the length of the longest common
  * prefix of the reversed window and its suffix at k, that is, of the sequence's end and the text that ends k tokens before it. */
@@ -17,15 +18,15 @@ struct dry {
 	const struct weft_host *host;
 	double multiplier, base;
 	uint32_t allowed_length;
-	uint32_t window;		/* tokens looked at */
-	const char *const *breakers;	/* [n_breakers]; the request's or ours */
+	uint32_t window;             /* tokens looked at */
+	const char *const *breakers; /* [n_breakers]; the request's or ours */
 	uint64_t n_breakers;
-	size_t tail_max;		/* longest breaker - 1 */
-	uint32_t *history;		/* [n], oldest first: token << 1 | is a breaker; holds at most 2 * window */
+	size_t tail_max;   /* longest breaker - 1 */
+	uint32_t *history; /* [n], oldest first: token << 1 | is a breaker; holds at most 2 * window */
 	size_t n, cap;
-	uint32_t *longest;		/* [vocab], all 0 between calls: longest L of each following token */
+	uint32_t *longest; /* [vocab], all 0 between calls: longest L of each following token */
 	uint32_t vocab;
-	char *text;			/* the last tail_len bytes of text, with room for one more piece */
+	char *text; /* the last tail_len bytes of text, with room for one more piece */
 	size_t tail_len, text_cap;
 };
 
@@ -57,8 +58,12 @@ static int create(const struct weft_host *host, struct weft_job *job, const stru
 	s = calloc(1, sizeof(*s));
 	if (!s)
 		return WEFT_ENOMEM;
-	*s = (struct dry){.host = host, .multiplier = params[MULTIPLIER].f, .base = params[BASE].f, .vocab = host->vocab(job),
-			  .allowed_length = (uint32_t)params[ALLOWED_LENGTH].i, .window = last_n && last_n < context ? last_n : context,
+	*s = (struct dry){.host = host,
+			  .multiplier = params[MULTIPLIER].f,
+			  .base = params[BASE].f,
+			  .vocab = host->vocab(job),
+			  .allowed_length = (uint32_t)params[ALLOWED_LENGTH].i,
+			  .window = last_n && last_n < context ? last_n : context,
 			  .breakers = b->set ? b->strs : default_breakers,
 			  .n_breakers = b->set ? b->n : sizeof(default_breakers) / sizeof(default_breakers[0])};
 	for (uint64_t i = 0; i < s->n_breakers; i++) {
@@ -136,7 +141,7 @@ static int accept(void *self, struct weft_job *job, int32_t token, uint32_t from
 /* z[k] for k in 1 .. n-1 over the sequence that ends at `last` and is read backwards: element i is last[-i]. */
 static void z_backwards(const uint32_t *last, size_t n, uint32_t *z)
 {
-	size_t left = 0, right = 0;	/* the match found so far that reaches furthest is [left, right) */
+	size_t left = 0, right = 0; /* the match found so far that reaches furthest is [left, right) */
 
 	for (size_t k = 1; k < n; k++) {
 		size_t len = 0;
@@ -158,7 +163,7 @@ static int find_matches(struct dry *s, size_t n, bool *any)
 {
 	const uint32_t *last = s->history + s->n - 1;
 	uint32_t *z;
-	size_t limit = 0;	/* tokens behind the last breaker */
+	size_t limit = 0; /* tokens behind the last breaker */
 
 	while (limit < n && !(*(last - limit) & 1))
 		limit++;
@@ -229,13 +234,18 @@ static int clone(const void *self, void **copy)
 }
 
 static const struct weft_param params[] = {
-	[MULTIPLIER] = PARAM_FLOAT("dry_multiplier", 0, 0, 100, "Strength of the penalty for going on as a repeated stretch went on; 0 is off."),
-	[BASE] = PARAM_FLOAT("dry_base", 1.75, 1, 100, "The penalty grows by this factor with each token that the repeated stretch is longer."),
-	[ALLOWED_LENGTH] = PARAM_INT("dry_allowed_length", 2, 1, 1 << 20, "Tokens of the shortest repeated stretch that is penalised."),
-	[LAST_N] = PARAM_INT("dry_penalty_last_n", 64, 0, 1 << 20, "How many of the last tokens dry looks at; 0: all of prompt and answer."),
-	[BREAKERS] = PARAM_LIST(WEFT_STRING_LIST, "dry_sequence_breakers", 0, 0, BREAKER_MAX_ITEMS,
-				"Strings of 1 to 64 bytes that repeated stretches do not reach over; when not given: line feed, colon, quote "
-				"and asterisk."),
+	[MULTIPLIER] = PARAM_FLOAT("dry_multiplier", 0, 0, 100,
+				   "Strength of the penalty for going on as a repeated stretch went on; 0 is off."),
+	[BASE] = PARAM_FLOAT("dry_base", 1.75, 1, 100,
+			     "The penalty grows by this factor with each token that the repeated stretch is longer."),
+	[ALLOWED_LENGTH] =
+		PARAM_INT("dry_allowed_length", 2, 1, 1 << 20, "Tokens of the shortest repeated stretch that is penalised."),
+	[LAST_N] = PARAM_INT("dry_penalty_last_n", 64, 0, 1 << 20,
+			     "How many of the last tokens dry looks at; 0: all of prompt and answer."),
+	[BREAKERS] = PARAM_LIST(
+		WEFT_STRING_LIST, "dry_sequence_breakers", 0, 0, BREAKER_MAX_ITEMS,
+		"Strings of 1 to 64 bytes that repeated stretches do not reach over; when not given: line feed, colon, quote "
+		"and asterisk."),
 };
 static const struct weft_sampler sampler = {
 	.size = sizeof(sampler),
@@ -248,7 +258,10 @@ static const struct weft_sampler sampler = {
 	.destroy = destroy,
 };
 static const struct weft_plugin plugin = {
-	PLUGIN("dry", "Penalises going on as a repeated stretch of text went on."), PARAMS(params), .sampler = &sampler};
+	PLUGIN("dry", "Penalises going on as a repeated stretch of text went on."),
+	PARAMS(params),
+	.sampler = &sampler,
+};
 
 const struct weft_plugin *weft_plugin(void)
 {

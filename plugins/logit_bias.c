@@ -3,7 +3,7 @@
 
 struct logit_bias {
 	uint32_t vocab;
-	float bias[];		/* [vocab] */
+	float bias[]; /* [vocab] */
 };
 
 static int create(const struct weft_host *host, struct weft_job *job, const struct weft_value *params, void **self)
@@ -46,7 +46,8 @@ static int clone(const void *self, void **copy)
 
 static const struct weft_param params[] = {
 	PARAM_LIST(WEFT_TOKEN_MAP, "logit_bias", -100, 100, 4096,
-		   "Numbers from -100 to 100 to add to the logits of these token ids (-100 all but forbids, 100 all but forces); empty is off."),
+		   "Numbers from -100 to 100 to add to the logits of these token ids (-100 all but forbids, 100 all but forces); "
+		   "empty is off."),
 };
 static const struct weft_sampler sampler = {
 	.size = sizeof(sampler),
@@ -58,7 +59,10 @@ static const struct weft_sampler sampler = {
 	.destroy = free,
 };
 static const struct weft_plugin plugin = {
-	PLUGIN("logit_bias", "Makes chosen tokens likelier or less likely."), PARAMS(params), .sampler = &sampler};
+	PLUGIN("logit_bias", "Makes chosen tokens likelier or less likely."),
+	PARAMS(params),
+	.sampler = &sampler,
+};
 
 const struct weft_plugin *weft_plugin(void)
 {

@@ -28,7 +28,8 @@ static int clone(const void *self, void **copy)
 }
 
 static const struct weft_param params[] = {
-	PARAM_FLOAT("min_p", 0, 0, 1, "Only tokens at least this many times as likely as the most likely one can be drawn; 0 is off."),
+	PARAM_FLOAT("min_p", 0, 0, 1,
+		    "Only tokens at least this many times as likely as the most likely one can be drawn; 0 is off."),
 };
 static const struct weft_sampler sampler = {
 	.size = sizeof(sampler),
@@ -40,7 +41,10 @@ static const struct weft_sampler sampler = {
 	.destroy = free,
 };
 static const struct weft_plugin plugin = {
-	PLUGIN("min_p", "Drops tokens much less likely than the most likely one."), PARAMS(params), .sampler = &sampler};
+	PLUGIN("min_p", "Drops tokens much less likely than the most likely one."),
+	PARAMS(params),
+	.sampler = &sampler,
+};
 
 const struct weft_plugin *weft_plugin(void)
 {

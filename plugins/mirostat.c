@@ -11,9 +11,9 @@ enum { VERSION, TAU, ETA };
 struct mirostat {
 	const struct weft_host *host;
 	double tau, eta, mu;
-	uint32_t n, cap;	/* what the last apply() left: */
-	int32_t *ids;		/* [n] */
-	double *surprises;	/* [n] */
+	uint32_t n, cap;   /* what the last apply() left: */
+	int32_t *ids;      /* [n] */
+	double *surprises; /* [n] */
 };
 
 static void destroy(void *self)
@@ -117,7 +117,8 @@ static int clone(const void *self, void **copy)
 }
 
 static const struct weft_param params[] = {
-	[VERSION] = PARAM_INT("mirostat", 0, 0, 2, "2 holds the surprise of the drawn tokens near mirostat_tau (version 1 is refused); 0 is off."),
+	[VERSION] = PARAM_INT("mirostat", 0, 0, 2,
+			      "2 holds the surprise of the drawn tokens near mirostat_tau (version 1 is refused); 0 is off."),
 	[TAU] = PARAM_FLOAT("mirostat_tau", 5, 0, 100, "The surprise per token, in bits, that mirostat aims at."),
 	[ETA] = PARAM_FLOAT("mirostat_eta", 0.1, 0, 1, "How fast mirostat corrects itself; 0 keeps its first cut-off."),
 };
@@ -134,7 +135,10 @@ static const struct weft_sampler sampler = {
 	.destroy = destroy,
 };
 static const struct weft_plugin plugin = {
-	PLUGIN("mirostat", "Holds the surprise of the answer near a target."), PARAMS(params), .sampler = &sampler};
+	PLUGIN("mirostat", "Holds the surprise of the answer near a target."),
+	PARAMS(params),
+	.sampler = &sampler,
+};
 
 const struct weft_plugin *weft_plugin(void)
 {

@@ -1,23 +1,23 @@
 /* penalties: makes tokens that were there before less likely.
  *
  * repetition_penalty r: the logit of every token of prompt or answer is divided by r when positive and multiplied by r when not
- * (Keskar et al., CTRL, 2019). presence_penalty and frequency_penalty look at the answer only: a token that occurs k times in it loses
- * presence + k * frequency. penalty_last_n limits all three to the last n tokens of the sequence. */
+ * (Keskar et al., CTRL, 2019). presence_penalty and frequency_penalty look at the answer only: a token that occurs k times in it
+ * loses presence + k * frequency. penalty_last_n limits all three to the last n tokens of the sequence. */
 #include "sampler-util.h"
 
 enum { REPETITION, PRESENCE, FREQUENCY, LAST_N };
 
 struct counts {
-	uint32_t all;		/* occurrences in the window */
-	uint32_t answer;	/* those drawn */
+	uint32_t all;    /* occurrences in the window */
+	uint32_t answer; /* those drawn */
 };
 
 struct penalties {
 	double repetition, presence, frequency;
 	uint32_t vocab;
-	uint32_t window;	/* tokens; 0: the whole history */
-	uint64_t seen;		/* tokens accepted */
-	struct counts counts[];	/* [vocab], then the window: uint32_t[window], token << 1 | drawn, place seen % window */
+	uint32_t window;        /* tokens; 0: the whole history */
+	uint64_t seen;          /* tokens accepted */
+	struct counts counts[]; /* [vocab], then the window: uint32_t[window], token << 1 | drawn, place seen % window */
 };
 
 static uint32_t *window(struct penalties *s)
@@ -102,9 +102,11 @@ static int clone(const void *self, void **copy)
 }
 
 static const struct weft_param params[] = {
-	[REPETITION] = PARAM_FLOAT("repetition_penalty", 1, 0.01, 100,
-				   "Divides the positive and multiplies the negative logits of tokens in prompt and answer; 1 is neutral."),
-	[PRESENCE] = PARAM_FLOAT("presence_penalty", 0, -10, 10, "Subtracted from the logits of tokens that the answer has; 0 is neutral."),
+	[REPETITION] = PARAM_FLOAT(
+		"repetition_penalty", 1, 0.01, 100,
+		"Divides the positive and multiplies the negative logits of tokens in prompt and answer; 1 is neutral."),
+	[PRESENCE] = PARAM_FLOAT("presence_penalty", 0, -10, 10,
+				 "Subtracted from the logits of tokens that the answer has; 0 is neutral."),
 	[FREQUENCY] = PARAM_FLOAT("frequency_penalty", 0, -10, 10,
 				  "Subtracted from a token's logit once for each time that the answer has it; 0 is neutral."),
 	[LAST_N] = PARAM_INT("penalty_last_n", 0, 0, 1 << 20,
@@ -121,7 +123,10 @@ static const struct weft_sampler sampler = {
 	.destroy = free,
 };
 static const struct weft_plugin plugin = {
-	PLUGIN("penalties", "Makes tokens that were there before less likely."), PARAMS(params), .sampler = &sampler};
+	PLUGIN("penalties", "Makes tokens that were there before less likely."),
+	PARAMS(params),
+	.sampler = &sampler,
+};
 
 const struct weft_plugin *weft_plugin(void)
 {

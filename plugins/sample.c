@@ -1,20 +1,21 @@
 /* sample: the decoder that draws answers token by token.
  *
- * The prompt is fed once to sequence 0, and the first token of every choice is drawn from its last row; from then on each choice has
- * a fork of its own (the first live one keeps sequence 0) and feeds the token that it drew last.
+ * The prompt is fed once to sequence 0, and the first token of every choice is drawn from its last row; from then on each choice
+ * has a fork of its own (the first live one keeps sequence 0) and feeds the token that it drew last.
  *
- * What a choice has drawn but not sent waits in a queue of tokens and the text they stand for. A delta carries whole tokens and exactly
- * their text (but for the token that ends the answer and the text of a stop string, which are not shown): so a token waits while its bytes
- * are an unfinished UTF-8 character, and while its text may still become part of a stop string.
+ * What a choice has drawn but not sent waits in a queue of tokens and the text they stand for. A delta carries whole tokens and
+ * exactly their text (but for the token that ends the answer and the text of a stop string, which are not shown): so a token waits
+ * while its bytes are an unfinished UTF-8 character, and while its text may still become part of a stop string.
  *
- *      prompt fed           each commit: take(token)
- *   [choice] ---> running --------------------------------> finished: stop         the token is EOS or a stop token; it is sent, without text
- *                                                                     stop_string  the text is cut before the match; all tokens are sent
- *                                                                     length       max_tokens were drawn
- *                                                                     context      the sequence cannot grow
+ *   prompt fed         each commit: take(token)
+ *   choice --> running -------------------------> finished:
+ *                                                   stop         the token is EOS or a stop token; it is sent, without text
+ *                                                   stop_string  the text is cut before the match; all tokens are sent
+ *                                                   length       max_tokens were drawn
+ *                                                   context      the sequence cannot grow
  *
- * Of several stop strings the one that is complete first wins (of those that end together, the longest): so the answer does not depend on
- * how its text falls into tokens. */
+ * Of several stop strings the one that is complete first wins (of those that end together, the longest): so the answer does not
+ * depend on how its text falls into tokens. */
 #include "declare.h"
 
 #include <stdbool.h>
@@ -23,38 +24,38 @@
 
 enum { MAX_TOKENS, MIN_TOKENS, N, STOP, STOP_TOKEN_IDS, IGNORE_EOS, LOGPROBS, PROMPT_LOGPROBS, ECHO };
 enum { STOP_MAX_BYTES = 256 };
-enum { ECHO_PIECE = 512 };	/* tokens of an echoed prompt in one delta */
+enum { ECHO_PIECE = 512 }; /* tokens of an echoed prompt in one delta */
 
 struct token {
-	struct weft_drawn drawn;	/* .top is NULL: see top[] */
+	struct weft_drawn drawn; /* .top is NULL: see top[] */
 	struct weft_top top[TOP_MAX];
-	uint64_t end;			/* length of the waiting text up to and with this token */
+	uint64_t end; /* length of the waiting text up to and with this token */
 };
 
 struct choice {
 	uint32_t seq;
 	bool finished;
-	bool dropped;		/* its sequence was given back */
-	bool first_null;	/* the next token sent is the first of an echoed prompt */
+	bool dropped;    /* its sequence was given back */
+	bool first_null; /* the next token sent is the first of an echoed prompt */
 	uint64_t generated;
-	int32_t last;		/* drawn, not fed yet */
-	char *text;		/* [len]: waiting to be sent */
+	int32_t last; /* drawn, not fed yet */
+	char *text;   /* [len]: waiting to be sent */
 	size_t len, cap;
-	size_t searched;	/* no stop string ends in text[0 .. searched) */
-	struct token *tokens;	/* [n]: the tokens that text belongs to */
+	size_t searched;      /* no stop string ends in text[0 .. searched) */
+	struct token *tokens; /* [n]: the tokens that text belongs to */
 	size_t n, tokens_cap;
-	size_t whole;		/* tokens[0 .. whole) have all their bytes in text */
+	size_t whole; /* tokens[0 .. whole) have all their bytes in text */
 };
 
 struct sample {
 	const struct weft_host *host;
 	const struct weft_value *p;
-	bool prompt_fed;	/* planned and committed */
+	bool prompt_fed; /* planned and committed */
 	bool forked;
-	int32_t top;		/* tops asked for in every feed */
+	int32_t top; /* tops asked for in every feed */
 	uint32_t n;
-	uint64_t room;		/* tokens an answer may have before the context is full */
-	int32_t *ids;		/* [n_ids], room for one delta */
+	uint64_t room; /* tokens an answer may have before the context is full */
+	int32_t *ids;  /* [n_ids], room for one delta */
 	struct weft_drawn *drawn;
 	size_t n_ids;
 	struct choice choices[];
@@ -179,8 +180,8 @@ static bool open_ended(const char *text, uint64_t len)
 	return false;
 }
 
-/* Runs a token through the detokeniser and puts it and its text into the queue. `strip`: drop one leading space of the first text, as
- * whole-sequence decoding does. */
+/* Runs a token through the detokeniser and puts it and its text into the queue. `strip`: drop one leading space of the first text,
+ * as whole-sequence decoding does. */
 static int token_enter(struct sample *s, struct weft_job *job, uint32_t i, const struct weft_drawn *d, bool *strip)
 {
 	struct choice *c = &s->choices[i];
@@ -204,7 +205,7 @@ static int token_enter(struct sample *s, struct weft_job *job, uint32_t i, const
 	}
 	rc = text_append(c, text, len);
 	for (size_t k = c->whole; k < c->n; k++)
-		c->tokens[k].end = c->len;	/* a character that several tokens make is sent with all of them */
+		c->tokens[k].end = c->len; /* a character that several tokens make is sent with all of them */
 	if (!rc)
 		rc = token_append(c, d, s->p[LOGPROBS].i > 0 ? (uint32_t)s->p[LOGPROBS].i : 0);
 	c->whole = rc ? c->whole : whole;
@@ -215,7 +216,8 @@ static int token_enter(struct sample *s, struct weft_job *job, uint32_t i, const
 static int send(struct sample *s, struct weft_job *job, uint32_t i, size_t n, size_t len)
 {
 	struct choice *c = &s->choices[i];
-	struct weft_delta d = {.size = sizeof(d), .choice = i, .text = len ? c->text : "", .text_len = len, .n_tokens = (uint32_t)n};
+	struct weft_delta d = {
+		.size = sizeof(d), .choice = i, .text = len ? c->text : "", .text_len = len, .n_tokens = (uint32_t)n};
 	int rc;
 
 	if (n == 0 && len == 0)
@@ -449,7 +451,8 @@ static int plan_prompt(struct sample *s, struct weft_job *job)
 {
 	uint32_t choices[N_MAX];
 	int32_t *targets = NULL;
-	struct weft_feed f = {.size = sizeof(f), .flags = WEFT_FEED_PROMPT, .choices = choices, .n_choices = s->n, .top = (uint32_t)s->top};
+	struct weft_feed f = {
+		.size = sizeof(f), .flags = WEFT_FEED_PROMPT, .choices = choices, .n_choices = s->n, .top = (uint32_t)s->top};
 	int rc;
 
 	f.n_tokens = (uint32_t)s->host->prompt(job, &f.tokens);
@@ -501,9 +504,13 @@ static int plan(void *self, struct weft_job *job)
 		struct choice *c = &s->choices[i];
 
 		if (!c->finished) {
-			rc = s->host->feed(job, &(struct weft_feed){.size = sizeof(struct weft_feed), .seq = c->seq, .n_tokens = 1,
-					   .tokens = &c->last, .choices = &i, .n_choices = 1,
-					   .top = s->p[LOGPROBS].i > 0 ? (uint32_t)s->p[LOGPROBS].i : 0});
+			rc = s->host->feed(job, &(struct weft_feed){.size = sizeof(struct weft_feed),
+								    .seq = c->seq,
+								    .n_tokens = 1,
+								    .tokens = &c->last,
+								    .choices = &i,
+								    .n_choices = 1,
+								    .top = s->p[LOGPROBS].i > 0 ? (uint32_t)s->p[LOGPROBS].i : 0});
 		} else if (!c->dropped) {
 			rc = s->host->drop(job, c->seq);
 			c->dropped = true;
@@ -536,7 +543,8 @@ static int commit(void *self, struct weft_job *job, const struct weft_result *re
 	return rc;
 }
 
-/* ---- the state as bytes, for weftd on this machine: the choices as they lie in memory, each with its text and its tokens behind it ---- */
+/* ---- the state as bytes, for weftd on this machine: the choices as they lie in memory, each with its text and its tokens behind
+ * it ---- */
 
 static int save(void *self, struct weft_blob *out)
 {
@@ -642,7 +650,10 @@ static const struct weft_decoder decoder = {
 	.destroy = destroy,
 };
 static const struct weft_plugin plugin = {
-	PLUGIN("sample", "Draws one or more answers to a prompt, token by token."), PARAMS(params), .decoder = &decoder};
+	PLUGIN("sample", "Draws one or more answers to a prompt, token by token."),
+	PARAMS(params),
+	.decoder = &decoder,
+};
 
 const struct weft_plugin *weft_plugin(void)
 {

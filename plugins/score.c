@@ -1,9 +1,9 @@
 /* score: the decoder that computes log-likelihoods of given continuations.
  *
- * The prompt without its last token is fed once to sequence 0. Each continuation gets a fork of it and feeds the prompt's last token and
- * its own tokens but the last: so the row of each of these tokens predicts the next one, and one row is computed twice so that
- * all continuations can be asked for in the same way. Everything runs by the prompt path. At most WIDTH continuations are under way at
- * once, so that a job's pages are bounded by the prompt and WIDTH continuations. */
+ * The prompt without its last token is fed once to sequence 0. Each continuation gets a fork of it and feeds the prompt's last
+ * token and its own tokens but the last: so the row of each of these tokens predicts the next one, and one row is computed twice so
+ * that all continuations can be asked for in the same way. Everything runs by the prompt path. At most WIDTH continuations are
+ * under way at once, so that a job's pages are bounded by the prompt and WIDTH continuations. */
 #include "declare.h"
 
 #include <stdbool.h>
@@ -16,11 +16,11 @@ enum { WIDTH = 16 };
 struct score {
 	const struct weft_host *host;
 	bool echo;
-	bool prompt_fed;	/* planned and committed */
+	bool prompt_fed; /* planned and committed */
 	uint32_t top;
-	uint64_t n;		/* continuations */
-	uint64_t first;		/* the first of those under way, or the next one */
-	uint32_t width;		/* how many are under way */
+	uint64_t n;     /* continuations */
+	uint64_t first; /* the first of those under way, or the next one */
+	uint32_t width; /* how many are under way */
 	uint32_t seqs[WIDTH];
 };
 
@@ -30,7 +30,8 @@ static int create(const struct weft_host *host, struct weft_job *job, const stru
 	struct score *s;
 
 	if (n == 0 && !params[ECHO].i)
-		return host->fail(job, WEFT_EINVAL, "nothing to score: give continuations, or echo for the prompt's own log-probabilities");
+		return host->fail(job, WEFT_EINVAL,
+				  "nothing to score: give continuations, or echo for the prompt's own log-probabilities");
 	if (prompt > host->context(job))
 		return host->fail(job, WEFT_EINVAL, "the prompt is longer than the context");
 	for (uint64_t i = 0; i < n; i++) {
@@ -38,7 +39,7 @@ static int create(const struct weft_host *host, struct weft_job *job, const stru
 
 		if (len == 0)
 			return host->fail(job, WEFT_EINVAL, "a continuation is empty");
-		if (prompt + len - 1 > host->context(job))	/* the last token is not fed */
+		if (prompt + len - 1 > host->context(job)) /* the last token is not fed */
 			return host->fail(job, WEFT_EINVAL, "the prompt and a continuation together are longer than the context");
 	}
 	s = calloc(1, sizeof(*s));
@@ -108,7 +109,8 @@ static int plan(void *self, struct weft_job *job)
 
 static int emit_continuation(struct score *s, struct weft_job *job, uint64_t i, const struct weft_result *r)
 {
-	struct weft_score score = {.size = sizeof(score), .index = (uint32_t)i, .greedy = 1, .n_tokens = r->n_targets, .tokens = r->targets};
+	struct weft_score score = {
+		.size = sizeof(score), .index = (uint32_t)i, .greedy = 1, .n_tokens = r->n_targets, .tokens = r->targets};
 
 	for (uint32_t k = 0; k < r->n_targets; k++) {
 		score.logprob += r->targets[k].logprob;
@@ -117,7 +119,8 @@ static int emit_continuation(struct score *s, struct weft_job *job, uint64_t i, 
 	return s->host->score(job, &score);
 }
 
-/* The prompt's own score: its first token, of which nothing can be said, and the results of the others (r may be NULL: there are none). */
+/* The prompt's own score: its first token, of which nothing can be said, and the results of the others (r may be NULL: there are
+ * none). */
 static int emit_prompt(struct score *s, struct weft_job *job, const struct weft_result *r)
 {
 	const int32_t *prompt;
@@ -212,7 +215,10 @@ static const struct weft_decoder decoder = {
 	.destroy = free,
 };
 static const struct weft_plugin plugin = {
-	PLUGIN("score", "Gives the log-likelihood of continuations of a prompt, and of the prompt itself."), PARAMS(params), .decoder = &decoder};
+	PLUGIN("score", "Gives the log-likelihood of continuations of a prompt, and of the prompt itself."),
+	PARAMS(params),
+	.decoder = &decoder,
+};
 
 const struct weft_plugin *weft_plugin(void)
 {

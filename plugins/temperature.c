@@ -54,7 +54,10 @@ static const struct weft_sampler sampler = {
 	.destroy = free,
 };
 static const struct weft_plugin plugin = {
-	PLUGIN("temperature", "Sharpens or flattens the distribution."), PARAMS(params), .sampler = &sampler};
+	PLUGIN("temperature", "Sharpens or flattens the distribution."),
+	PARAMS(params),
+	.sampler = &sampler,
+};
 
 const struct weft_plugin *weft_plugin(void)
 {

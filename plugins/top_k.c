@@ -41,7 +41,10 @@ static const struct weft_sampler sampler = {
 	.destroy = free,
 };
 static const struct weft_plugin plugin = {
-	PLUGIN("top_k", "Keeps the k most likely tokens."), PARAMS(params), .sampler = &sampler};
+	PLUGIN("top_k", "Keeps the k most likely tokens."),
+	PARAMS(params),
+	.sampler = &sampler,
+};
 
 const struct weft_plugin *weft_plugin(void)
 {

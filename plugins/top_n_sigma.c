@@ -44,8 +44,9 @@ static int clone(const void *self, void **copy)
 }
 
 static const struct weft_param params[] = {
-	PARAM_FLOAT("top_n_sigma", -1, -1, 1000,
-		    "Only tokens whose logit is within this many standard deviations of the largest can be drawn; 0 or below is off."),
+	PARAM_FLOAT(
+		"top_n_sigma", -1, -1, 1000,
+		"Only tokens whose logit is within this many standard deviations of the largest can be drawn; 0 or below is off."),
 };
 static const struct weft_sampler sampler = {
 	.size = sizeof(sampler),
@@ -57,7 +58,10 @@ static const struct weft_sampler sampler = {
 	.destroy = free,
 };
 static const struct weft_plugin plugin = {
-	PLUGIN("top_n_sigma", "Keeps tokens whose logit is near the largest, in standard deviations."), PARAMS(params), .sampler = &sampler};
+	PLUGIN("top_n_sigma", "Keeps tokens whose logit is near the largest, in standard deviations."),
+	PARAMS(params),
+	.sampler = &sampler,
+};
 
 const struct weft_plugin *weft_plugin(void)
 {

@@ -45,7 +45,8 @@ static int clone(const void *self, void **copy)
 }
 
 static const struct weft_param params[] = {
-	PARAM_FLOAT("top_p", 1, 0, 1, "Only the smallest set of most likely tokens whose probabilities sum to at least this can be drawn; 1 is off."),
+	PARAM_FLOAT("top_p", 1, 0, 1,
+		    "Only the smallest set of most likely tokens whose probabilities sum to at least this can be drawn; 1 is off."),
 };
 static const struct weft_sampler sampler = {
 	.size = sizeof(sampler),
@@ -57,7 +58,10 @@ static const struct weft_sampler sampler = {
 	.destroy = free,
 };
 static const struct weft_plugin plugin = {
-	PLUGIN("top_p", "Keeps the smallest set of most likely tokens that holds the mass p (nucleus)."), PARAMS(params), .sampler = &sampler};
+	PLUGIN("top_p", "Keeps the smallest set of most likely tokens that holds the mass p (nucleus)."),
+	PARAMS(params),
+	.sampler = &sampler,
+};
 
 const struct weft_plugin *weft_plugin(void)
 {

@@ -8,7 +8,7 @@ struct typical_p {
 };
 
 struct rated {
-	double distance;	/* |surprise - entropy| */
+	double distance; /* |surprise - entropy| */
 	float logit;
 	int32_t id;
 };
@@ -68,7 +68,7 @@ static int apply(void *self, struct weft_job *job, struct weft_candidates *c)
 	}
 	for (uint32_t i = 0; i < n; i++)
 		r[i].distance = fabs(r[i].distance - entropy);
-	for (uint32_t i = n / 2; i-- > 0;)	/* a heap: what is kept is most often little of the vocabulary */
+	for (uint32_t i = n / 2; i-- > 0;) /* a heap: what is kept is most often little of the vocabulary */
 		rated_sink(r, n, i);
 	while (n && (kept == 0 || mass < s->p * sum)) {
 		c->ids[kept] = r[0].id;
@@ -91,7 +91,8 @@ static int clone(const void *self, void **copy)
 
 static const struct weft_param params[] = {
 	PARAM_FLOAT("typical_p", 1, 0, 1,
-		    "Only the most typical tokens, by closeness of surprise to entropy, whose probabilities sum to at least this can be drawn; "
+		    "Only the most typical tokens, by closeness of surprise to entropy, whose probabilities sum to at least this "
+		    "can be drawn; "
 		    "1 is off."),
 };
 static const struct weft_sampler sampler = {
@@ -104,7 +105,10 @@ static const struct weft_sampler sampler = {
 	.destroy = free,
 };
 static const struct weft_plugin plugin = {
-	PLUGIN("typical_p", "Keeps tokens about as surprising as the distribution is on average."), PARAMS(params), .sampler = &sampler};
+	PLUGIN("typical_p", "Keeps tokens about as surprising as the distribution is on average."),
+	PARAMS(params),
+	.sampler = &sampler,
+};
 
 const struct weft_plugin *weft_plugin(void)
 {

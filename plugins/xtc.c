@@ -1,5 +1,5 @@
-/* xtc: exclude top choices. With probability xtc_probability, drops every candidate whose probability is xtc_threshold or more except
- * the least likely of them; with fewer than two such candidates nothing happens. Among equals the lowest ids go first. */
+/* xtc: exclude top choices. With probability xtc_probability, drops every candidate whose probability is xtc_threshold or more
+ * except the least likely of them; with fewer than two such candidates nothing happens. Among equals the lowest ids go first. */
 #include "sampler-util.h"
 
 enum { PROBABILITY, THRESHOLD };
@@ -51,8 +51,9 @@ static int clone(const void *self, void **copy)
 
 static const struct weft_param params[] = {
 	[PROBABILITY] = PARAM_FLOAT("xtc_probability", 0, 0, 1, "How often the likeliest tokens are excluded; 0 is off."),
-	[THRESHOLD] = PARAM_FLOAT("xtc_threshold", 0.1, 0, 1,
-				  "Of the tokens at least this probable only the least likely is kept when xtc acts; above 0.5 is off."),
+	[THRESHOLD] =
+		PARAM_FLOAT("xtc_threshold", 0.1, 0, 1,
+			    "Of the tokens at least this probable only the least likely is kept when xtc acts; above 0.5 is off."),
 };
 static const struct weft_sampler sampler = {
 	.size = sizeof(sampler),
@@ -63,7 +64,10 @@ static const struct weft_sampler sampler = {
 	.destroy = free,
 };
 static const struct weft_plugin plugin = {
-	PLUGIN("xtc", "Now and then drops the likeliest tokens, for less predictable text."), PARAMS(params), .sampler = &sampler};
+	PLUGIN("xtc", "Now and then drops the likeliest tokens, for less predictable text."),
+	PARAMS(params),
+	.sampler = &sampler,
+};
 
 const struct weft_plugin *weft_plugin(void)
 {

@@ -14,7 +14,7 @@ struct active {
 /* Every sampler in the order of the default chain, with values that make it act. */
 static const struct active samplers[] = {
 	{"bans", {{"min_tokens", 2}}},
-	{"logit_bias", {{NULL, 0}}},	/* a map: set by hand below */
+	{"logit_bias", {{NULL, 0}}}, /* a map: set by hand below */
 	{"penalties", {{"repetition_penalty", 1.3}, {"frequency_penalty", 0.5}}},
 	{"dry", {{"dry_multiplier", 0.8}, {"dry_allowed_length", 1}}},
 	{"temperature", {{"temperature", 0.6}}},
@@ -108,7 +108,8 @@ static void shared_parameters_are_declared_alike(void **state)
 				if (strcmp(x->name, y->name))
 					continue;
 				pairs++;
-				assert_true(x->shared && y->shared && x->type == y->type && x->def == y->def && x->min == y->min && x->max == y->max);
+				assert_true(x->shared && y->shared && x->type == y->type && x->def == y->def && x->min == y->min &&
+					    x->max == y->max);
 				assert_int_equal(x->max_items, y->max_items);
 				assert_string_equal(x->doc, y->doc);
 			}
@@ -188,7 +189,7 @@ static void every_sampler_leaves_a_possible_candidate_on_hard_lists(void **state
 		bool possible = false;
 
 		if (h->n < 5 && strcmp(p->name, "logit_bias") == 0)
-			continue;	/* its ids would be outside the vocabulary, which weftd refuses */
+			continue; /* its ids would be outside the vocabulary, which weftd refuses */
 		j = sampler_job(h->n);
 		v = active_values(p, &samplers[k / HARD_CASES]);
 		c = fake_candidates(h->logits, h->n);
@@ -227,7 +228,7 @@ static void flags_tell_the_truth(void **state)
 
 static void a_field_is_there_only_when_the_other_side_is_long_enough(void **state)
 {
-	struct weft_host host = {.size = offsetof(struct weft_host, blob_write)};	/* of a daemon that has no blob_write yet */
+	struct weft_host host = {.size = offsetof(struct weft_host, blob_write)}; /* of a daemon that has no blob_write yet */
 	struct weft_plugin p = {.size = sizeof(p)};
 
 	assert_false(WEFT_HAS(&host, blob_write));

@@ -27,7 +27,7 @@ static const int32_t script_prompt[] = {BOS};
 static inline void script_logits(void *arg, const int32_t *tokens, uint64_t n, float *out)
 {
 	struct script *s = arg;
-	uint64_t next = n - 1;		/* of the script: the prompt has one token */
+	uint64_t next = n - 1; /* of the script: the prompt has one token */
 
 	for (uint32_t i = 0; i < s->m.vocab; i++)
 		out[i] = (float)fake_uniform(3, 0, n, i);

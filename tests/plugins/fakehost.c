@@ -87,7 +87,8 @@ void fake_set_ints(const struct weft_plugin *p, struct weft_value *v, const char
 	x->n = n;
 }
 
-void fake_set_map(const struct weft_plugin *p, struct weft_value *v, const char *name, const int64_t *ints, const double *floats, uint64_t n)
+void fake_set_map(const struct weft_plugin *p, struct weft_value *v, const char *name, const int64_t *ints, const double *floats,
+		  uint64_t n)
 {
 	struct weft_value *x = find(p, v, name);
 
@@ -303,7 +304,8 @@ static int host_detokenize(struct weft_job *j, uint32_t choice, int32_t token, c
 
 /* ---- what is recorded ---- */
 
-static void keep_tokens(struct fake_token **list, uint64_t *n, const int32_t *ids, const struct weft_drawn *drawn, uint64_t count, bool first_null)
+static void keep_tokens(struct fake_token **list, uint64_t *n, const int32_t *ids, const struct weft_drawn *drawn, uint64_t count,
+			bool first_null)
 {
 	*list = realloc(*list, (*n + count + 1) * sizeof(**list));
 	for (uint64_t i = 0; i < count; i++) {
@@ -459,11 +461,32 @@ void fake_blob_free(struct weft_blob *b)
 }
 
 const struct weft_host fake_host = {
-	.size = sizeof(fake_host), .abi = WEFT_ABI, .log = host_log, .fail = host_fail, .vocab = host_vocab, .eos = host_eos,
-	.context = host_context, .piece = host_piece, .tokenize = host_tokenize, .prompt = host_prompt, .continuations = host_continuations,
-	.continuation = host_continuation, .uniform = host_uniform, .feed = host_feed, .fork = host_fork, .trim = host_trim, .drop = host_drop,
-	.seq_len = host_seq_len, .detokenize = host_detokenize, .delta = host_delta, .score = host_score, .finish = host_finish,
-	.progress = host_progress, .done = host_done, .sort = host_sort, .blob_write = host_blob_write,
+	.size = sizeof(fake_host),
+	.abi = WEFT_ABI,
+	.log = host_log,
+	.fail = host_fail,
+	.vocab = host_vocab,
+	.eos = host_eos,
+	.context = host_context,
+	.piece = host_piece,
+	.tokenize = host_tokenize,
+	.prompt = host_prompt,
+	.continuations = host_continuations,
+	.continuation = host_continuation,
+	.uniform = host_uniform,
+	.feed = host_feed,
+	.fork = host_fork,
+	.trim = host_trim,
+	.drop = host_drop,
+	.seq_len = host_seq_len,
+	.detokenize = host_detokenize,
+	.delta = host_delta,
+	.score = host_score,
+	.finish = host_finish,
+	.progress = host_progress,
+	.done = host_done,
+	.sort = host_sort,
+	.blob_write = host_blob_write,
 };
 
 struct weft_candidates *fake_candidates(const float *logits, uint32_t n)
@@ -645,7 +668,8 @@ static void free_results(struct weft_job *j, struct weft_result *results)
 }
 
 /* What load() says to len bytes; they lie in memory of exactly that size, so that a sanitizer sees a step beyond. */
-static int load_says(struct weft_job *j, const struct weft_plugin *p, const struct weft_value *values, const uint8_t *data, uint64_t len)
+static int load_says(struct weft_job *j, const struct weft_plugin *p, const struct weft_value *values, const uint8_t *data,
+		     uint64_t len)
 {
 	struct weft_blob cut = {.size = sizeof(cut), .data = copy_exactly(data, len), .len = len};
 	void *fresh = NULL;

@@ -1,5 +1,6 @@
-/* fakehost.h: a host for plugins without a daemon: it loads the built modules, keeps sequences as lists of tokens, computes logits with a
- * function of the test, and records all that a plugin does. One job at a time, one thread. Misuse of the ABI by a plugin fails the test. */
+/* fakehost.h: a host for plugins without a daemon: it loads the built modules, keeps sequences as lists of tokens, computes logits
+ * with a function of the test, and records all that a plugin does. One job at a time, one thread. Misuse of the ABI by a plugin
+ * fails the test. */
 #ifndef FAKEHOST_H
 #define FAKEHOST_H
 
@@ -20,13 +21,14 @@ void fake_set(const struct weft_plugin *p, struct weft_value *v, const char *nam
 /* The arrays are borrowed until the values are freed. */
 void fake_set_strings(const struct weft_plugin *p, struct weft_value *v, const char *name, const char *const *strs, uint64_t n);
 void fake_set_ints(const struct weft_plugin *p, struct weft_value *v, const char *name, const int64_t *ints, uint64_t n);
-void fake_set_map(const struct weft_plugin *p, struct weft_value *v, const char *name, const int64_t *ints, const double *floats, uint64_t n);
+void fake_set_map(const struct weft_plugin *p, struct weft_value *v, const char *name, const int64_t *ints, const double *floats,
+		  uint64_t n);
 
 /* ---- model ---- */
 struct fake_model {
 	uint32_t vocab, context;
 	int32_t eos;
-	const char *const *pieces;	/* [vocab]; NULL: every piece is empty */
+	const char *const *pieces; /* [vocab]; NULL: every piece is empty */
 	/* Logits of the token that follows tokens[0 .. n). */
 	void (*logits)(void *arg, const int32_t *tokens, uint64_t n, float *out);
 	void *arg;
@@ -36,7 +38,7 @@ struct fake_model {
 struct fake_token {
 	int32_t token;
 	float logprob;
-	bool null;			/* it had no logprob */
+	bool null; /* it had no logprob */
 	uint32_t greedy, n_top;
 	struct weft_top top[64];
 };
@@ -44,13 +46,13 @@ struct fake_token {
 struct fake_answer {
 	char text[65536];
 	uint64_t len;
-	struct fake_token *tokens;	/* [n] */
+	struct fake_token *tokens; /* [n] */
 	uint64_t n, deltas;
 	bool has_logprobs;
-	uint32_t finish;		/* 0: not finished */
-	uint64_t shown;			/* bytes of the pieces of all delivered tokens */
-	uint64_t unshown;		/* of these, bytes that are not in text */
-	bool agreed;			/* after each delta but the last one, text was exactly the tokens' text */
+	uint32_t finish;  /* 0: not finished */
+	uint64_t shown;   /* bytes of the pieces of all delivered tokens */
+	uint64_t unshown; /* of these, bytes that are not in text */
+	bool agreed;      /* after each delta but the last one, text was exactly the tokens' text */
 };
 
 struct fake_score {
@@ -69,7 +71,7 @@ struct fake_seq {
 
 struct fake_sampler {
 	const struct weft_sampler *sampler;
-	void *self[FAKE_CHOICES];	/* NULL: left out */
+	void *self[FAKE_CHOICES]; /* NULL: left out */
 	bool made[FAKE_CHOICES];
 	const struct weft_value *values;
 };
@@ -82,15 +84,15 @@ struct weft_job {
 	const int32_t *const *continuations;
 	const uint64_t *continuation_len;
 	uint64_t n_continuations;
-	struct fake_sampler chain[FAKE_CHAIN];	/* [n_chain], in order */
+	struct fake_sampler chain[FAKE_CHAIN]; /* [n_chain], in order */
 	uint32_t n_chain;
-	uint32_t drawing;		/* the choice whose chain runs */
+	uint32_t drawing; /* the choice whose chain runs */
 
 	struct fake_seq seqs[FAKE_SEQS];
 	uint32_t n_seqs;
 	struct weft_feed feeds[FAKE_FEEDS];
 	uint32_t n_feeds;
-	unsigned char held[FAKE_CHOICES][4];	/* detokenisers */
+	unsigned char held[FAKE_CHOICES][4]; /* detokenisers */
 	unsigned n_held[FAKE_CHOICES];
 	char readable[256];
 
@@ -98,11 +100,11 @@ struct weft_job {
 	struct fake_score scores[64];
 	uint32_t n_scores;
 	uint64_t rows, steps, progress_done, progress_total;
-	uint32_t most_seqs;		/* live at once */
+	uint32_t most_seqs; /* live at once */
 	bool done, planning;
-	bool restless;			/* save after each step, and go on with a fresh instance that loads it */
-	int code;			/* what the decoder returned at last */
-	char failed[256];		/* text of host->fail */
+	bool restless;    /* save after each step, and go on with a fresh instance that loads it */
+	int code;         /* what the decoder returned at last */
+	char failed[256]; /* text of host->fail */
 };
 
 extern const struct weft_host fake_host;

@@ -17,7 +17,10 @@ static struct setup *setup(const char *name, uint32_t vocab)
 
 	s->p = fake_load(name);
 	s->v = fake_values(s->p);
-	s->m = (struct fake_model){.vocab = vocab, .context = 4096, .eos = vocab > 2 ? 2 : -1, .logits = no_logits,
+	s->m = (struct fake_model){.vocab = vocab,
+				   .context = 4096,
+				   .eos = vocab > 2 ? 2 : -1,
+				   .logits = no_logits,
 				   .pieces = vocab <= 5 ? test_pieces : NULL};
 	s->j = fake_job(&s->m, NULL, 0);
 	return s;
@@ -265,14 +268,15 @@ static void dry_penalties_are_those_of_the_reference_script(void **state)
 		for (int t = 0; t < 5; t++)
 			want[t] = 1 - d->penalty[t];
 		expect(s, (float[]){1, 1, 1, 1, 1}, want, 5);
-		expect(s, (float[]){1, 1, 1, 1, 1}, want, 5);	/* apply leaves no trace */
+		expect(s, (float[]){1, 1, 1, 1, 1}, want, 5); /* apply leaves no trace */
 		teardown(s);
 	}
 }
 
 static void dry_sees_only_its_window(void **state)
 {
-	/* "0 1 4" stands 6 tokens back: inside a window of 9, outside one of 8; the history has been compacted many times by then */
+	/* "0 1 4" stands 6 tokens back: inside a window of 9, outside one of 8; the history has been compacted many times by then
+	 */
 	for (int n = 8; n <= 9; n++) {
 		struct setup *s = setup("dry", 5);
 		int32_t noise = 2;
@@ -360,7 +364,7 @@ static void mirostat_follows_the_reference_script_also_over_save_load_and_clone(
 		assert_int_equal(s->p->sampler->save(s->self, b), 0);
 		memcpy(&mu, b->data, sizeof(mu));
 		assert_true(fabs(mu - want->mu) < 1e-12);
-		if (k % 3 == 0) {	/* go on with another instance, loaded or cloned */
+		if (k % 3 == 0) { /* go on with another instance, loaded or cloned */
 			if (k % 2) {
 				assert_int_equal(s->p->sampler->clone(s->self, &other), 0);
 			} else {

@@ -14,7 +14,8 @@ static void expect_text(const struct weft_job *j, uint32_t choice, const char *t
 	const struct fake_answer *a = j->answers[choice];
 
 	if (a->len != strlen(text) || memcmp(a->text, text, a->len) || a->finish != finish)
-		fail_msg("choice %u: \"%.*s\", finish %u, and not \"%s\", finish %u", choice, (int)a->len, a->text, a->finish, text, finish);
+		fail_msg("choice %u: \"%.*s\", finish %u, and not \"%s\", finish %u", choice, (int)a->len, a->text, a->finish, text,
+			 finish);
 	if (!a->agreed)
 		fail_msg("\"%s\": a delta's text is not that of its tokens", text);
 }
@@ -40,7 +41,7 @@ static void the_end_of_text_token_ends_the_answer_and_shows_no_text(void **state
 	assert_int_equal(j->answers[0]->n, 4);
 	assert_int_equal(j->answers[0]->tokens[3].token, EOS);
 	assert_int_equal(j->answers[0]->deltas, 4);
-	assert_int_equal(j->rows, 4);		/* what ends the answer is not fed */
+	assert_int_equal(j->rows, 4); /* what ends the answer is not fed */
 	fake_job_free(j);
 	fake_values_free(plugin, v);
 }
@@ -85,13 +86,13 @@ static void an_answer_ends_with_max_tokens_or_with_the_context(void **state)
 	j = say(&s, v);
 	expect_text(j, 0, "abc", WEFT_FINISH_LENGTH);
 	fake_job_free(j);
-	s.m.context = 6;	/* one token of prompt, five of answer */
+	s.m.context = 6; /* one token of prompt, five of answer */
 	fake_set(plugin, v, "max_tokens", 0);
 	j = say(&s, v);
 	expect_text(j, 0, "abcde", WEFT_FINISH_CONTEXT);
 	assert_int_equal(j->answers[0]->n, 5);
 	fake_job_free(j);
-	fake_set(plugin, v, "max_tokens", 5);	/* both at once: it is the limit that was asked for */
+	fake_set(plugin, v, "max_tokens", 5); /* both at once: it is the limit that was asked for */
 	j = say(&s, v);
 	expect_text(j, 0, "abcde", WEFT_FINISH_LENGTH);
 	fake_job_free(j);
@@ -109,11 +110,11 @@ struct stop_case {
 
 static const struct stop_case stop_cases[] = {
 	{"abcabd###end", {"###"}, "abcabd", WEFT_FINISH_STOP_STRING},
-	{"abcd!", {"abcd", "bc"}, "a", WEFT_FINISH_STOP_STRING},		/* bc is complete first */
-	{"xabcd!", {"cd", "abcd"}, "x", WEFT_FINISH_STOP_STRING},		/* both are complete at d: the longest */
+	{"abcd!", {"abcd", "bc"}, "a", WEFT_FINISH_STOP_STRING},  /* bc is complete first */
+	{"xabcd!", {"cd", "abcd"}, "x", WEFT_FINISH_STOP_STRING}, /* both are complete at d: the longest */
 	{"aaab", {"aab"}, "a", WEFT_FINISH_STOP_STRING},
 	{"ababac!", {"abac"}, "ab", WEFT_FINISH_STOP_STRING},
-	{"ab##", {"###"}, "ab##", WEFT_FINISH_STOP},				/* held, and sent at the end */
+	{"ab##", {"###"}, "ab##", WEFT_FINISH_STOP}, /* held, and sent at the end */
 	{"a##b##c", {"###"}, "a##b##c", WEFT_FINISH_STOP},
 	{"###a", {"###"}, "", WEFT_FINISH_STOP_STRING},
 	{"\xc3\xa9t\xc3\xa9!", {"t\xc3\xa9"}, "\xc3\xa9", WEFT_FINISH_STOP_STRING},
@@ -176,7 +177,7 @@ static void an_answer_goes_on_from_saved_bytes_as_if_nothing_had_happened(void *
 		for (uint32_t i = 0; i < 3; i++) {
 			expect_text(j, i, "ab#\xe2\x82\xac##c", WEFT_FINISH_STOP_STRING);
 			assert_int_equal(j->answers[i]->n, 9);
-			assert_int_equal(j->answers[i]->deltas, 5);	/* prompt | a | b# | the euro sign and ## | c */
+			assert_int_equal(j->answers[i]->deltas, 5); /* prompt | a | b# | the euro sign and ## | c */
 			assert_true(j->answers[i]->tokens[0].null && !j->answers[i]->tokens[1].null);
 			for (int k = 1; k < 9; k++)
 				assert_int_equal(j->answers[i]->tokens[k].top[0].token, j->answers[i]->tokens[k].token);
@@ -195,7 +196,7 @@ static void text_is_sent_as_soon_as_it_can_be_no_stop_string(void **state)
 	fake_set_strings(plugin, v, "stop", (const char *[]){"###"}, 1);
 	j = say(&s, v);
 	expect_text(j, 0, "abc##de", WEFT_FINISH_STOP);
-	assert_int_equal(j->answers[0]->deltas, 4);	/* ab | c##d | e | end */
+	assert_int_equal(j->answers[0]->deltas, 4); /* ab | c##d | e | end */
 	fake_job_free(j);
 	fake_values_free(plugin, v);
 }
@@ -288,7 +289,7 @@ static void choices_share_the_prompt_and_the_first_is_that_of_a_lone_answer(void
 		fake_job_free(alone);
 		fake_job_free(all);
 	}
-	assert_true(early > 10 && distinct > 100);	/* the cases that matter were there */
+	assert_true(early > 10 && distinct > 100); /* the cases that matter were there */
 	fake_values_free(plugin, v);
 }
 
@@ -321,7 +322,7 @@ static void a_choice_that_ends_gives_its_sequence_back_and_leaves_the_others_alo
 		for (uint32_t i = 0; i < j->n_seqs; i++)
 			live += j->seqs[i].live;
 		assert_int_equal(j->rows, fed);
-		assert_int_equal(live, longest > 1 ? last : 1);	/* those of the choices that ended last */
+		assert_int_equal(live, longest > 1 ? last : 1); /* those of the choices that ended last */
 		fake_job_free(j);
 	}
 	fake_values_free(plugin, v);
@@ -440,7 +441,7 @@ static void echo_puts_the_prompt_before_every_choice(void **state)
 	for (int c = 0; c < 3; c++) {
 		const struct fake_answer *a = j->answers[c];
 
-		assert_memory_equal(a->text, "5 17 9 33", 9);	/* without the leading space */
+		assert_memory_equal(a->text, "5 17 9 33", 9); /* without the leading space */
 		for (int i = 0; i < PROMPT; i++)
 			assert_int_equal(a->tokens[i].token, prompt[i]);
 		assert_true(a->n > PROMPT && a->n <= PROMPT + 5);
@@ -465,7 +466,7 @@ static void echo_with_logprobs_has_those_of_the_prompt_and_null_first(void **sta
 	assert_int_equal(a->n, PROMPT + 1);
 	assert_true(a->tokens[0].null && a->tokens[0].n_top == 0 && a->tokens[0].token == prompt[0]);
 	expect_logprobs(a->tokens + 1, a->n - 1, prompt, 1, 2);
-	for (uint64_t i = 1; i < a->n; i++)	/* is_greedy is told by exact equality */
+	for (uint64_t i = 1; i < a->n; i++) /* is_greedy is told by exact equality */
 		assert_int_equal(a->tokens[i].greedy, a->tokens[i].logprob == a->tokens[i].top[0].logprob);
 	fake_job_free(j);
 	fake_values_free(plugin, v);
@@ -473,7 +474,7 @@ static void echo_with_logprobs_has_those_of_the_prompt_and_null_first(void **sta
 
 static void prompt_logprobs_are_a_score_of_their_own(void **state)
 {
-	for (uint32_t top = 3; top <= 11; top += 8) {	/* fewer and more than those of the answer */
+	for (uint32_t top = 3; top <= 11; top += 8) { /* fewer and more than those of the answer */
 		struct weft_value *v = fake_values(plugin);
 		struct weft_job *j;
 		double sum = 0;

@@ -42,27 +42,27 @@ static inline struct hard *hard_case(int i)
 
 	h = (struct hard){.n = 1000};
 	switch (i) {
-#define HARD(k, text, count, expression)                \
-	case k:                                         \
-		h.name = text;                          \
-		h.n = count;                            \
-		for (uint32_t j = 0; j < h.n; j++)      \
-			h.logits[j] = (float)(expression); \
+#define HARD(k, text, count, expression)                                                                                           \
+	case k:                                                                                                                    \
+		h.name = text;                                                                                                     \
+		h.n = count;                                                                                                       \
+		for (uint32_t j = 0; j < h.n; j++)                                                                                 \
+			h.logits[j] = (float)(expression);                                                                         \
 		break;
-	HARD(0, "normal", 1000, 3 * hard_normal())
-	HARD(1, "all equal", 100, 1.5)
-	HARD(2, "many ties", 1000, floor(2 * hard_normal()))
-	HARD(3, "one outlier", 1000, j == 437 ? 80 : hard_normal())
-	HARD(4, "half impossible", 1000, j % 2 ? -INFINITY : 2 * hard_normal())
-	HARD(5, "all but one impossible", 300, j == 299 ? -4 : -INFINITY)
-	HARD(6, "vocabulary of one", 1, 0.25)
-	HARD(7, "vocabulary of two", 2, j ? 1 : 1)
-	HARD(8, "ascending", 1000, j * 0.01)
-	HARD(9, "descending", 1000, j * -0.01)
-	HARD(10, "huge", 1000, 1e30 * hard_normal())
-	HARD(11, "nearly equal", 1000, 1 + 1e-6 * hard_uniform())
-	HARD(12, "long flat tail", 5000, j < 3 ? 6 : 0.1 * hard_normal())
-	HARD(13, "far below zero", 500, -20000 + 3 * hard_normal())
+		HARD(0, "normal", 1000, 3 * hard_normal())
+		HARD(1, "all equal", 100, 1.5)
+		HARD(2, "many ties", 1000, floor(2 * hard_normal()))
+		HARD(3, "one outlier", 1000, j == 437 ? 80 : hard_normal())
+		HARD(4, "half impossible", 1000, j % 2 ? -INFINITY : 2 * hard_normal())
+		HARD(5, "all but one impossible", 300, j == 299 ? -4 : -INFINITY)
+		HARD(6, "vocabulary of one", 1, 0.25)
+		HARD(7, "vocabulary of two", 2, j ? 1 : 1)
+		HARD(8, "ascending", 1000, j * 0.01)
+		HARD(9, "descending", 1000, j * -0.01)
+		HARD(10, "huge", 1000, 1e30 * hard_normal())
+		HARD(11, "nearly equal", 1000, 1 + 1e-6 * hard_uniform())
+		HARD(12, "long flat tail", 5000, j < 3 ? 6 : 0.1 * hard_normal())
+		HARD(13, "far below zero", 500, -20000 + 3 * hard_normal())
 #undef HARD
 	}
 	return &h;
@@ -92,12 +92,14 @@ static inline void assert_truthful(const struct weft_candidates *c)
 		if (c->dense)
 			assert_int_equal(c->ids[i], i);
 		if (c->sorted && i)
-			assert_true(c->logits[i - 1] > c->logits[i] || (c->logits[i - 1] == c->logits[i] && c->ids[i - 1] < c->ids[i]));
+			assert_true(c->logits[i - 1] > c->logits[i] ||
+				    (c->logits[i - 1] == c->logits[i] && c->ids[i - 1] < c->ids[i]));
 	}
 }
 
 /* Makes, applies once and destroys. */
-static inline int sampler_once(const struct weft_plugin *p, const struct weft_value *v, struct weft_job *j, struct weft_candidates *c)
+static inline int sampler_once(const struct weft_plugin *p, const struct weft_value *v, struct weft_job *j,
+			       struct weft_candidates *c)
 {
 	void *self = NULL;
 	int rc = p->sampler->create(&fake_host, j, v, &self);

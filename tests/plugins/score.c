@@ -98,7 +98,7 @@ static void every_continuation_is_scored_and_the_prompt_is_computed_once(void **
 
 static void echo_scores_the_prompt_itself_with_null_first(void **state)
 {
-	for (int k = 0; k < 8; k++) {	/* prompts of 1 and 5 tokens, with and without continuations and tops */
+	for (int k = 0; k < 8; k++) { /* prompts of 1 and 5 tokens, with and without continuations and tops */
 		uint64_t n_prompt = k & 1 ? 1 : 5, n = k & 2 ? MANY : 0;
 		struct weft_value *v = fake_values(plugin);
 		struct weft_job *j = job_of(n_prompt, n);
@@ -143,7 +143,7 @@ static void what_cannot_be_scored_is_refused_with_the_reason(void **state)
 	j->continuation_len = (uint64_t[]){61};
 	assert_int_equal(fake_run(j, plugin, v, 1), WEFT_EINVAL);
 	assert_non_null(strstr(j->failed, "context"));
-	j->continuation_len = (uint64_t[]){60};		/* 5 + 60 - 1 tokens are fed: the context's 64 */
+	j->continuation_len = (uint64_t[]){60}; /* 5 + 60 - 1 tokens are fed: the context's 64 */
 	assert_int_equal(fake_run(j, plugin, v, 5), 0);
 	assert_int_equal(j->scores[0].n, 60);
 	fake_job_free(j);

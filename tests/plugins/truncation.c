@@ -2,8 +2,8 @@
 #include "samplers.h"
 
 struct ref {
-	double p[HARD_MAX];		/* probabilities */
-	int32_t by_rank[HARD_MAX];	/* ids, likeliest first, ties by id */
+	double p[HARD_MAX];        /* probabilities */
+	int32_t by_rank[HARD_MAX]; /* ids, likeliest first, ties by id */
 	uint32_t n;
 };
 
@@ -128,8 +128,9 @@ static void check_all(const char *name, reference_fn *fn, const double *values, 
 		assert_int_equal(sampler_once(p, v, j, c), 0);
 		mark_kept(c, got, h->n);
 		for (uint32_t i = 0; i < h->n; i++) {
-			if (got[i] != want[i] && (got[i] || h->logits[i] != -INFINITY))	/* impossible ones may go at any time */
-				fail_msg("%s=%g on \"%s\": id %u (logit %g) is %s", name, value, h->name, i, h->logits[i], got[i] ? "kept" : "dropped");
+			if (got[i] != want[i] && (got[i] || h->logits[i] != -INFINITY)) /* impossible ones may go at any time */
+				fail_msg("%s=%g on \"%s\": id %u (logit %g) is %s", name, value, h->name, i, h->logits[i],
+					 got[i] ? "kept" : "dropped");
 		}
 		for (uint32_t i = 0; i < c->n; i++)
 			assert_true(c->logits[i] == h->logits[c->ids[i]]);

@@ -2,14 +2,14 @@
 #include <stdlib.h>
 #include <weft-plugin.h>
 
-enum { MAX_TOKENS, FAIL_AT };	/* places in params[] */
+enum { MAX_TOKENS, FAIL_AT }; /* places in params[] */
 
 struct loud {
 	const struct weft_host *host;
 	int64_t max_tokens, fail_at;
-	int64_t room;		/* tokens that fit behind the prompt */
-	int64_t step;		/* forward passes so far */
-	int32_t last;		/* the token drawn last: not fed yet */
+	int64_t room; /* tokens that fit behind the prompt */
+	int64_t step; /* forward passes so far */
+	int32_t last; /* the token drawn last: not fed yet */
 };
 
 static int create(const struct weft_host *host, struct weft_job *job, const struct weft_value *params, void **self)
@@ -72,7 +72,7 @@ static int end(struct loud *s, struct weft_job *job, uint32_t finish)
 {
 	const char *text;
 	uint64_t len;
-	int rc = s->host->detokenize(job, 0, -1, &text, &len);	/* what is left of an unfinished character */
+	int rc = s->host->detokenize(job, 0, -1, &text, &len); /* what is left of an unfinished character */
 
 	if (!rc)
 		rc = send(s, job, NULL, text, len);
@@ -88,7 +88,7 @@ static int commit(void *self, struct weft_job *job, const struct weft_result *re
 	uint64_t len;
 	int rc;
 
-	(void)n_results;		/* one feed, one result */
+	(void)n_results; /* one feed, one result */
 	s->last = results[0].draws[0].token;
 	s->step++;
 	if (s->step == s->fail_at)
@@ -109,10 +109,20 @@ static int commit(void *self, struct weft_job *job, const struct weft_result *re
 
 static const struct weft_param params[] = {
 	/* As the decoder sample declares it: shared parameters must agree in type, default and range. */
-	[MAX_TOKENS] = {.size = sizeof(struct weft_param), .type = WEFT_INT, .name = "max_tokens", .def = 0, .min = 0, .max = 1 << 24,
+	[MAX_TOKENS] = {.size = sizeof(struct weft_param),
+			.type = WEFT_INT,
+			.name = "max_tokens",
+			.def = 0,
+			.min = 0,
+			.max = 1 << 24,
 			.shared = 1,
 			.doc = "Tokens an answer has at most; 0: until the context is full."},
-	[FAIL_AT] = {.size = sizeof(struct weft_param), .type = WEFT_INT, .name = "loud_fail_at", .def = 0, .min = 0, .max = 1000000,
+	[FAIL_AT] = {.size = sizeof(struct weft_param),
+		     .type = WEFT_INT,
+		     .name = "loud_fail_at",
+		     .def = 0,
+		     .min = 0,
+		     .max = 1000000,
 		     .doc = "The token at which loud fails, counted from 1; 0 is never."},
 };
 

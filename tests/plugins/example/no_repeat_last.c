@@ -5,8 +5,8 @@
 
 struct no_repeat_last {
 	int64_t n;
-	int64_t seen;		/* tokens of the answer */
-	int32_t last[16];	/* the i-th token of the answer is at i % 16 */
+	int64_t seen;     /* tokens of the answer */
+	int32_t last[16]; /* the i-th token of the answer is at i % 16 */
 };
 
 static int create(const struct weft_host *host, struct weft_job *job, const struct weft_value *params, void **self)
@@ -17,7 +17,7 @@ static int create(const struct weft_host *host, struct weft_job *job, const stru
 	(void)job;
 	*self = NULL;
 	if (params[0].i == 0)
-		return 0;		/* neutral: weftd leaves us out */
+		return 0; /* neutral: weftd leaves us out */
 	s = calloc(1, sizeof(*s));
 	if (!s)
 		return WEFT_ENOMEM;
@@ -45,7 +45,7 @@ static int apply(void *self, struct weft_job *job, struct weft_candidates *c)
 	for (uint32_t i = 0; i < c->n; i++)
 		possible |= c->logits[i] > -INFINITY && !recent(s, c->ids[i]);
 	if (!possible)
-		return 0;		/* something must be left to draw: let it repeat */
+		return 0; /* something must be left to draw: let it repeat */
 	for (uint32_t i = 0; i < c->n; i++) {
 		if (recent(s, c->ids[i]))
 			continue;
@@ -53,7 +53,7 @@ static int apply(void *self, struct weft_job *job, struct weft_candidates *c)
 		c->logits[kept++] = c->logits[i];
 	}
 	if (kept < c->n)
-		c->dense = 0;		/* ids[i] == i no longer holds; the order is as it was */
+		c->dense = 0; /* ids[i] == i no longer holds; the order is as it was */
 	c->n = kept;
 	return 0;
 }
@@ -63,7 +63,7 @@ static int accept(void *self, struct weft_job *job, int32_t token, uint32_t from
 	struct no_repeat_last *s = self;
 
 	(void)job;
-	(void)from_prompt;		/* 0: we did not ask for WEFT_NEEDS_HISTORY */
+	(void)from_prompt; /* 0: we did not ask for WEFT_NEEDS_HISTORY */
 	s->last[s->seen++ % 16] = token;
 	return 0;
 }
@@ -80,14 +80,19 @@ static int clone(const void *self, void **copy)
 }
 
 static const struct weft_param params[] = {
-	{.size = sizeof(struct weft_param), .type = WEFT_INT, .name = "no_repeat_last", .def = 0, .min = 0, .max = 16,
+	{.size = sizeof(struct weft_param),
+	 .type = WEFT_INT,
+	 .name = "no_repeat_last",
+	 .def = 0,
+	 .min = 0,
+	 .max = 16,
 	 .doc = "How many of the answer's last tokens cannot be drawn again; 0 is off."},
 };
 
 static const struct weft_sampler sampler = {
 	.size = sizeof(struct weft_sampler),
 	.flags = WEFT_DETERMINISTIC,
-	.order = 350,			/* behind the penalties (300), before the temperature (500) */
+	.order = 350, /* behind the penalties (300), before the temperature (500) */
 	.create = create,
 	.apply = apply,
 	.accept = accept,
