@@ -87,7 +87,7 @@ run() {
 	daemon/weftd --model "$top/tests/demo/model" --plugins plugins/.libs --request "$WEFT_REQUEST" --answer "$WEFT_ANSWER" \
 		--state "$dir" 2>"$dir/log" &
 	pid=$!
-	if ! client/weft --wait 60 hello >/dev/null; then
+	if ! client/weft --timeout 60 hello >/dev/null; then
 		say "weftd did not come up:"
 		cat "$dir/log" >&2
 		exit 1
