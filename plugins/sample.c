@@ -24,7 +24,10 @@
 
 enum { MAX_TOKENS, MIN_TOKENS, N, STOP, STOP_TOKEN_IDS, IGNORE_EOS, LOGPROBS, PROMPT_LOGPROBS, ECHO };
 enum { STOP_MAX_BYTES = 256 };
-enum { ECHO_PIECE = 512 }; /* tokens of an echoed prompt in one delta */
+enum {
+	ECHO_PIECE = 512,  /* tokens of an echoed prompt in one delta */
+	ECHO_MAX = 1 << 18 /* and in all choices together: they are sent in one step */
+};
 
 struct token {
 	struct weft_drawn drawn; /* .top is NULL: see top[] */
@@ -79,6 +82,7 @@ static void destroy(void *self)
 static int check(const struct weft_host *host, struct weft_job *job, const struct weft_value *p)
 {
 	uint32_t vocab = host->vocab(job);
+	uint64_t prompt = host->prompt(job, &(const int32_t *){NULL});
 
 	for (uint64_t i = 0; i < p[STOP].n; i++) {
 		size_t len = strlen(p[STOP].strs[i]);
@@ -92,8 +96,11 @@ static int check(const struct weft_host *host, struct weft_job *job, const struc
 	}
 	if (p[MAX_TOKENS].i > 0 && p[MIN_TOKENS].i > p[MAX_TOKENS].i)
 		return host->fail(job, WEFT_EINVAL, "min_tokens must not be above max_tokens");
-	if (host->prompt(job, &(const int32_t *){NULL}) >= host->context(job))
+	if (prompt >= host->context(job))
 		return host->fail(job, WEFT_EINVAL, "the prompt fills the context: there is no room for an answer");
+	if (p[ECHO].i && prompt * (uint64_t)p[N].i > ECHO_MAX)
+		return host->fail(job, WEFT_EINVAL,
+				  "echo: n times the prompt's tokens must not be more than 262144; ask for fewer answers");
 	return 0;
 }
 

@@ -242,7 +242,7 @@ struct weft_decoder {
 	/* All of them have happened. May emit, finish choices, and say done. results is valid until the return. */
 	int (*commit)(void *self, struct weft_job *job, const struct weft_result *results, uint32_t n_results);
 	/* Bytes from which load() on a fresh instance goes on as if nothing had happened. Called between commit and plan. The
-	 * sequences are rebuilt by weftd. NULL: the job starts again from its prompt after a restart. */
+	 * sequences, under their numbers, the samplers and the detokenisers of the choices are rebuilt by weftd. NULL: the job starts again from its prompt after a restart. */
 	int (*save)(void *self, struct weft_blob *out);
 	int (*load)(void *self, const struct weft_blob *in);
 	void (*destroy)(void *self);
@@ -284,7 +284,7 @@ struct weft_host {		/* one constant table: valid from init() to the end of fini(
 	 * Limits: 4096 feeds in a plan, 1024 sequences at a time, 4096 choices in a job, and in a plan 2^23 reported values: (targets + draws) *
 	 * (1 + top), and vocab for each WEFT_FEED_LOGITS. */
 	int (*feed)(struct weft_job *job, const struct weft_feed *f);
-	int (*fork)(struct weft_job *job, uint32_t seq, uint32_t *new_seq);	/* shares the KV of seq as it is before this step's feeds */
+	int (*fork)(struct weft_job *job, uint32_t seq, uint32_t *new_seq);	/* shares what is in seq, if anything, before this plan's feeds */
 	int (*trim)(struct weft_job *job, uint32_t seq, uint64_t len);
 	int (*drop)(struct weft_job *job, uint32_t seq);			/* frees it; its number is not used again */
 	uint64_t (*seq_len)(struct weft_job *job, uint32_t seq);	/* tokens in it, without this plan's feeds; 0: no such sequence */

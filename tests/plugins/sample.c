@@ -526,8 +526,12 @@ static void a_long_echo_comes_in_pieces_that_join(void **state)
 
 static void expect_refused(const char *why, struct weft_value *v, uint64_t n_prompt)
 {
-	static const int32_t tokens[64] = {0};
-	struct weft_job *j = fake_job(random_model(), tokens, n_prompt);
+	static const int32_t tokens[4097] = {0};
+	struct fake_model m = *random_model();
+	struct weft_job *j;
+
+	m.context = n_prompt > 64 ? 5000 : 64;
+	j = fake_job(&m, tokens, n_prompt);
 
 	assert_int_equal(fake_run(j, plugin, v, 1), WEFT_EINVAL);
 	if (!strstr(j->failed, why))
@@ -556,6 +560,10 @@ static void what_cannot_be_is_refused_with_the_reason(void **state)
 	fake_set(plugin, v, "max_tokens", 4);
 	expect_refused("min_tokens", v, 3);
 	expect_refused("fills the context", fake_values(plugin), 64);
+	v = fake_values(plugin);
+	fake_set(plugin, v, "echo", 1);
+	fake_set(plugin, v, "n", 64);
+	expect_refused("ask for fewer answers", v, 4097);
 }
 
 int main(void)
