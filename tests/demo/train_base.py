@@ -116,6 +116,9 @@ def main():
     ap.add_argument("--lr", type=float, default=0.02, help="Muon's rate for the matrices")
     ap.add_argument("--adam-lr", type=float, default=2e-3, help="rate for embeddings, head and norms")
     ap.add_argument("--long", type=float, default=0.8, help="after this share rows are 512 long, before 256")
+    ap.add_argument("--resume", help="a model folder to start from, for a second stretch")
+    ap.add_argument("--warm", type=int, default=100, help="steps of warm-up")
+    ap.add_argument("--flat", type=float, default=0.3, help="share of the training before the rates fall")
     ap.add_argument("--init-only", action="store_true")
     ap.add_argument("--seed", type=int, default=11)
     ap.add_argument("--threads", type=int, default=2)
@@ -128,6 +131,9 @@ def main():
     sp = demolib.tokenizer(os.path.join(a.out, "tokenizer.model"))
     assert sp.get_piece_size() == 2048
     model = LlamaForCausalLM(LlamaConfig(**CONFIG))
+    if a.resume:
+        from safetensors.torch import load_file
+        model.load_state_dict({k: v.float() for k, v in load_file(os.path.join(a.resume, "model.safetensors")).items()})
     print("parameters", sum(p.numel() for p in model.parameters()), flush=True)
     if a.init_only:
         save(model, a.out)
@@ -145,8 +151,8 @@ def main():
         share = step / a.steps if a.steps else (time.time() - t0) / (60 * a.minutes)
         if share >= 1:
             break
-        warm = min(1.0, (step + 1) / 100)
-        scale = warm * (1.0 if share < 0.3 else 0.02 + 0.98 * (1 - (share - 0.3) / 0.7))
+        warm = min(1.0, (step + 1) / a.warm)
+        scale = warm * (1.0 if share < a.flat else 0.02 + 0.98 * (1 - (share - a.flat) / (1 - a.flat)))
         for o, l in zip(opts, base_lr):
             for g in o.param_groups:
                 g["lr"] = l * scale
@@ -171,7 +177,7 @@ def main():
             print(f"step {step} share {share:.3f} spoken loss {sum(run) / len(run):.4f} epoch {pack.epoch} "
                   f"tokens {step * a.tokens} {time.time() - t0:.0f}s", flush=True)
             run = []
-        if step % 400 == 0:
+        if step % 100 == 0:
             save(model, a.out)
     save(model, a.out)
     print("done", step, flush=True)
