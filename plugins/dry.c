@@ -52,8 +52,8 @@ static int create(const struct weft_host *host, struct weft_job *job, const stru
 	if (params[MULTIPLIER].f == 0)
 		return 0;
 	for (uint64_t i = 0; i < b->n; i++) {
-		if (!b->strs[i][0] || strlen(b->strs[i]) > BREAKER_MAX_BYTES)
-			return host->fail(job, WEFT_EINVAL, "dry_sequence_breakers: each string must have 1 to 64 bytes");
+		if (strlen(b->strs[i]) > BREAKER_MAX_BYTES)
+			return host->fail(job, WEFT_EINVAL, "dry_sequence_breakers: each string must have at most 64 bytes");
 	}
 	s = calloc(1, sizeof(*s));
 	if (!s)
@@ -64,12 +64,12 @@ static int create(const struct weft_host *host, struct weft_job *job, const stru
 			  .vocab = host->vocab(job),
 			  .allowed_length = (uint32_t)params[ALLOWED_LENGTH].i,
 			  .window = last_n && last_n < context ? last_n : context,
-			  .breakers = b->set ? b->strs : default_breakers,
-			  .n_breakers = b->set ? b->n : sizeof(default_breakers) / sizeof(default_breakers[0])};
+			  .breakers = b->n ? b->strs : default_breakers,
+			  .n_breakers = b->n ? b->n : sizeof(default_breakers) / sizeof(default_breakers[0])};
 	for (uint64_t i = 0; i < s->n_breakers; i++) {
 		size_t len = strlen(s->breakers[i]);
 
-		s->tail_max = len - 1 > s->tail_max ? len - 1 : s->tail_max;
+		s->tail_max = len > s->tail_max + 1 ? len - 1 : s->tail_max;
 	}
 	s->longest = calloc(s->vocab, sizeof(s->longest[0]));
 	if (!s->longest) {
@@ -103,7 +103,7 @@ static bool breaker_ends(const struct dry *s, size_t end, size_t len)
 	for (uint64_t i = 0; i < s->n_breakers; i++) {
 		size_t n = strlen(s->breakers[i]);
 
-		for (size_t e = end - len + 1; e <= end; e++) {
+		for (size_t e = end - len + 1; n && e <= end; e++) {
 			if (n <= e && memcmp(s->text + e - n, s->breakers[i], n) == 0)
 				return true;
 		}
@@ -244,8 +244,8 @@ static const struct weft_param params[] = {
 			     "How many of the last tokens dry looks at; 0: all of prompt and answer."),
 	[BREAKERS] = PARAM_LIST(
 		WEFT_STRING_LIST, "dry_sequence_breakers", 0, 0, BREAKER_MAX_ITEMS,
-		"Strings of 1 to 64 bytes that repeated stretches do not reach over; when not given: line feed, colon, quote "
-		"and asterisk."),
+		"Strings of at most 64 bytes that repeated stretches do not reach over; an empty list stands for line feed, colon, "
+		"quote and asterisk, and one empty string for none."),
 };
 static const struct weft_sampler sampler = {
 	.size = sizeof(sampler),

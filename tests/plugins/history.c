@@ -312,16 +312,18 @@ static void a_breaker_that_spans_tokens_breaks_a_match(void **state)
 	}
 }
 
-static void an_empty_list_of_breakers_breaks_nothing(void **state)
+static void an_empty_breaker_breaks_nothing_and_an_empty_list_is_the_usual_ones(void **state)
 {
-	struct setup *s = setup("dry", 5);
+	for (uint64_t n = 0; n <= 1; n++) {
+		struct setup *s = setup("dry", 5);
 
-	fake_set(s->p, s->v, "dry_multiplier", 1);
-	fake_set_strings(s->p, s->v, "dry_sequence_breakers", NULL, 0);
-	assert_int_equal(make(s), 0);
-	feed(s, (int32_t[]){3, 3, 3, 3}, 4, 0);
-	expect(s, (float[]){0, 0, 0, 0, 0}, (double[]){0, 0, 0, -1.75, 0}, 5);
-	teardown(s);
+		fake_set(s->p, s->v, "dry_multiplier", 1);
+		fake_set_strings(s->p, s->v, "dry_sequence_breakers", (const char *[]){""}, n);
+		assert_int_equal(make(s), 0);
+		feed(s, (int32_t[]){3, 3, 3, 3}, 4, 0);
+		expect(s, (float[]){0, 0, 0, 0, 0}, (double[]){0, 0, 0, n ? -1.75 : 0, 0}, 5);
+		teardown(s);
+	}
 }
 
 static void a_dry_penalty_beyond_all_numbers_makes_a_token_impossible(void **state)
@@ -425,7 +427,7 @@ int main(void)
 		cmocka_unit_test(dry_penalties_are_those_of_the_reference_script),
 		cmocka_unit_test(dry_sees_only_its_window),
 		cmocka_unit_test(a_breaker_that_spans_tokens_breaks_a_match),
-		cmocka_unit_test(an_empty_list_of_breakers_breaks_nothing),
+		cmocka_unit_test(an_empty_breaker_breaks_nothing_and_an_empty_list_is_the_usual_ones),
 		cmocka_unit_test(a_dry_penalty_beyond_all_numbers_makes_a_token_impossible),
 		cmocka_unit_test(mirostat_follows_the_reference_script_also_over_save_load_and_clone),
 		cmocka_unit_test(mirostat_keeps_the_best_when_all_is_too_surprising),
