@@ -1,5 +1,6 @@
 /* boot.c: each step says why it failed, and with which exit code. */
 #include "boot.h"
+#include "draft.h"
 #include "log.h"
 #include <errno.h>
 #include <fcntl.h>
@@ -73,11 +74,13 @@ static void on_engine_log(void *arg, uint64_t job, int level, const char *text)
 	log_line(level > LOG_AT_DEBUG ? LOG_AT_DEBUG : (enum log_level)level, job == BOOT_TEST_ID ? 0 : job, "%s", text);
 }
 
-/* Enough for max_running full contexts; without a word from the operator at most an eighth of the machine's memory. */
+/* Enough for max_running full contexts (or 64: one job may have 64 answers), but without a word from the operator at most an eighth of the
+ * machine's memory. */
 static uint32_t count_pages(const struct conf *c, const struct core_model *m, uint32_t context)
 {
 	uint64_t page = core_kv_page_bytes(m, CORE_KV_AUTO);
-	uint64_t full = (uint64_t)c->max_running * ((context + CORE_PAGE - 1) / CORE_PAGE + 1);
+	uint64_t contexts = c->max_running > DRAFT_MAX_N ? (uint64_t)c->max_running : DRAFT_MAX_N;
+	uint64_t full = contexts * ((context + CORE_PAGE - 1) / CORE_PAGE + 1);
 	uint64_t memory = (uint64_t)c->kv_memory;
 	if (memory == 0)
 		memory = (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGE_SIZE) / 8;

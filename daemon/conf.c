@@ -22,7 +22,7 @@ const struct conf_option conf_options[] = {
 	{"model", "threads", CONF_INT, AT(threads), "0", 0, 1024, NULL, 0, "Threads of the engine; 0 is one per CPU."},
 	{"model", "context", CONF_INT, AT(context), "0", 0, 1 << 24, NULL, 0, "Longest sequence in tokens; 0 is the model's own."},
 	{"model", "kv_memory", CONF_SIZE, AT(kv_memory), "0", 0, (int64_t)1 << 50, NULL, 0,
-	 "Memory for keys and values; 0 takes what max_running full contexts need, at most an eighth of the machine's memory."},
+	 "Memory for keys and values; 0 takes what max_running (at least 64) full contexts need, at most an eighth of the machine's memory."},
 	{"model", "batch_rows", CONF_INT, AT(batch_rows), "256", 1, 65536, NULL, 0,
 	 "Most tokens of one engine step, all jobs together; long prompts are fed in chunks."},
 	{"model", "template", CONF_CHOICE, AT(template), "fashiongpt", 0, 0, TEMPLATE_NAMES, CONF_RELOADABLE,

@@ -20,6 +20,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <uv.h>
 
 enum {
@@ -29,6 +30,7 @@ enum {
 	DEADLINES_PER_ROUND = 256,
 	LARGE_MAX = 64,			/* large requests, and those that wait behind them: beyond, no request is read */
 	LAG_MS = 20,			/* how often lag is measured */
+	ENGINE_NICE = 5,
 	LINGER_MS = 2000		/* last events and replies get so long to leave */
 };
 #define ROUND_NS 2000000		/* about what requests may take of one round */
@@ -477,9 +479,12 @@ static void on_signal(uv_signal_t *h, int number)
 
 /* ---- start ---- */
 
+/* The engine's threads are born of this one and inherit its niceness: they use every CPU there is, and the loop must get one at once when
+ * it wakes. On a machine of its own this costs the engine nothing. */
 static void load(uv_work_t *w)
 {
 	struct loop *l = w->data;
+	setpriority(PRIO_PROCESS, 0, getpriority(PRIO_PROCESS, 0) + ENGINE_NICE);	/* of the calling thread, on Linux */
 	l->load_code = boot_model(&l->model, l->conf, &l->load_progress, l->why);
 	if (!l->load_code)
 		l->load_code = boot_engine(&l->engine, l->conf, l->model, on_engine_wake, l, l->why);
@@ -607,6 +612,7 @@ static void drop_tickets(struct loop *l, struct ticket_list *list)
 	}
 }
 
+/* Clients first: the last events leave even if the engine hangs. The engine calls uv_async_send, so it goes before the handles do. */
 static void stop(struct loop *l)
 {
 	struct ticket *t;
@@ -615,9 +621,10 @@ static void stop(struct loop *l)
 		drop_tickets(l, &t->followers);
 	while (!TAILQ_EMPTY(&l->large))
 		uv_run(&l->uv, UV_RUN_ONCE);
-	uv_walk(&l->uv, close_handle, NULL);
-	uv_run(&l->uv, UV_RUN_DEFAULT);
-	uv_loop_close(&l->uv);
+	if (l->polling) {
+		uv_poll_stop(&l->request_poll);
+		uv_poll_stop(&l->answer_poll);
+	}
 	sockets_close(l->sockets, LINGER_MS);
 	l->sockets = NULL;
 	if (l->engine)
@@ -627,6 +634,9 @@ static void stop(struct loop *l)
 		l->events = e->next;
 		engine_event_free(e);
 	}
+	uv_walk(&l->uv, close_handle, NULL);
+	uv_run(&l->uv, UV_RUN_DEFAULT);
+	uv_loop_close(&l->uv);
 	if (l->server_ready)
 		server_finish(&l->server);
 	plugin_set_unref(l->server.plugins);

@@ -21,6 +21,7 @@ struct sockets {
 	void *context, *request, *answer;
 	struct zap *zap;			/* NULL: no CURVE */
 	int lock[2];				/* of the two ipc paths; -1: none */
+	char *path[2];				/* bound, to be unlinked; NULL: none */
 	zmq_msg_t subscription;			/* the last one received */
 };
 
@@ -107,12 +108,12 @@ static int set_curve(void *socket, const struct keys *keys, char *why)
 	return 0;
 }
 
-static int bind_one(void *socket, const char *endpoint, int *lock, const struct keys *keys, char *why)
+static int bind_one(struct sockets *s, int i, void *socket, const char *endpoint, const struct keys *keys, char *why)
 {
 	const char *path = ipc_path(endpoint);
 	int rc = 0;
 	if (path)
-		rc = check_length(path, why) ?: make_folder(path, why) ?: take_lock(path, lock, why) ?: clear_path(path, why);
+		rc = check_length(path, why) ?: make_folder(path, why) ?: take_lock(path, &s->lock[i], why) ?: clear_path(path, why);
 	else if (keys->wanted)
 		rc = set_curve(socket, keys, why);
 	if (rc)
@@ -125,7 +126,7 @@ static int bind_one(void *socket, const char *endpoint, int *lock, const struct 
 		snprintf(why, CONF_WHY, "%s: %s", endpoint, zmq_strerror(errno));
 		return EXIT_CANTBIND;
 	}
-	if (path && chmod(path, 0660)) {
+	if (path && (!(s->path[i] = strdup(path)) || chmod(path, 0660))) {
 		snprintf(why, CONF_WHY, "%s: %s", path, strerror(errno));
 		return EXIT_CANTBIND;
 	}
@@ -188,7 +189,7 @@ int sockets_open(struct sockets **out, const struct conf *c, struct keys *keys, 
 		goto fail;
 	set_request_options(s->request, c);
 	set_answer_options(s->answer);
-	rc = bind_one(s->answer, c->answer, &s->lock[0], keys, why) ?: bind_one(s->request, c->request, &s->lock[1], keys, why);
+	rc = bind_one(s, 0, s->answer, c->answer, keys, why) ?: bind_one(s, 1, s->request, c->request, keys, why);
 	if (rc)
 		goto fail;
 	*out = s;
@@ -212,9 +213,13 @@ void sockets_close(struct sockets *s, int linger_ms)
 	zap_stop(s->zap);
 	if (s->context)
 		zmq_ctx_term(s->context);
-	for (int i = 0; i < 2; i++)
+	for (int i = 0; i < 2; i++) {
+		if (s->path[i])
+			unlink(s->path[i]);	/* libzmq leaves it; the lock is still ours */
+		free(s->path[i]);
 		if (s->lock[i] >= 0)
 			close(s->lock[i]);
+	}
 	free(s);
 }
 
