@@ -86,8 +86,7 @@ static int apply(void *self, struct weft_job *job, struct weft_candidates *c)
 		c->logits[kept++] = c->logits[i];
 	}
 	if (!kept)
-		return s->host->fail(job, WEFT_EINVAL,
-				     "bans: a sampler before it left banned tokens only; put bans first in samplers");
+		return s->host->fail(job, WEFT_EINVAL, "a sampler before bans left banned tokens only; put bans first in samplers");
 	if (kept < c->n)
 		c->dense = 0;
 	c->n = kept;

@@ -31,7 +31,7 @@ static int create(const struct weft_host *host, struct weft_job *job, const stru
 	if (params[VERSION].i == 0)
 		return 0;
 	if (params[VERSION].i == 1)
-		return host->fail(job, WEFT_EUNSUPPORTED, "mirostat: version 1 is not offered; use 2, or 0 for off");
+		return host->fail(job, WEFT_EUNSUPPORTED, "version 1 is not offered; use 2, or 0 for off");
 	return create_plain(&(struct mirostat){.host = host, .tau = params[TAU].f, .eta = params[ETA].f, .mu = 2 * params[TAU].f},
 			    sizeof(struct mirostat), self);
 }

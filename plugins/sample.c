@@ -556,7 +556,7 @@ static int commit(void *self, struct weft_job *job, const struct weft_result *re
 static int save(void *self, struct weft_blob *out)
 {
 	struct sample *s = self;
-	uint32_t head[4] = {sizeof(struct choice), s->n, s->prompt_fed, s->forked};
+	uint32_t head[5] = {sizeof(struct choice), sizeof(struct token), s->n, s->prompt_fed, s->forked};
 	int rc = s->host->blob_write(out, head, sizeof(head));
 
 	for (uint32_t i = 0; i < s->n && !rc; i++) {
@@ -620,17 +620,17 @@ static int load(void *self, const struct weft_blob *in)
 {
 	struct sample *s = self;
 	struct weft_blob rest = *in;
-	const uint8_t *p = next_bytes(&rest, 4 * sizeof(uint32_t));
-	uint32_t head[4];
+	uint32_t head[5];
+	const uint8_t *p = next_bytes(&rest, sizeof(head));
 	int rc = 0;
 
 	if (!p)
 		return WEFT_EINVAL;
 	memcpy(head, p, sizeof(head));
-	if (head[0] != sizeof(struct choice) || head[1] != s->n)
+	if (head[0] != sizeof(struct choice) || head[1] != sizeof(struct token) || head[2] != s->n)
 		return WEFT_EINVAL;
-	s->prompt_fed = head[2];
-	s->forked = head[3];
+	s->prompt_fed = head[3];
+	s->forked = head[4];
 	for (uint32_t i = 0; i < s->n && !rc; i++)
 		rc = load_choice(&s->choices[i], &rest);
 	return rc || !rest.len ? rc : WEFT_EINVAL;

@@ -226,6 +226,36 @@ static void flags_tell_the_truth(void **state)
 	}
 }
 
+static void assert_in(const char *text, const char *what)
+{
+	if (!strstr(text, what))
+		fail_msg("the tutorial does not say: %s", what);
+}
+
+static void the_tutorial_lists_every_plugin_place_and_parameter(void **state)
+{
+	static char text[1 << 16], want[4096];
+	FILE *f;
+
+	snprintf(want, sizeof(want), "%s/plugins/TUTORIAL.md", getenv("top_srcdir"));
+	f = fopen(want, "r");
+	assert_non_null(f);
+	assert_in_range(fread(text, 1, sizeof(text) - 1, f), 1, sizeof(text) - 2);
+	fclose(f);
+	for (int k = 0; k < N_SAMPLERS + 2; k++) {
+		const struct weft_plugin *p = fake_load(k < N_SAMPLERS ? samplers[k].plugin : k == N_SAMPLERS ? "sample" : "score");
+
+		snprintf(want, sizeof(want), "`%s`", p->name);
+		if (p->sampler)
+			snprintf(want, sizeof(want), "| %u | `%s` |", p->sampler->order, p->name);
+		assert_in(text, want);
+		for (uint64_t i = 0; i < p->n_params; i++) {
+			snprintf(want, sizeof(want), "`%s`", p->params[i].name);
+			assert_in(text, want);
+		}
+	}
+}
+
 static void a_field_is_there_only_when_the_other_side_is_long_enough(void **state)
 {
 	struct weft_host host = {.size = offsetof(struct weft_host, blob_write)}; /* of a daemon that has no blob_write yet */
@@ -250,6 +280,7 @@ int main(void)
 		cmocka_unit_test(a_clone_goes_on_as_the_original_does_and_outlives_it),
 		cmocka_unit_test(every_sampler_leaves_a_possible_candidate_on_hard_lists),
 		cmocka_unit_test(flags_tell_the_truth),
+		cmocka_unit_test(the_tutorial_lists_every_plugin_place_and_parameter),
 		cmocka_unit_test(a_field_is_there_only_when_the_other_side_is_long_enough),
 	};
 
