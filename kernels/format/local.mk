@@ -6,6 +6,8 @@ format_sources = \
 	kernels/fail.c \
 	kernels/format/blocks.c \
 	kernels/format/blocks.h \
+	kernels/format/charsmap.c \
+	kernels/format/charsmap.h \
 	kernels/format/checkpoint.c \
 	kernels/format/checkpoint.h \
 	kernels/format/config.c \

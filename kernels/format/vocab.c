@@ -2,16 +2,18 @@
  *
  * The file is a protobuf message (ModelProto): repeated pieces = 1, trainer_spec = 2, normalizer_spec = 3, self_test_data = 4,
  * denormalizer_spec = 5. Messages concatenate: a later normalizer_spec overrides the fields that it names and no others. */
-#include <inttypes.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "charsmap.h"
 #include "gguf.h"
 #include "vocab.h"
 
 enum { VOCAB_FILE_MAX = 64 << 20 };
 
 enum proto_field { PIECES = 1, TRAINER = 2, NORMALIZER = 3, SELF_TEST = 4, DENORMALIZER = 5 };
+enum piece_field { SCORE = 2 };
 enum trainer_field { SPACE_AS_SUFFIX = 24 };
 enum normalizer_field { CHARSMAP = 2, ADD_DUMMY_PREFIX = 3, REMOVE_EXTRA = 4 };
 
@@ -89,7 +91,7 @@ int vocab_drop_prefix(struct vocab *v, struct core_error *err)
 
 /* ---- tokenizer.model ---- */
 
-static void read_normalizer(struct vocab *v, const struct field *spec)
+static int read_normalizer(struct vocab *v, const struct field *spec, const char *path, struct core_error *err)
 {
 	struct cursor c = {.data = spec->bytes, .size = spec->len};
 	struct field f;
@@ -99,7 +101,26 @@ static void read_normalizer(struct vocab *v, const struct field *spec)
 			v->dummy_prefix = f.value != 0;
 		if (f.number == REMOVE_EXTRA && f.wire == 0)
 			v->trims = f.value != 0;
+		if (f.number == CHARSMAP && f.wire == 2 && !charsmap_is_sound(f.bytes, f.len))
+			return core_fail(err, CORE_EFORMAT, "%s: the normalisation rules (precompiled_charsmap) are damaged", path);
 	}
+	return 0;
+}
+
+static int check_piece(const struct field *piece, size_t id, const char *path, struct core_error *err)
+{
+	struct cursor c = {.data = piece->bytes, .size = piece->len};
+	struct field f;
+	float score;
+
+	while (next_field(&c, &f)) {
+		if (f.number != SCORE || f.wire != 5)
+			continue;
+		memcpy(&score, f.bytes, sizeof score);
+		if (isnan(score)) /* would leave the order of merges undefined */
+			return core_fail(err, CORE_EFORMAT, "%s: the score of token %zu is not a number", path, id);
+	}
+	return 0;
 }
 
 static int check_trainer(const struct field *spec, const char *path, struct core_error *err)
@@ -133,11 +154,12 @@ static int read_model(struct vocab *v, const struct map *m, const char *path, st
 
 	v->dummy_prefix = v->trims = true; /* the schema's defaults */
 	while (rc == 0 && next_field(&c, &f)) {
-		pieces += f.number == PIECES;
+		if (f.wire == 2 && f.number == PIECES)
+			rc = check_piece(&f, pieces++, path, err);
 		if (f.wire == 2 && f.number == TRAINER)
 			rc = check_trainer(&f, path, err);
 		if (f.wire == 2 && f.number == NORMALIZER)
-			read_normalizer(v, &f);
+			rc = read_normalizer(v, &f, path, err);
 		if (f.wire == 2 && f.number == DENORMALIZER)
 			rc = check_denormalizer(&f, path, err);
 		/* Samples recorded with the prefix on would fail the load with the prefix off, so they stay out. */

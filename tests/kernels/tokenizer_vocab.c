@@ -316,6 +316,81 @@ static void a_model_with_self_tests_loads(void **state)
 	core_tokenizer_free(t);
 }
 
+/* ---- normalisation rules ---- */
+
+/* rules.model: U+FB01 to "fi", U+FF21 to "A", U+2003 to a space, U+00AD to nothing. */
+static size_t load_rules(uint8_t *bytes, size_t room)
+{
+	FILE *f = fopen(fixture("rules.model"), "rb");
+	size_t n;
+
+	assert_non_null(f);
+	n = fread(bytes, 1, room, f);
+	fclose(f);
+	assert_true(n > 0 && n < room);
+	return n;
+}
+
+static void expect_same_tokens(const struct core_tokenizer *t, const char *a, const char *b2)
+{
+	int32_t *x, *y;
+	size_t n, m;
+	struct core_error err;
+
+	assert_int_equal(core_tokenizer_encode(t, a, strlen(a), 0, &x, &n, &err), 0);
+	assert_int_equal(core_tokenizer_encode(t, b2, strlen(b2), 0, &y, &m, &err), 0);
+	assert_int_equal(n, m);
+	assert_memory_equal(x, y, n * sizeof *x);
+	free(x);
+	free(y);
+}
+
+static void normalisation_rules_are_applied(void **state)
+{
+	struct core_tokenizer *t = load_tokenizer(fixture("rules.model"));
+
+	expect_same_tokens(t, "\uff21 \ufb01ne\u2003co\u00adat", "A fine coat");
+	core_tokenizer_free(t);
+}
+
+/* The library follows the offsets that it finds in the rules: damaged ones must be refused, or be harmless to any text. */
+static void damaged_rules_never_lead_outside_the_file(void **state)
+{
+	static const char *const texts[] = {"\ufb01\uff21\u2003\u00ad", "plain", "\u00ac\ufb02\uff20\U0010ffff\u2004"};
+	size_t whole = load_rules(b.bytes, sizeof b.bytes), at = 0, refused = 0;
+	uint8_t *kept = malloc(whole);
+	uint64_t seed = 11;
+
+	while (memcmp(b.bytes + at, "user_defined\x12", 13) != 0)
+		assert_true(++at + 13 < whole);
+	memcpy(kept, b.bytes, whole);
+	for (int i = 0; i < 300; i++) {
+		struct core_tokenizer *t;
+		struct core_error err;
+		b.n = whole;
+		memcpy(b.bytes, kept, whole);
+		/* Past the name, the tag and a length of two bytes: a few bytes anywhere, or the first units whole. */
+		for (int k = 0; k <= i % 3; k++)
+			b.bytes[at + 15 + draw(&seed) % (whole - at - 15 - 12)] ^= (uint8_t)(draw(&seed) % 255 + 1);
+		for (int k = 0; k < 1024 && i % 4 == 3; k++)
+			b.bytes[at + 15 + 4 + k] = (uint8_t)draw(&seed);
+		if (core_tokenizer_load(&t, build_save(&b), &err) < 0) {
+			refused++;
+			continue;
+		}
+		for (int k = 0; k < 3; k++) {
+			int32_t *ids;
+			size_t n;
+			if (core_tokenizer_encode(t, texts[k], strlen(texts[k]), 0, &ids, &n, &err) == 0)
+				free(ids);
+		}
+		core_tokenizer_free(t);
+	}
+	free(kept);
+	if (refused < 5 || refused > 295)
+		fail_msg("%zu of 300 were refused", refused);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -331,6 +406,8 @@ int main(void)
 		cmocka_unit_test(spm_model_switches_that_streams_cannot_follow_are_refused),
 		cmocka_unit_test(the_library_prints_nothing),
 		cmocka_unit_test(a_model_with_self_tests_loads),
+		cmocka_unit_test(normalisation_rules_are_applied),
+		cmocka_unit_test(damaged_rules_never_lead_outside_the_file),
 	};
 	return cmocka_run_group_tests(tests, fill_tokens, build_remove);
 }
