@@ -550,9 +550,9 @@ static int commit(void *self, struct weft_job *job, const struct weft_result *re
 	return rc;
 }
 
-/* ---- the state as bytes, for weftd on this machine: the choices as they lie in memory, each with its text and its tokens behind
- * it ---- */
+/* ---- the state as bytes, for weftd on this machine ---- */
 
+/* The choices as they lie in memory, each with its text and its tokens behind it. */
 static int save(void *self, struct weft_blob *out)
 {
 	struct sample *s = self;
