@@ -2,7 +2,7 @@
 """Reference vectors for the samplers, computed from their papers' definitions in plain Python (doubles), apart from the C code.
 
 usage: vectors.py > vectors.h
-With torch and transformers at hand, typical_p, top_p, min_p, top_k and repetition_penalty are compared with transformers' own
+With torch and transformers at hand, typical_p, top_p, min_p and top_k are compared with transformers' own
 processors as well (differences are an error); the output does not depend on that."""
 import math
 import random
@@ -95,7 +95,7 @@ def mirostat(steps, tau, eta, picks):
 def check_transformers(logits):
     try:
         import torch
-        from transformers import MinPLogitsWarper, RepetitionPenaltyLogitsProcessor, TopKLogitsWarper, TopPLogitsWarper, TypicalLogitsWarper
+        from transformers import MinPLogitsWarper, TopKLogitsWarper, TopPLogitsWarper, TypicalLogitsWarper
     except ImportError:
         sys.stderr.write("vectors.py: no transformers here: not compared\n")
         return
