@@ -252,7 +252,7 @@ static enum batch_state serve(struct batch *b, struct batch_turn *turns, uint32_
 	return BATCH_READY;
 }
 
-/* The whole group turns[0..n). Prompts are served a few at a time, so that no piece is tiny; those who waited longest stand first. */
+/* The whole group turns[0..n), those who waited longest first: as many at a time as can have a row each, or of prompts a piece that is not tiny. */
 static enum batch_state serve_group(struct batch *b, struct batch_turn *turns, uint32_t n, struct weft_job *jobs, struct weft_job **who,
 				    struct weft_job **stuck)
 {
@@ -261,9 +261,8 @@ static enum batch_state serve_group(struct batch *b, struct batch_turn *turns, u
 	if (group == 0)
 		left = left < 4 ? left : left / 4;
 	while (n > 0 && left > 0) {
-		uint32_t m = n, at_once = left < BATCH_LEAST ? 1 : left / BATCH_LEAST, before = b->n;
-		if (group >= 3 && m > at_once)
-			m = at_once;
+		uint32_t at_once = group < 3 ? left : left < BATCH_LEAST ? 1 : left / BATCH_LEAST;
+		uint32_t m = n < at_once ? n : at_once, before = b->n;
 		enum batch_state state = serve(b, turns, m, left, jobs, who, stuck);
 		if (state != BATCH_READY)
 			return state;
@@ -302,4 +301,28 @@ enum batch_state batch_build(struct batch *b, struct weft_job *jobs, struct core
 	for (uint32_t i = 0; i < b->n; i++)
 		b->from[i].job->waited = 0;
 	return BATCH_READY;
+}
+
+struct batch_rows batch_ran(struct batch *b)
+{
+	struct batch_rows rows = {0};
+
+	for (uint32_t i = 0; i < b->n; i++) {
+		const struct batch_from *from = &b->from[i];
+		struct seq *s = from->seq;
+		bool generated = b->rows[i].path == CORE_GENERATED;
+		s->present++;
+		s->batched = 0;
+		if (from->feed == NULL) {
+			rows.rebuilt++;
+			continue;
+		}
+		rows.generated += generated;
+		rows.prompt += !generated;
+		s->tokens[s->n++] = (uint32_t)b->rows[i].token | (generated ? SEQ_GENERATED : 0); /* feed_add made room */
+		from->feed->ran++;
+		from->feed->batched = 0;
+		from->job->prompt_done += !generated;
+	}
+	return rows;
 }

@@ -48,6 +48,11 @@ enum batch_state {
 /* Forgets the rows. Before anything that frees a job's sequences or feeds. */
 void batch_clear(struct batch *b);
 enum batch_state batch_build(struct batch *b, struct weft_job *jobs, struct core_ctx *core, struct weft_job **who);
+struct batch_rows {
+	uint32_t prompt, generated, rebuilt;
+};
+/* After the forward pass: the tokens of the batch have become part of their sequences. The rows stay listed for their logits. */
+struct batch_rows batch_ran(struct batch *b);
 /* The active job of lowest rank that holds pages: batch class before interactive, then the higher priority number, then the younger. */
 struct weft_job *batch_lowest(struct weft_job *jobs);
 

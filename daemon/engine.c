@@ -289,30 +289,6 @@ static void forward_failed(struct engine *e, const struct core_error *err)
 	b->n = 0;
 }
 
-/* The tokens of the batch have become part of their sequences. */
-static void account(struct engine *e)
-{
-	uint64_t rows[3] = {0};
-
-	for (uint32_t i = 0; i < e->batch.n; i++) {
-		const struct batch_from *from = &e->batch.from[i];
-		const struct core_row *row = &e->batch.rows[i];
-		struct seq *s = from->seq;
-		s->present++;
-		s->batched = 0;
-		rows[from->feed == NULL ? 2 : row->path == CORE_GENERATED]++;
-		if (from->feed == NULL)
-			continue;
-		s->tokens[s->n++] = (uint32_t)row->token | (row->path == CORE_GENERATED ? SEQ_GENERATED : 0); /* feed_add made room */
-		from->feed->ran++;
-		from->feed->batched = 0;
-		from->job->prompt_done += (from->feed->flags & WEFT_FEED_PROMPT) != 0;
-	}
-	count(&e->stats.prompt_rows, rows[0]);
-	count(&e->stats.generated_rows, rows[1]);
-	count(&e->stats.rebuilt_rows, rows[2]);
-}
-
 static void reduce(struct engine *e)
 {
 	uint32_t at = 0;
@@ -357,7 +333,10 @@ static void step(struct engine *e)
 		int rc = core_forward(e->core, e->batch.rows, e->batch.n, &err);
 		t2 = now_ns();
 		if (rc == 0) {
-			account(e);
+			struct batch_rows rows = batch_ran(&e->batch);
+			count(&e->stats.prompt_rows, rows.prompt);
+			count(&e->stats.generated_rows, rows.generated);
+			count(&e->stats.rebuilt_rows, rows.rebuilt);
 			reduce(e);
 			commit_all(e);
 		} else {

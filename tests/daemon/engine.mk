@@ -1,5 +1,6 @@
 # tests of the engine and of the plugin host
 engine_tests = \
+	tests/daemon/engine_batch_test \
 	tests/daemon/chain_test \
 	tests/daemon/engine_end_test \
 	tests/daemon/plugin_test \
@@ -57,3 +58,7 @@ tests_daemon_chain_test_LDADD = $(engine_test_ldadd) -lm
 tests_daemon_engine_end_test_SOURCES = tests/daemon/engine_end_test.c $(engine_kit)
 tests_daemon_engine_end_test_CPPFLAGS = $(engine_test_cppflags)
 tests_daemon_engine_end_test_LDADD = $(engine_test_ldadd) -lm
+
+tests_daemon_engine_batch_test_SOURCES = tests/daemon/engine_batch_test.c $(engine_kit)
+tests_daemon_engine_batch_test_CPPFLAGS = $(engine_test_cppflags)
+tests_daemon_engine_batch_test_LDADD = $(engine_test_ldadd)
