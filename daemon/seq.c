@@ -90,7 +90,8 @@ struct seq *seq_fork(struct weft_job *job, const struct seq *from)
 		seq_free(job, s);
 		return NULL;
 	}
-	memcpy(s->tokens, from->tokens, from->n * sizeof *s->tokens);
+	if (from->n > 0)
+		memcpy(s->tokens, from->tokens, from->n * sizeof *s->tokens);
 	s->n = s->present = from->n;
 	return enlist(job, s);
 }

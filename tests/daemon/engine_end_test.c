@@ -33,7 +33,7 @@ static const struct kit_ask asks[] = {
 	{.words = "decoder=score", .prompt = "Is silk warm?", .continuations = {"Yes.", "No."}},
 	{.words = "decoder=crooked crooked_mode=plan_error crooked_at=3 samplers=", .prompt = "Wrong"},
 	{.words = "decoder=crooked crooked_mode=create_error samplers=", .prompt = "Wrong"},
-	{.words = "max_tokens=200 ignore_eos=1 class=batch priority=5", .prompt = "A long story about a scarf that went around the world and came back"},
+	{.words = "max_tokens=60 ignore_eos=1 class=batch priority=5", .prompt = "A long story about a scarf that went around the world and came back"},
 };
 enum { N_ASKS = sizeof asks / sizeof *asks };
 
