@@ -105,7 +105,7 @@ static void engine_log(struct engine *e, uint64_t job, int level, const char *te
 		e->p.log(e->p.arg, job, level, text);
 }
 
-static bool send(struct engine *e, enum command_kind kind, uint64_t id, struct engine_job *job)
+static bool post(struct engine *e, enum command_kind kind, uint64_t id, struct engine_job *job)
 {
 	struct command *c = calloc(1, sizeof *c);
 
@@ -141,17 +141,17 @@ static void publish(struct engine *e)
 
 void engine_cancel(struct engine *e, uint64_t id)
 {
-	send(e, DO_CANCEL, id, NULL);
+	post(e, DO_CANCEL, id, NULL);
 }
 
 void engine_preempt(struct engine *e, uint64_t id)
 {
-	send(e, DO_PREEMPT, id, NULL);
+	post(e, DO_PREEMPT, id, NULL);
 }
 
 void engine_resume(struct engine *e, uint64_t id)
 {
-	send(e, DO_RESUME, id, NULL);
+	post(e, DO_RESUME, id, NULL);
 }
 
 struct engine_event *engine_take_events(struct engine *e)
@@ -373,7 +373,7 @@ static bool survey(struct engine *e)
 }
 
 /* The commands that have come, oldest first. Sleeps when there are none and `idle`. False: it is time to stop. */
-static bool listen(struct engine *e, bool idle, struct command **out)
+static bool take_commands(struct engine *e, bool idle, struct command **out)
 {
 	pthread_mutex_lock(&e->lock);
 	while (idle && e->commands == NULL && !e->stop)
@@ -402,7 +402,7 @@ static void *engine_main(void *arg)
 	struct command *commands;
 	bool busy = false;
 
-	while (listen(e, !busy, &commands)) {
+	while (take_commands(e, !busy, &commands)) {
 		while (commands != NULL) {
 			struct command *c = commands;
 			commands = c->next;
@@ -524,7 +524,7 @@ void engine_free(struct engine *e)
 
 void engine_submit(struct engine *e, struct engine_job *job)
 {
-	if (send(e, DO_SUBMIT, job->id, job))
+	if (post(e, DO_SUBMIT, job->id, job))
 		return;
 	/* Its end was made with it: it can be told even now. */
 	struct run_out out = {.last = &out.first};
