@@ -22,7 +22,7 @@ enum {
 	X(INVALID_REQUEST, "invalid_request", false, "the frame is not a msgpack map of protocol version 1")                     \
 	X(UNKNOWN_OP, "unknown_op", false, "no such operation")                                                                 \
 	X(INVALID_ARGUMENT, "invalid_argument", false, "a field is missing, unknown, of the wrong type or out of range")        \
-	X(NOT_FOUND, "not_found", false, "no such job, plugin or adapter")                                                      \
+	X(NOT_FOUND, "not_found", false, "no such job or adapter")                                                      \
 	X(CONFLICT, "conflict", false, "the same key with another body, or a verb that the state does not allow")               \
 	X(TOO_LARGE, "too_large", false, "the request can never fit: prompt, context, pages or message size")                   \
 	X(OVERLOADED, "overloaded", true, "the queue is full: try again after retry_after_ms")                                  \
