@@ -37,3 +37,17 @@ tests_client_fuzz_wire_CFLAGS = $(AM_CFLAGS) $(MSGPACK_CFLAGS) -fsanitize=fuzzer
 tests_client_fuzz_wire_LDFLAGS = -fsanitize=fuzzer,address,undefined
 tests_client_fuzz_wire_LDADD = $(MSGPACK_LIBS) -lm
 endif
+
+# The examples of PROTOCOL.md, encoded and played.
+check_PROGRAMS += tests/client/play
+tests_client_play_SOURCES = tests/client/play.c client/wire-json.c
+tests_client_play_CFLAGS = $(AM_CFLAGS) $(MSGPACK_CFLAGS) $(ZMQ_CFLAGS) $(JANSSON_CFLAGS)
+tests_client_play_LDADD = client/libwire.la $(ZMQ_LIBS) $(JANSSON_LIBS)
+
+# Against the real weftd.
+client_scripts = \
+	tests/client/foreign.py \
+	tests/client/protocol_examples_test.sh \
+	tests/client/protocol_options_test.py
+TESTS += $(client_scripts)
+EXTRA_DIST += $(client_scripts)

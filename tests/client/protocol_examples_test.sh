@@ -1,0 +1,12 @@
+#!/bin/sh
+# The examples of PROTOCOL.md: their hex is their encoding, and a fresh weftd answers them as the page says. The last one drains it.
+. "$top_srcdir/tests/client/lib.sh"
+
+play=$top_builddir/tests/client/play
+page=$top_srcdir/client/PROTOCOL.md
+
+"$play" check "$page" || fail "an example's hex is not its encoding"
+weftd_start --threads 1
+timeout $DEADLINE "$play" live "$page" "$WEFT_REQUEST" "$WEFT_ANSWER" || fail "the server answers otherwise"
+wait "$WEFTD_PID" || fail "weftd ended with status $? after drain"
+WEFTD_PID=
