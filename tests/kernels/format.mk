@@ -5,6 +5,7 @@ format_tests = \
 	tests/kernels/format_containers \
 	tests/kernels/format_damage \
 	tests/kernels/format_gguf \
+	tests/kernels/format_zip \
 	tests/kernels/tokenizer_demo \
 	tests/kernels/tokenizer_llama2 \
 	tests/kernels/tokenizer_vocab
@@ -38,6 +39,10 @@ tests_kernels_format_damage_LDADD = $(format_test_ldadd)
 tests_kernels_format_gguf_SOURCES = tests/kernels/format_gguf.c tests/kernels/format_test.h tests/kernels/gguf_build.h
 tests_kernels_format_gguf_CPPFLAGS = $(format_test_cppflags)
 tests_kernels_format_gguf_LDADD = $(format_test_ldadd)
+
+tests_kernels_format_zip_SOURCES = tests/kernels/format_zip.c tests/kernels/format_test.h
+tests_kernels_format_zip_CPPFLAGS = $(format_test_cppflags)
+tests_kernels_format_zip_LDADD = $(format_test_ldadd)
 
 tests_kernels_tokenizer_demo_SOURCES = tests/kernels/tokenizer_demo.c $(tokenizer_test_headers)
 tests_kernels_tokenizer_demo_CPPFLAGS = $(format_test_cppflags)
