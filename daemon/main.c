@@ -36,12 +36,13 @@ static void usage(FILE *out)
 
 enum { OPT_HELP = 1000, OPT_VERSION, OPT_CHECK, OPT_FIRST };
 
-/* A row for each option of the table, '-' in place of '_'. The strings live as long as the process. */
+static const struct option fixed[] = {{"config", required_argument, NULL, 'c'}, {"help", no_argument, NULL, OPT_HELP},
+				      {"version", no_argument, NULL, OPT_VERSION}, {"check-config", no_argument, NULL, OPT_CHECK}};
+static const size_t n_fixed = sizeof fixed / sizeof *fixed;
+
+/* A row for each option of the table behind the fixed ones, '-' in place of '_'. NULL: out of memory, and weftd ends. */
 static struct option *make_options(void)
 {
-	static const struct option fixed[] = {{"config", required_argument, NULL, 'c'}, {"help", no_argument, NULL, OPT_HELP},
-					      {"version", no_argument, NULL, OPT_VERSION}, {"check-config", no_argument, NULL, OPT_CHECK}};
-	const size_t n_fixed = sizeof fixed / sizeof *fixed;
 	struct option *all = calloc(n_fixed + conf_n_options + 1, sizeof *all);
 	if (!all)
 		return NULL;
@@ -88,6 +89,8 @@ static int parse_command(struct command *c, int argc, char **argv)
 		fprintf(stderr, "weftd: unexpected argument: %s; see weftd --help\n", argv[optind]);
 		code = EXIT_USAGE;
 	}
+	for (size_t i = 0; i < conf_n_options; i++)
+		free((char *)options[n_fixed + i].name);
 	free(options);
 	return code;
 }

@@ -1,4 +1,9 @@
-"""200 clients talk while the engine is saturated: every request is answered, and the loop's lag is reported."""
+"""200 clients talk while the engine is saturated: every request is answered, and the loop's lag is reported.
+
+Lag has two parts: what the loop does to itself, and how late this machine wakes any program. So beside it stands the lag of a program that
+only sleeps, measured at the same time."""
+import subprocess
+import sys
 import time
 
 import msgpack
@@ -8,6 +13,13 @@ from peer import DEADLINE, Peer, Weftd, run
 
 CLIENTS, SECONDS = 200, 4
 LONG = dict(prompt="Tell me about wool.", max_tokens=450, ignore_eos=True)
+SLEEPER = """
+import time
+late = []
+for _ in range(150):
+    t = time.monotonic(); time.sleep(0.02); late.append((time.monotonic() - t - 0.02) * 1000)
+print(sorted(late)[147])
+"""
 
 
 def test_two_hundred_clients_are_answered_while_the_engine_is_busy():
@@ -20,6 +32,7 @@ def test_two_hundred_clients_are_answered_while_the_engine_is_busy():
             s.connect(d.request)
             poller.register(s, zmq.POLLIN)
             sockets.append(s)
+        sleeper = subprocess.Popen([sys.executable, "-c", SLEEPER], stdout=subprocess.PIPE, text=True)
         end = time.monotonic() + SECONDS
         for s in sockets:
             s.send(request)
@@ -43,8 +56,11 @@ def test_two_hundred_clients_are_answered_while_the_engine_is_busy():
             p.pump(0)
         stats = p.call("stats")
         assert answered >= CLIENTS and stats["engine"]["steps"] > 100
-        print(f"   {answered} replies, the slowest after {worst * 1000:.1f} ms; loop lag in ms: {stats['loop']}; step {stats['engine']['step_ms_mean']:.1f} ms")
-        assert stats["loop"]["lag_ms_p99"] < 200, stats["loop"]     # generous: other programs may use this machine
+        machine = float(sleeper.communicate(timeout=DEADLINE)[0])
+        lag = stats["loop"]
+        print(f"   {answered} replies, the slowest after {worst * 1000:.1f} ms; engine step {stats['engine']['step_ms_mean']:.1f} ms")
+        print(f"   loop lag p50 {lag['lag_ms_p50']:.2f} ms, p99 {lag['lag_ms_p99']:.2f} ms, max {lag['lag_ms_max']:.2f} ms; a program that only sleeps: p99 {machine:.2f} ms")
+        assert lag["lag_ms_p99"] < 100 + 5 * machine, lag       # generous: other programs may use this machine
         for j in load:
             p.call("cancel", job=j)
             p.done(j)
