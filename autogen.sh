@@ -21,7 +21,7 @@ packages() {
 	msgpack=libmsgpack-dev
 	if apt-cache show libmsgpack-c-dev >/dev/null 2>&1; then msgpack=libmsgpack-c-dev; fi
 	echo autoconf automake libtool make gcc g++ pkg-config libuv1-dev libzmq3-dev "$msgpack" libsentencepiece-dev libjansson-dev \
-		libinih-dev libsodium-dev libsystemd-dev
+		libinih-dev liblapacke-dev libsodium-dev libsystemd-dev
 	echo libcmocka-dev python3 python3-zmq python3-msgpack sentencepiece mandoc systemd binutils xz-utils
 }
 missing() {
@@ -32,7 +32,7 @@ as_root() {
 }
 deps() {
 	if ! have_apt; then
-		if command -v autoreconf >/dev/null && pkg-config --exists libuv libzmq sentencepiece jansson inih libsodium 2>/dev/null; then return 0; fi
+		if command -v autoreconf >/dev/null && pkg-config --exists libuv libzmq sentencepiece jansson inih lapacke libsodium 2>/dev/null; then return 0; fi
 		say "This system has no apt. Install what these Debian packages hold, then run this again:"
 		packages >&2
 		exit 1
