@@ -1,8 +1,15 @@
 /* checkpoint.h: a Llama checkpoint on disk, as named tensors and a shape, whatever the container.
  *
  * Containers: a HF folder (config.json with model.safetensors, sharded safetensors, pytorch_model.bin or sharded .bin zip files)
- * or one .gguf file (v2, v3). Files are memory-mapped and stay so until checkpoint_close; tensor data points into the maps.
- * Every number of a file is checked against the file's size before it is used. Nothing is executed and nothing is printed. */
+ * or a .gguf file (v2, v3), of a split one the first part. Files are memory-mapped and stay so until checkpoint_close; tensor data
+ * points into the maps. (A file that another program cuts short meanwhile ends this one, as for every user of mmap: replace model
+ * files by renaming, do not write into them.)
+ * Every number of a file is checked against the file's size before it is used. Nothing is executed and nothing is printed.
+ *
+ * An open checkpoint is whole: every weight that the config asks for is there, once, with the config's shape and a type of
+ * enum tensor_type. Whatever would change the answers and is not computed by the core (a bias, another rope type, an unknown tensor
+ * under "model.") is refused by name with CORE_EUNSUPPORTED, never skipped. All functions but open and close are const and may be
+ * called from any thread. */
 #ifndef WEFT_FORMAT_CHECKPOINT_H
 #define WEFT_FORMAT_CHECKPOINT_H
 

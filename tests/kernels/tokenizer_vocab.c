@@ -1,5 +1,6 @@
 /* Vocabularies built here: what a file may say about its tokens, and what is refused. */
 #include <fcntl.h>
+#include <pthread.h>
 
 #include "gguf_build.h"
 #include "tokenizer_test.h"
@@ -316,6 +317,62 @@ static void a_model_with_self_tests_loads(void **state)
 	core_tokenizer_free(t);
 }
 
+/* ---- threads ---- */
+
+struct worker {
+	const struct core_tokenizer *t;
+	uint64_t sum;	/* of everything that came back, in order */
+};
+
+static uint64_t mix(uint64_t sum, const void *bytes, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		sum = (sum ^ ((const uint8_t *)bytes)[i]) * 0x100000001b3;
+	return sum;
+}
+
+static void *encode_and_decode(void *arg)
+{
+	struct worker *w = arg;
+	uint64_t seed = 5;
+	char text[4096], *back;
+	int32_t *ids;
+	size_t n, len;
+
+	for (int i = 0; i < 200; i++) {
+		size_t size = random_text(&seed, true, text, sizeof text);
+		if (core_tokenizer_encode(w->t, text, size, i % 4, &ids, &n, NULL) < 0)
+			return NULL;
+		w->sum = mix(w->sum, ids, n * sizeof *ids);
+		if (core_tokenizer_decode(w->t, ids, n, &back, &len, NULL) < 0)
+			return NULL;
+		w->sum = mix(w->sum, back, len);
+		free(ids);
+		free(back);
+	}
+	return w;
+}
+
+static void threads_share_one_tokenizer(void **state)
+{
+	struct core_tokenizer *t = load_tokenizer(fixture("rules.model"));
+	struct worker alone = {.t = t}, workers[4];
+	pthread_t threads[4];
+	void *result;
+
+	assert_non_null(encode_and_decode(&alone));
+	for (int i = 0; i < 4; i++) {
+		workers[i] = (struct worker){.t = t};
+		assert_int_equal(pthread_create(&threads[i], NULL, encode_and_decode, &workers[i]), 0);
+	}
+	for (int i = 0; i < 4; i++) {
+		assert_int_equal(pthread_join(threads[i], &result), 0);
+		assert_non_null(result);
+		assert_true(workers[i].sum == alone.sum);
+	}
+	core_tokenizer_free(t);
+}
+
 /* ---- normalisation rules ---- */
 
 /* rules.model: U+FB01 to "fi", U+FF21 to "A", U+2003 to a space, U+00AD to nothing. */
@@ -406,6 +463,7 @@ int main(void)
 		cmocka_unit_test(spm_model_switches_that_streams_cannot_follow_are_refused),
 		cmocka_unit_test(the_library_prints_nothing),
 		cmocka_unit_test(a_model_with_self_tests_loads),
+		cmocka_unit_test(threads_share_one_tokenizer),
 		cmocka_unit_test(normalisation_rules_are_applied),
 		cmocka_unit_test(damaged_rules_never_lead_outside_the_file),
 	};
