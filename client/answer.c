@@ -4,7 +4,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { SILENCE_MS = 15000 };	/* without an event for so long, the server is asked whether it still has the job */
+enum { SILENCE_MS = 5000 };	/* without an event for so long, the server is asked whether it still has the job */
 
 struct follow {
 	struct cli *cli;

@@ -91,24 +91,32 @@ static const char *str_at(const struct weft_reply *r, const char *path, const ch
 	return s != NULL ? s : "";
 }
 
-static char *json_at(const struct weft_reply *r, const char *path, const char *key)
+/* A default or a bound, as short as it is exact enough to read; "" when there is none. */
+static void value_at(char *text, size_t size, const struct weft_reply *r, const char *path, const char *key)
 {
-	char full[192];
+	char full[192], *json;
+	double number;
 
 	snprintf(full, sizeof(full), "%s.%s", path, key);
-	return weft_reply_has(r, full) ? weft_reply_json(r, full) : NULL;
+	if (weft_reply_float(r, full, &number)) {
+		snprintf(text, size, "%.9g", number);
+	} else {
+		json = weft_reply_has(r, full) ? weft_reply_json(r, full) : NULL;
+		snprintf(text, size, "%s", json != NULL ? json : "");
+		free(json);
+	}
 }
 
 static void print_param(const struct weft_reply *r, const char *path)
 {
-	char *def = json_at(r, path, "default"), *min = json_at(r, path, "min"), *max = json_at(r, path, "max"), range[64] = "";
+	char def[64], min[32], max[32], range[80] = "";
 
-	if (min != NULL && max != NULL)
+	value_at(def, sizeof(def), r, path, "default");
+	value_at(min, sizeof(min), r, path, "min");
+	value_at(max, sizeof(max), r, path, "max");
+	if (min[0] != 0)
 		snprintf(range, sizeof(range), "%s to %s", min, max);
-	printf("  %-24s %-12s %-10s %-22s %s\n", str_at(r, path, "name"), str_at(r, path, "type"), def != NULL ? def : "", range, str_at(r, path, "doc"));
-	free(def);
-	free(min);
-	free(max);
+	printf("  %-22s %-11s %-8s %-16s %s\n", str_at(r, path, "name"), str_at(r, path, "type"), def, range, str_at(r, path, "doc"));
 }
 
 static void print_plugin(const struct weft_reply *r, size_t i)
@@ -121,7 +129,7 @@ static void print_plugin(const struct weft_reply *r, size_t i)
 	       str_at(r, path, "doc"));
 	for (size_t k = 0; k < weft_reply_count(r, params); k++) {
 		if (k == 0)
-			printf("  %-24s %-12s %-10s %-22s %s\n", "OPTION", "TYPE", "DEFAULT", "RANGE", "MEANING");
+			printf("  %-22s %-11s %-8s %-16s %s\n", "OPTION", "TYPE", "DEFAULT", "RANGE", "MEANING");
 		snprintf(one, sizeof(one), "%s.%zu", params, k);
 		print_param(r, one);
 	}

@@ -22,4 +22,5 @@ client_weft_SOURCES = client/answer.c client/cli.c client/cli.h client/cmd-chat.
 client_weft_CFLAGS = $(AM_CFLAGS) $(JANSSON_CFLAGS)
 client_weft_LDADD = client/libweft.la $(JANSSON_LIBS)
 
+dist_man_MANS += client/weft.1
 EXTRA_DIST += client/PROTOCOL.md

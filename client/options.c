@@ -124,8 +124,8 @@ static const char *wanted(const char *type)
 	return type;
 }
 
-/* Sets one option; lists and maps grow with each use. */
-static int set_sampling(struct cli *cli, const char *name, const char *type, const char *text)
+/* Sets one option, which the user wrote like `option`; lists and maps grow with each use. */
+static int set_sampling(struct cli *cli, const char *option, const char *name, const char *type, const char *text)
 {
 	json_t *old = json_object_get(cli->sampling, name), *v = NULL;
 	bool good;
@@ -141,7 +141,7 @@ static int set_sampling(struct cli *cli, const char *name, const char *type, con
 		    strcmp(type, "float") == 0 ? parse_float(text) : strcmp(type, "string") == 0 ? json_string(text) : NULL;
 		good = v != NULL && json_object_set_new(cli->sampling, name, v) == 0;
 	}
-	return good ? 0 : cli_usage(cli, "--%s wants %s, not \"%s\"", name, wanted(type), text);
+	return good ? 0 : cli_usage(cli, "%s wants %s, not \"%s\"", option, wanted(type), text);
 }
 
 /* ---- the two passes ---- */
@@ -161,7 +161,7 @@ static bool takes_plugin_options(const struct cli *cli)
 /* An option that is no own one. Names are written with dashes here and with underscores on the wire. */
 static int plugin_option(struct cli *cli, struct pass *p, const char *name, size_t len, const char *value)
 {
-	char field[128];
+	char field[128], option[132];
 	const char *type;
 	int status;
 
@@ -185,7 +185,8 @@ static int plugin_option(struct cli *cli, struct pass *p, const char *name, size
 		value = p->argv[p->i];
 	if (value == NULL)
 		return cli_usage(cli, "--%.*s wants %s", (int)len, name, wanted(type));
-	return set_sampling(cli, field, type, value);
+	snprintf(option, sizeof(option), "--%.*s", (int)len, name);
+	return set_sampling(cli, option, field, type, value);
 }
 
 static int long_option(struct cli *cli, struct pass *p)

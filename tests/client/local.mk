@@ -46,7 +46,9 @@ tests_client_play_LDADD = client/libwire.la $(ZMQ_LIBS) $(JANSSON_LIBS)
 
 # Against the real weftd.
 client_scripts = \
+	tests/client/cli_test.py \
 	tests/client/foreign.py \
+	tests/client/manual_test.sh \
 	tests/client/protocol_examples_test.sh \
 	tests/client/protocol_options_test.py
 TESTS += $(client_scripts)
