@@ -20,10 +20,22 @@
 #define INSIDE (OPEN - 1)
 enum { SPINS = 4000, THREADS_MAX = 1024 };	/* SPINS: some tens of microseconds */
 
+/* Parts of one thread's share of a run. Shares are contiguous, so that a thread walks through memory in order; who is done
+ * with its own goes on with those of others. */
+struct share {
+	_Atomic uint32_t next;
+	uint32_t end;
+} __attribute__((aligned(64)));
+
+struct worker {
+	struct pool *pool;
+	int index;			/* 1 .. threads - 1; the caller is 0 */
+	pthread_t thread;
+};
+
 struct pool {
 	_Atomic uint64_t gate;
-	_Atomic uint32_t next;		/* part to hand out */
-	uint32_t n;
+	struct share *share;		/* [threads] */
 	pool_fn *fn;
 	void *arg;
 
@@ -32,7 +44,7 @@ struct pool {
 	pthread_mutex_t lock;
 	pthread_cond_t wake;
 	int threads, started;
-	pthread_t *worker;
+	struct worker *worker;		/* [threads - 1] */
 };
 
 static _Thread_local bool inside_run;
@@ -47,13 +59,17 @@ static void pause_cpu(unsigned spins)
 #endif
 }
 
-static void take_parts(struct pool *p)
+static void take_parts(struct pool *p, int self)
 {
 	uint32_t i;
 
 	inside_run = true;
-	while ((i = atomic_fetch_add(&p->next, 1)) < p->n)
-		p->fn(p->arg, i);
+	for (int k = 0; k < p->threads; k++) {
+		struct share *s = &p->share[(self + k) % p->threads];
+
+		while ((i = atomic_fetch_add(&s->next, 1)) < s->end)
+			p->fn(p->arg, i);
+	}
 	inside_run = false;
 }
 
@@ -82,7 +98,8 @@ static void wait_for_run(struct pool *p, uint64_t served)
 
 static void *worker_main(void *arg)
 {
-	struct pool *p = arg;
+	const struct worker *w = arg;
+	struct pool *p = w->pool;
 	uint64_t served = 0, gate;
 
 	for (;;) {
@@ -93,7 +110,7 @@ static void *worker_main(void *arg)
 		while (gate & OPEN && gate >> 32 != served)
 			if (atomic_compare_exchange_weak(&p->gate, &gate, gate + 1)) {
 				served = gate >> 32;
-				take_parts(p);
+				take_parts(p, w->index);
 				atomic_fetch_sub(&p->gate, 1);
 				break;
 			}
@@ -120,12 +137,14 @@ void pool_run(struct pool *p, pool_fn *fn, void *arg, uint32_t n)
 	}
 	p->fn = fn;
 	p->arg = arg;
-	p->n = n;
-	atomic_store(&p->next, 0);
+	for (int t = 0; t < p->threads; t++) {
+		atomic_store(&p->share[t].next, (uint32_t)((uint64_t)n * (unsigned)t / (unsigned)p->threads));
+		p->share[t].end = (uint32_t)((uint64_t)n * (unsigned)(t + 1) / (unsigned)p->threads);
+	}
 	generation = ((atomic_load(&p->gate) >> 32) + 1) & 0xffffffff;
 	atomic_store(&p->gate, generation << 32 | OPEN);
 	wake_all(p);
-	take_parts(p);
+	take_parts(p, 0);
 	atomic_fetch_and(&p->gate, ~OPEN);
 	for (unsigned spins = 0; atomic_load(&p->gate) & INSIDE; spins++)
 		pause_cpu(spins);
@@ -146,22 +165,31 @@ int pool_new(struct pool **out, int threads, struct core_error *err)
 	if (threads == 0)
 		threads = online < 1 ? 1 : online > THREADS_MAX ? THREADS_MAX : (int)online;
 	p = calloc(1, sizeof(*p));
-	if (p)
+	if (p) {
 		p->worker = calloc((size_t)threads, sizeof(p->worker[0]));
-	if (!p || !p->worker) {
+		p->share = aligned_alloc(sizeof(p->share[0]), (size_t)threads * sizeof(p->share[0]));
+	}
+	if (!p || !p->worker || !p->share) {
+		free(p ? p->worker : NULL);
+		free(p ? p->share : NULL);
 		free(p);
 		return core_fail(err, CORE_ENOMEM, "no memory for %d threads", threads);
 	}
 	pthread_mutex_init(&p->lock, NULL);
 	pthread_cond_init(&p->wake, NULL);
 	p->threads = threads;
-	for (; p->started < threads - 1; p->started++)
-		if (pthread_create(&p->worker[p->started], NULL, worker_main, p)) {
+	for (; p->started < threads - 1; p->started++) {
+		struct worker *w = &p->worker[p->started];
+
+		w->pool = p;
+		w->index = p->started + 1;
+		if (pthread_create(&w->thread, NULL, worker_main, w)) {
 			int got = p->started + 1;
 
 			pool_free(p);
 			return core_fail(err, CORE_ENOMEM, "the system gave %d of %d threads", got, threads);
 		}
+	}
 	*out = p;
 	return CORE_OK;
 }
@@ -175,9 +203,10 @@ void pool_free(struct pool *p)
 	pthread_cond_broadcast(&p->wake);
 	pthread_mutex_unlock(&p->lock);
 	for (int i = 0; i < p->started; i++)
-		pthread_join(p->worker[i], NULL);
+		pthread_join(p->worker[i].thread, NULL);
 	pthread_cond_destroy(&p->wake);
 	pthread_mutex_destroy(&p->lock);
 	free(p->worker);
+	free(p->share);
 	free(p);
 }

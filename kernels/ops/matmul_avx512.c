@@ -28,18 +28,35 @@ VEC void dot(__m512i *n, __m512i u, __m512i q)
 	__asm__("vpdpbusd %2, %1, %0" : "+v"(*n) : "v"(u), "v"(q));
 }
 
-/* One group: n[i][b] = -zero * sum + codes . q */
-VEC void int_group(__m512i n[INT_ROWS][MATMUL_CHUNK], const unsigned char *c, size_t stride, const int8_t *q, size_t ldq, uint32_t rows, uint32_t blocks,
-		   uint32_t group, unsigned bits)
+/* Where a tile is: rows first .. of x, blocks b0 .. of w. */
+struct place {
+	float *out;
+	size_t ldo;
+	const struct matrix *w;
+	const struct rows *x;
+	uint32_t first, b0;
+	uint32_t pass, passes;	/* this tile reads the weights for the pass-th of `passes` times */
+};
+
+/* One group: n[i][b] = -zero * sum + codes . q
+ *
+ * The blocks that come next are fetched into the cache meanwhile, a part in each pass, `ahead` bytes per step: with several rows
+ * the arithmetic takes about as long as memory does, and without this the two would take turns. */
+VEC void int_group(__m512i n[INT_ROWS][MATMUL_CHUNK], const unsigned char *c, const char *next, size_t ahead, size_t stride, const int8_t *q,
+		   size_t ldq, uint32_t rows, uint32_t blocks, uint32_t group, unsigned bits)
 {
 	const __m512i low = _mm512_set1_epi8(15);
 
-	for (uint32_t k = 0; k < group; k += 32 / bits, c += 64) {
+	for (uint32_t k = 0; k < group; k += 32 / bits, c += 64, next += ahead) {
 		__m512i v[MATMUL_CHUNK], u[MATMUL_CHUNK];
 
 		UNROLL
 		for (uint32_t b = 0; b < blocks; b++) {
 			u[b] = v[b] = _mm512_loadu_si512(c + b * stride);
+			if (blocks == MATMUL_CHUNK)	/* one pass: a little ahead of ourselves */
+				_mm_prefetch((const char *)c + b * stride + 1024, _MM_HINT_T0);
+			else
+				_mm_prefetch(next + b * stride, _MM_HINT_T1);
 			if (bits == 4) {
 				u[b] = _mm512_and_si512(_mm512_srli_epi16(v[b], 4), low);
 				v[b] = _mm512_and_si512(v[b], low);
@@ -66,115 +83,118 @@ VEC void int_group(__m512i n[INT_ROWS][MATMUL_CHUNK], const unsigned char *c, si
 	}
 }
 
-VEC void int_tile(float *out, size_t ldo, const struct matrix *w, const struct rows *x, uint32_t first, uint32_t rows, uint32_t b0, uint32_t blocks,
-		  unsigned bits)
+VEC void int_tile(const struct place *p, uint32_t rows, uint32_t blocks, unsigned bits)
 {
+	const struct matrix *w = p->w;
 	v16 acc[INT_ROWS][MATMUL_CHUNK];
 	size_t stride = matrix_block_bytes(w);
-	const float *xs = x->scale + (size_t)first * w->groups;
-	const int32_t *sum = x->sum + (size_t)first * w->groups;
+	const unsigned char *codes = w->codes + p->b0 * stride;
+	const char *next = (const char *)codes + blocks * stride + p->pass * stride / p->passes;
+	size_t step = (size_t)w->group * LANES * bits / 8;
+	const int8_t *q = p->x->q + (size_t)p->first * w->kpad;
+	const float *xs = p->x->scale + (size_t)p->first * w->groups;
+	const int32_t *sum = p->x->sum + (size_t)p->first * w->groups;
 
 	UNROLL
 	for (uint32_t i = 0; i < rows; i++)
 		UNROLL
 		for (uint32_t b = 0; b < blocks; b++)
 			acc[i][b] = v16_zero();
-	for (uint32_t g = 0; g < w->groups; g++) {
+	for (uint32_t g = 0; g < w->groups; g++, q += w->group, codes += step, xs++, sum++) {
 		__m512i n[INT_ROWS][MATMUL_CHUNK];
-		size_t k = (size_t)g * w->group;
 
 		UNROLL
 		for (uint32_t i = 0; i < rows; i++)
 			UNROLL
 			for (uint32_t b = 0; b < blocks; b++)
-				n[i][b] = _mm512_set1_epi32(-(int32_t)w->zero * sum[i * w->groups + g]);
-		int_group(n, w->codes + b0 * stride + k * LANES * bits / 8, stride, x->q + (size_t)first * w->kpad + k, w->kpad, rows, blocks, w->group, bits);
+				n[i][b] = _mm512_set1_epi32(-(int32_t)w->zero * sum[i * w->groups]);
+		int_group(n, codes, next + g * step / p->passes, 64 / p->passes, stride, q, w->kpad, rows, blocks, w->group, bits);
 		UNROLL
 		for (uint32_t b = 0; b < blocks; b++) {
-			v16 scale = factors(w->scales, w->sub_scales, w, b0 + b, g);
+			v16 scale = factors(w->scales, w->sub_scales, w, p->b0 + b, g);
 
 			UNROLL
 			for (uint32_t i = 0; i < rows; i++)
-				acc[i][b] = v16_fma(v16_mul(scale, v16_all(xs[i * w->groups + g])), _mm512_cvtepi32_ps(n[i][b]), acc[i][b]);
+				acc[i][b] = v16_fma(v16_mul(scale, v16_all(xs[i * w->groups])), _mm512_cvtepi32_ps(n[i][b]), acc[i][b]);
 		}
 		if (!w->has_min)
 			continue;
 		UNROLL
 		for (uint32_t b = 0; b < blocks; b++) {
-			v16 min = factors(w->mins, w->sub_mins, w, b0 + b, g);
+			v16 min = factors(w->mins, w->sub_mins, w, p->b0 + b, g);
 
 			UNROLL
 			for (uint32_t i = 0; i < rows; i++)
-				acc[i][b] = v16_fma(min, v16_all(-(xs[i * w->groups + g] * (float)sum[i * w->groups + g])), acc[i][b]);
+				acc[i][b] = v16_fma(min, v16_all(-(xs[i * w->groups] * (float)sum[i * w->groups])), acc[i][b]);
 		}
 	}
 	UNROLL
 	for (uint32_t i = 0; i < rows; i++)
 		UNROLL
 		for (uint32_t b = 0; b < blocks; b++)
-			v16_store(out + (first + i) * ldo + (b0 + b) * LANES, acc[i][b]);
+			v16_store(p->out + (p->first + i) * p->ldo + (p->b0 + b) * LANES, acc[i][b]);
 }
 
 /* rows (1 to INT_ROWS) becomes a constant. */
-VEC void int_rows(float *out, size_t ldo, const struct matrix *w, const struct rows *x, uint32_t first, uint32_t rows, uint32_t b0, uint32_t blocks,
-		  unsigned bits)
+VEC void int_rows(const struct place *p, uint32_t rows, uint32_t blocks, unsigned bits)
 {
 	switch (rows) {
 	case 1:
-		int_tile(out, ldo, w, x, first, 1, b0, blocks, bits);
+		int_tile(p, 1, blocks, bits);
 		break;
 	case 2:
-		int_tile(out, ldo, w, x, first, 2, b0, blocks, bits);
+		int_tile(p, 2, blocks, bits);
 		break;
 	case 3:
-		int_tile(out, ldo, w, x, first, 3, b0, blocks, bits);
+		int_tile(p, 3, blocks, bits);
 		break;
 	case 4:
-		int_tile(out, ldo, w, x, first, 4, b0, blocks, bits);
+		int_tile(p, 4, blocks, bits);
 		break;
 	case 5:
-		int_tile(out, ldo, w, x, first, 5, b0, blocks, bits);
+		int_tile(p, 5, blocks, bits);
 		break;
 	default:
-		int_tile(out, ldo, w, x, first, 6, b0, blocks, bits);
+		int_tile(p, INT_ROWS, blocks, bits);
 	}
 }
 
 /* m rows in as few tiles as possible, of nearly equal height: 8 as 4 + 4, not 6 + 2. */
-VEC void int_blocks(float *out, size_t ldo, const struct matrix *w, const struct rows *x, uint32_t m, uint32_t b0, uint32_t blocks, unsigned bits)
+VEC void int_blocks(struct place *p, uint32_t m, uint32_t blocks, unsigned bits)
 {
-	uint32_t tiles = (m + INT_ROWS - 1) / INT_ROWS;
+	p->passes = (m + INT_ROWS - 1) / INT_ROWS;
+	p->first = 0;
+	for (p->pass = 0; p->pass < p->passes; p->pass++) {
+		uint32_t rows = m / p->passes + (p->pass < m % p->passes);
 
-	for (uint32_t i = 0, first = 0; i < tiles; i++) {
-		uint32_t rows = m / tiles + (i < m % tiles);
-
-		int_rows(out, ldo, w, x, first, rows, b0, blocks, bits);
-		first += rows;
+		int_rows(p, rows, blocks, bits);
+		p->first += rows;
 	}
 }
 
-VEC void int_bits(float *out, size_t ldo, const struct matrix *w, const struct rows *x, uint32_t m, uint32_t b0, uint32_t b1, unsigned bits)
+VEC void int_bits(struct place p, uint32_t m, uint32_t b1, unsigned bits)
 {
-	if (m == 1 && b1 - b0 == MATMUL_CHUNK) {	/* one row: more blocks give the chains that hide latency */
-		int_tile(out, ldo, w, x, 0, 1, b0, MATMUL_CHUNK, bits);
+	if (m <= 2 && b1 - p.b0 == MATMUL_CHUNK) {	/* few rows: more blocks give the chains that hide latency */
+		if (m == 1)
+			int_tile(&p, 1, MATMUL_CHUNK, bits);
+		else
+			int_tile(&p, 2, MATMUL_CHUNK, bits);
 		return;
 	}
-	if (m == 2 && b1 - b0 == MATMUL_CHUNK) {
-		int_tile(out, ldo, w, x, 0, 2, b0, MATMUL_CHUNK, bits);
-		return;
-	}
-	for (; b0 + 2 <= b1; b0 += 2)
-		int_blocks(out, ldo, w, x, m, b0, 2, bits);
-	for (; b0 < b1; b0++)
-		int_blocks(out, ldo, w, x, m, b0, 1, bits);
+	for (; p.b0 + 2 <= b1; p.b0 += 2)
+		int_blocks(&p, m, 2, bits);
+	if (p.b0 < b1)
+		int_blocks(&p, m, 1, bits);
 }
 
 void matmul_avx512(float *out, size_t ldo, const struct matrix *w, const struct rows *x, uint32_t m, uint32_t b0, uint32_t b1)
 {
+	struct place p = { out, ldo, w, x, 0, b0, 0, 1 };
+
 	if (w->kind != PACK_INT)
 		matmul_floats(out, ldo, w, x, m, b0, b1);
 	else if (w->bits == 8)
-		int_bits(out, ldo, w, x, m, b0, b1, 8);
+		int_bits(p, m, b1, 8);
 	else
-		int_bits(out, ldo, w, x, m, b0, b1, 4);
+		int_bits(p, m, b1, 4);
 }
