@@ -9,13 +9,25 @@ enum { TILE_ROWS = 12, TILE_BLOCKS = 2 };
 enum { TILE_ROWS = 4, TILE_BLOCKS = 1 };
 #endif
 
+/* Where a tile is: rows from x and out on, blocks b0 .. of w. */
+struct float_place {
+	float *out;
+	size_t ldo;
+	const struct matrix *w;
+	const float *x;
+	size_t ldx;
+	uint32_t b0;
+	bool ahead;		/* fetch the blocks that come next into the cache meanwhile */
+};
+
 /* rows and blocks are constants where this is called. */
-VEC void float_tile(float *out, size_t ldo, const struct matrix *w, const float *x, size_t ldx, uint32_t rows, uint32_t b0, uint32_t blocks,
-		    enum pack_kind kind)
+VEC void float_tile(const struct float_place *p, uint32_t rows, uint32_t blocks, enum pack_kind kind)
 {
 	v16 acc[TILE_ROWS][MATMUL_CHUNK];
-	size_t stride = matrix_block_bytes(w);
-	const unsigned char *c = w->codes + b0 * stride;
+	const struct matrix *w = p->w;
+	const float *x = p->x;
+	size_t stride = matrix_block_bytes(w), ldx = p->ldx, next = p->ahead ? blocks * stride : 0;
+	const unsigned char *c = w->codes + p->b0 * stride;
 
 	UNROLL
 	for (uint32_t i = 0; i < rows; i++)
@@ -28,6 +40,7 @@ VEC void float_tile(float *out, size_t ldo, const struct matrix *w, const float 
 
 			UNROLL
 			for (uint32_t b = 0; b < blocks; b++) {
+				_mm_prefetch((const char *)c + next + b * stride, _MM_HINT_T1);
 				even[b] = v16_bf16_even(c + b * stride);
 				odd[b] = v16_bf16_odd(c + b * stride);
 			}
@@ -59,46 +72,64 @@ VEC void float_tile(float *out, size_t ldo, const struct matrix *w, const float 
 	for (uint32_t i = 0; i < rows; i++)
 		UNROLL
 		for (uint32_t b = 0; b < blocks; b++)
-			v16_store(out + i * ldo + (b0 + b) * LANES, acc[i][b]);
+			v16_store(p->out + i * p->ldo + (p->b0 + b) * LANES, acc[i][b]);
 }
 
-VEC void float_blocks(float *out, size_t ldo, const struct matrix *w, const struct rows *x, uint32_t m, uint32_t b0, uint32_t blocks,
-		      enum pack_kind kind)
+/* The tallest tile that leaves a sensible rest: 16 rows as 8 + 8, 20 as 8 + 12. */
+VEC uint32_t tile_height(uint32_t m)
 {
-	uint32_t i = 0;
-
-	for (; i + TILE_ROWS <= m; i += TILE_ROWS)
-		float_tile(out + i * ldo, ldo, w, x->f + i * x->ld, x->ld, TILE_ROWS, b0, blocks, kind);
-	for (; TILE_ROWS > 8 && i + 8 <= m; i += 8)
-		float_tile(out + i * ldo, ldo, w, x->f + i * x->ld, x->ld, 8, b0, blocks, kind);
-	for (; TILE_ROWS > 4 && i + 4 <= m; i += 4)
-		float_tile(out + i * ldo, ldo, w, x->f + i * x->ld, x->ld, 4, b0, blocks, kind);
-	for (; i + 2 <= m; i += 2)
-		float_tile(out + i * ldo, ldo, w, x->f + i * x->ld, x->ld, 2, b0, blocks, kind);
-	if (i < m)
-		float_tile(out + i * ldo, ldo, w, x->f + i * x->ld, x->ld, 1, b0, blocks, kind);
+	if (TILE_ROWS == 12)
+		return m == 12 || m >= 20 ? 12 : m >= 8 ? 8 : m >= 4 ? 4 : m >= 2 ? 2 : 1;
+	return m >= 4 ? 4 : m >= 2 ? 2 : 1;
 }
 
-VEC void float_kind(float *out, size_t ldo, const struct matrix *w, const struct rows *x, uint32_t m, uint32_t b0, uint32_t b1, enum pack_kind kind)
+VEC void float_blocks(struct float_place p, uint32_t m, uint32_t blocks, enum pack_kind kind)
 {
-	uint32_t b = b0;
+	uint32_t rows;
 
-	if (m == 1 && b1 - b0 == MATMUL_CHUNK) {
-		float_tile(out, ldo, w, x->f, x->ld, 1, b0, MATMUL_CHUNK, kind);
+	for (p.ahead = m > 2; m; m -= rows, p.ahead = false) {
+		rows = tile_height(m);
+		switch (rows) {
+		case 1:
+			float_tile(&p, 1, blocks, kind);
+			break;
+		case 2:
+			float_tile(&p, 2, blocks, kind);
+			break;
+		case 4:
+			float_tile(&p, 4, blocks, kind);
+			break;
+		case 8:
+			float_tile(&p, TILE_ROWS < 8 ? TILE_ROWS : 8, blocks, kind);
+			break;
+		default:
+			float_tile(&p, TILE_ROWS, blocks, kind);
+		}
+		p.x += rows * p.ldx;
+		p.out += rows * p.ldo;
+	}
+}
+
+VEC void float_kind(struct float_place p, uint32_t m, uint32_t b1, enum pack_kind kind)
+{
+	if (m == 1 && b1 - p.b0 == MATMUL_CHUNK) {	/* one row: more blocks give the chains that hide latency */
+		float_tile(&p, 1, MATMUL_CHUNK, kind);
 		return;
 	}
-	for (; b + TILE_BLOCKS <= b1; b += TILE_BLOCKS)
-		float_blocks(out, ldo, w, x, m, b, TILE_BLOCKS, kind);
-	for (; b < b1; b++)
-		float_blocks(out, ldo, w, x, m, b, 1, kind);
+	for (; p.b0 + TILE_BLOCKS <= b1; p.b0 += TILE_BLOCKS)
+		float_blocks(p, m, TILE_BLOCKS, kind);
+	for (; p.b0 < b1; p.b0++)
+		float_blocks(p, m, 1, kind);
 }
 
 VEC void matmul_floats(float *out, size_t ldo, const struct matrix *w, const struct rows *x, uint32_t m, uint32_t b0, uint32_t b1)
 {
+	struct float_place p = { out, ldo, w, x->f, x->ld, b0, false };
+
 	if (w->kind == PACK_BF16)
-		float_kind(out, ldo, w, x, m, b0, b1, PACK_BF16);
+		float_kind(p, m, b1, PACK_BF16);
 	else if (w->kind == PACK_F16)
-		float_kind(out, ldo, w, x, m, b0, b1, PACK_F16);
+		float_kind(p, m, b1, PACK_F16);
 	else
-		float_kind(out, ldo, w, x, m, b0, b1, PACK_F32);
+		float_kind(p, m, b1, PACK_F32);
 }
