@@ -227,6 +227,24 @@ static void obey(struct engine *e, struct command *c)
 
 /* ---- one step ---- */
 
+/* Brings the gauges up to date: before events are published, so that who reads them after an event sees no older state. */
+static bool survey(struct engine *e)
+{
+	unsigned running = 0, parked = 0;
+
+	for (struct weft_job *j = e->jobs; j != NULL; j = j->next) {
+		running += !j->parked;
+		parked += j->parked;
+	}
+	atomic_store(&e->stats.running, running);
+	atomic_store(&e->stats.parked, parked);
+	atomic_store(&e->stats.pages_used, core_ctx_pages_total(e->core) - core_ctx_pages_free(e->core));
+	if (running > 0 && !atomic_load(&e->stats.busy))
+		atomic_store(&e->stats.last_step_at_ns, (uint64_t)now_ns());
+	atomic_store(&e->stats.busy, running > 0);
+	return running > 0;
+}
+
 static void plan_all(struct engine *e)
 {
 	for (struct weft_job *j = e->jobs; j != NULL; j = j->next) {
@@ -343,8 +361,6 @@ static void step(struct engine *e)
 			forward_failed(e, &err);
 		}
 	}
-	reap(e);
-	publish(e);
 	t3 = now_ns();
 	count(&e->stats.steps, 1);
 	count(&e->stats.step_ns, (uint64_t)(t3 - t0));
@@ -353,24 +369,16 @@ static void step(struct engine *e)
 	atomic_store(&e->stats.last_step_at_ns, (uint64_t)t3);
 }
 
-/* ---- the thread ---- */
-
-static bool survey(struct engine *e)
+/* The end of a turn: what has ended goes, the gauges are set, the loop is told. True: there is more to do. */
+static bool settle(struct engine *e)
 {
-	unsigned running = 0, parked = 0;
-
-	for (struct weft_job *j = e->jobs; j != NULL; j = j->next) {
-		running += !j->parked;
-		parked += j->parked;
-	}
-	atomic_store(&e->stats.running, running);
-	atomic_store(&e->stats.parked, parked);
-	atomic_store(&e->stats.pages_used, core_ctx_pages_total(e->core) - core_ctx_pages_free(e->core));
-	if (running > 0 && !atomic_load(&e->stats.busy))
-		atomic_store(&e->stats.last_step_at_ns, (uint64_t)now_ns());
-	atomic_store(&e->stats.busy, running > 0);
-	return running > 0;
+	reap(e);
+	bool busy = survey(e);
+	publish(e);
+	return busy;
 }
+
+/* ---- the thread ---- */
 
 /* The commands that have come, oldest first. Sleeps when there are none and `idle`. False: it is time to stop. */
 static bool take_commands(struct engine *e, bool idle, struct command **out)
@@ -409,12 +417,11 @@ static void *engine_main(void *arg)
 			obey(e, c);
 			free(c);
 		}
-		reap(e);
-		publish(e);
-		busy = survey(e);
-		if (busy)
+		busy = settle(e);
+		if (busy) {
 			step(e);
-		busy = survey(e);
+			busy = settle(e);
+		}
 	}
 	for (struct weft_job *j = e->jobs; j != NULL; j = j->next)
 		run_release(j); /* plugins are left on the thread that they were used on */

@@ -27,7 +27,7 @@ engine_module_flags = -module -avoid-version -shared -no-undefined -rpath /nowhe
 
 tests_daemon_engine_same_bytes_test_SOURCES = tests/daemon/engine_same_bytes_test.c $(engine_kit)
 tests_daemon_engine_same_bytes_test_CPPFLAGS = $(engine_test_cppflags)
-tests_daemon_engine_same_bytes_test_LDADD = $(engine_test_ldadd)
+tests_daemon_engine_same_bytes_test_LDADD = $(engine_test_ldadd) -lm
 
 tests_daemon_engine_crooked_test_SOURCES = tests/daemon/engine_crooked_test.c $(engine_kit)
 tests_daemon_engine_crooked_test_CPPFLAGS = $(engine_test_cppflags)

@@ -43,6 +43,9 @@ struct kit_answer {
 		char *bytes, *text;
 		size_t len, text_len;
 		unsigned finishes;
+		int32_t *tokens;	/* [n_tokens] of all deltas */
+		float *logprobs;	/* [n_tokens]; 0 where none was reported */
+		size_t n_tokens;
 	} *streams;
 	size_t n_streams;
 	unsigned started, resumed, preempted, progress, done, after_done, deltas;

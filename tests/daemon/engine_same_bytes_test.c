@@ -1,6 +1,9 @@
 /* engine_same_bytes_test.c: promise P1 at the engine: a request has one answer, whatever runs beside it. */
 #include "config.h"
 
+#include <math.h>
+
+#include "daemon/philox.h"
 #include "engine_kit.h"
 
 static struct kit kit;
@@ -180,10 +183,69 @@ static void when_pages_are_short(void **state)
 	kit_stop(&r);
 }
 
+/* The draw and its log-probability in plain double, from one row of logits. */
+static int32_t plain_draw(const float *logits, uint32_t n, uint64_t seed, uint64_t position, double *logprob, double *edge)
+{
+	double sum = 0, passed = 0, u = philox_uniform(seed, position, 0, philox_stream(PHILOX_DRAW), 0);
+	float max = logits[0];
+	uint32_t i;
+
+	for (i = 1; i < n; i++)
+		max = logits[i] > max ? logits[i] : max;
+	for (i = 0; i < n; i++)
+		sum += exp((double)logits[i] - max);
+	for (i = 0; i < n - 1; i++) {
+		passed += exp((double)logits[i] - max);
+		if (u * sum < passed)
+			break;
+	}
+	*logprob = logits[i] - max - log(sum);
+	*edge = fabs(u * sum - passed) / sum;
+	return (int32_t)i;
+}
+
+/* The shortest way to the same answer: the core alone, one token at a time. */
+static void an_answer_is_that_of_a_plain_loop_over_the_core(void **state)
+{
+	enum { N = 40, SEED = 2024 };
+	struct kit_ask ask = {.words = "seed=2024 max_tokens=40 ignore_eos=1 logprobs=0", .prompt = CHAT("Which colours go with grey?")};
+	struct core_ctx_params cp = {.model = kit.model, .threads = 1, .kv_pages = 64, .max_rows = 128};
+	struct core_row rows[128];
+	struct core_ctx *core;
+	struct kit_run r;
+
+	kit_start(&r, &kit, &(struct kit_params){.threads = 1, .kv_pages = 64, .max_rows = 16});
+	struct engine_job *job = kit_job(&kit, 1, &ask);
+	uint32_t n = (uint32_t)job->n_prompt, vocab = core_model_info(kit.model)->vocab;
+	assert_int_equal(core_ctx_new(&core, &cp, NULL), 0);
+	struct core_seq *seq = core_seq_new(core);
+	assert_true(n <= 128);
+	for (uint32_t i = 0; i < n; i++)
+		rows[i] = (struct core_row){seq, job->prompt[i], CORE_PROMPT, i == n - 1};
+	assert_int_equal(core_forward(core, rows, n, NULL), 0);
+	engine_submit(r.engine, job);
+	kit_wait_done(&r, 1);
+	const struct kit_stream *got = &r.answers[0].streams[0];
+	assert_int_equal(got->n_tokens, N);
+	for (uint32_t i = 0; i < N; i++) {
+		double logprob, edge;
+		int32_t token = plain_draw(core_logits(core, 0), vocab, SEED, n + i, &logprob, &edge);
+		assert_true(edge > 1e-12); /* else the draw falls on the edge of two tokens, and either is right: take another seed */
+		assert_int_equal(got->tokens[i], token);
+		assert_true(fabs(got->logprobs[i] - logprob) < 1e-6 * (1 + fabs(logprob)));
+		rows[0] = (struct core_row){seq, token, CORE_GENERATED, true};
+		assert_int_equal(core_forward(core, rows, 1, NULL), 0);
+	}
+	core_seq_free(core, seq);
+	core_ctx_free(core);
+	kit_stop(&r);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(answers_are_not_empty),
+		cmocka_unit_test(an_answer_is_that_of_a_plain_loop_over_the_core),
 		cmocka_unit_test(alone_and_among_64_neighbours),
 		cmocka_unit_test(with_two_threads),
 		cmocka_unit_test(with_prompts_cut_into_chunks_of_any_size),
