@@ -170,7 +170,7 @@ static void samplers_run_in_the_order_of_the_request(void **state)
 static void a_draw_depends_on_seed_position_and_choice_alone(void **state)
 {
 	struct weft_job *job = job_of("seed=5");
-	struct weft_job *edited = job_of("seed=6 top_k=30 temperature=0.7 typical_p=0.9 xtc_probability=1 xtc_threshold=0.01 mirostat=2");
+	struct weft_job *edited = job_of("seed=6 temperature=5 frequency_penalty=0.5");
 	struct chain plain, other, noise;
 	int32_t alone[32], among[32];
 
