@@ -2,7 +2,6 @@
 #include "config.h"
 #include "libweft.h"
 #include <errno.h>
-#include <fcntl.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -47,29 +46,31 @@ int64_t client_deadline(int timeout)
 
 /* ---- keys ---- */
 
-/* Takes 40 Z85 characters from a file; what is in them is never part of an error text. */
+/* Takes 40 Z85 characters: the first line of a file that is neither empty nor a comment (#). What is in the file is never part of an error text. */
 static int read_key(char key[41], const char *path, bool secret, struct weft_client_error *error)
 {
-	char text[128];
+	char line[256] = "";
 	uint8_t bytes[32];
 	struct stat st;
-	ssize_t n;
-	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	FILE *f = fopen(path, "re");
+	int err = 0;
 
-	if (fd < 0)
+	if (f == NULL)
 		return client_fail(error, WEFT_CLIENT_ESYSTEM, "the key file %s: %s", path, strerror(errno));
-	if (secret && (fstat(fd, &st) < 0 || (st.st_mode & (S_IROTH | S_IWOTH)) != 0)) {
-		close(fd);
-		return client_fail(error, WEFT_CLIENT_EINVAL, "the key file %s is open to everybody: chmod 600 it", path);
+	if (secret && (fstat(fileno(f), &st) < 0 || (st.st_mode & (S_IROTH | S_IWOTH)) != 0)) {
+		err = client_fail(error, WEFT_CLIENT_EINVAL, "the key file %s is open to everybody: chmod 600 it", path);
+	} else {
+		while ((line[0] == 0 || line[0] == '#') && fgets(line, sizeof(line), f) != NULL)
+			line[strcspn(line, " \t\r\n")] = 0;
+		if (strlen(line) == 40 && zmq_z85_decode(bytes, line) != NULL)
+			memcpy(key, line, 41);
+		else
+			err = client_fail(error, WEFT_CLIENT_EINVAL, "the key file %s does not begin with 40 Z85 characters", path);
 	}
-	n = read(fd, text, sizeof(text) - 1);
-	close(fd);
-	text[n > 0 ? n : 0] = 0;
-	text[strcspn(text, " \t\r\n")] = 0;
-	if (strlen(text) != 40 || zmq_z85_decode(bytes, text) == NULL)
-		return client_fail(error, WEFT_CLIENT_EINVAL, "the key file %s does not begin with 40 Z85 characters", path);
-	memcpy(key, text, 41);
-	return 0;
+	fclose(f);
+	explicit_bzero(line, sizeof(line));
+	explicit_bzero(bytes, sizeof(bytes));
+	return err;
 }
 
 static int load_keys(struct weft_client *c, const char *server, const char *own, struct weft_client_error *error)

@@ -104,7 +104,7 @@ struct weft_client;
 struct weft_client_params {	/* zeroed fields take their defaults */
 	const char *request;		/* endpoint; default $WEFT_REQUEST, then ipc:///run/weft/request */
 	const char *answer;		/* endpoint; default $WEFT_ANSWER, then ipc:///run/weft/answer */
-	/* CURVE, for tcp:// endpoints: the server's public key (40 Z85 characters, or a file that holds them), and the file with this client's
+	/* CURVE, for tcp:// endpoints: the server's public key (40 Z85 characters, or a file that begins with them), and the file with this client's
 	 * secret key (40 Z85 characters; its public half follows from it). Default $WEFT_SERVER_KEY and $WEFT_CLIENT_KEY, then none. Both or neither. */
 	const char *server_key;
 	const char *client_key;

@@ -47,9 +47,11 @@ tests_client_play_LDADD = client/libwire.la $(ZMQ_LIBS) $(JANSSON_LIBS)
 # Against the real weftd.
 client_scripts = \
 	tests/client/cli_test.py \
+	tests/client/curve_test.py \
 	tests/client/foreign.py \
 	tests/client/manual_test.sh \
 	tests/client/protocol_examples_test.sh \
-	tests/client/protocol_options_test.py
+	tests/client/protocol_options_test.py \
+	tests/client/symbols_test.sh
 TESTS += $(client_scripts)
 EXTRA_DIST += $(client_scripts)
