@@ -1,8 +1,9 @@
 /* tokenizer.c: text to tokens by SentencePiece, tokens to text here.
  *
- * Decoding is ours because it must also run one token at a time: core_tokenizer_decode is core_detok_push in a loop, so a stream and
- * the whole text cannot differ. The rules are SentencePiece's own: a byte token is a raw byte; bytes that do not form UTF-8 become
- * U+FFFD each; any other token ends a run of bytes; control tokens are silent; the dummy space is dropped from the first piece. */
+ * Decoding is ours because it must also run one token at a time: core_tokenizer_decode is core_detok_push in a loop, so a stream
+ * and the whole text cannot differ. The rules are SentencePiece's own: a byte token is a raw byte; bytes that do not form UTF-8
+ * become U+FFFD each; any other token ends a run of bytes; control tokens are silent; the dummy space is dropped from the first
+ * piece. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -148,7 +149,8 @@ static int build(struct core_tokenizer *t, struct vocab *v, struct core_error *e
 	t->bos = v->bos == VOCAB_OWN ? spm_bos(t->spm) : v->bos;
 	t->eos = v->eos == VOCAB_OWN ? spm_eos(t->spm) : v->eos;
 	if (t->bos >= (int64_t)t->size || t->eos >= (int64_t)t->size)
-		return core_fail(err, CORE_EFORMAT, "BOS %d or EOS %d is outside the vocabulary of %u tokens", t->bos, t->eos, (unsigned)t->size);
+		return core_fail(err, CORE_EFORMAT, "BOS %d or EOS %d is outside the vocabulary of %u tokens", t->bos, t->eos,
+				 (unsigned)t->size);
 	return 0;
 }
 
@@ -216,8 +218,8 @@ bool core_tokenizer_is_control(const struct core_tokenizer *t, int32_t id)
 
 /* ---- encoding ---- */
 
-int core_tokenizer_encode(const struct core_tokenizer *t, const char *text, size_t len, unsigned flags, int32_t **out, size_t *n_out,
-			  struct core_error *err)
+int core_tokenizer_encode(const struct core_tokenizer *t, const char *text, size_t len, unsigned flags, int32_t **out,
+			  size_t *n_out, struct core_error *err)
 {
 	const struct spm *spm = (flags & CORE_ENCODE_NO_PREFIX) && t->bare != NULL ? t->bare : t->spm;
 	size_t ahead = (flags & CORE_ENCODE_BOS) && t->bos >= 0 && !t->no_bos ? 1 : 0, whole;
@@ -306,7 +308,8 @@ size_t core_detok_bound(const struct core_tokenizer *t)
 	return sizeof((struct core_detok *)0)->held * REPLACEMENT_LEN + t->longest;
 }
 
-int core_tokenizer_decode(const struct core_tokenizer *t, const int32_t *tokens, size_t n, char **out, size_t *len, struct core_error *err)
+int core_tokenizer_decode(const struct core_tokenizer *t, const int32_t *tokens, size_t n, char **out, size_t *len,
+			  struct core_error *err)
 {
 	struct core_detok d = {.strip_space = true};
 	size_t room = 4 * REPLACEMENT_LEN + 1, at = 0; /* what a flush can add, and a final NUL */
@@ -315,7 +318,8 @@ int core_tokenizer_decode(const struct core_tokenizer *t, const int32_t *tokens,
 	*len = 0;
 	for (size_t i = 0; i < n; i++) {
 		if (tokens[i] < 0 || (uint32_t)tokens[i] >= t->size)
-			return core_fail(err, CORE_EINVAL, "token %d is outside the vocabulary of %u", tokens[i], (unsigned)t->size);
+			return core_fail(err, CORE_EINVAL, "token %d is outside the vocabulary of %u", tokens[i],
+					 (unsigned)t->size);
 		/* A byte makes at most one replacement, now or later. */
 		room += t->pieces[tokens[i]].kind == SPM_BYTE ? REPLACEMENT_LEN : t->pieces[tokens[i]].len;
 	}

@@ -16,7 +16,8 @@ struct block_form {
 };
 /* false: not a block type (F32, F16, BF16). */
 bool blocks_form(enum tensor_type t, struct block_form *out);
-/* n elements (a multiple of the type's block) of `row` into codes[n], scales[n / group] and, for a type with minima, mins[n / group]. */
+/* n elements (a multiple of the type's block) of `row` into codes[n], scales[n / group] and, for a type with minima,
+ * mins[n / group]. */
 void blocks_expand(enum tensor_type t, const void *row, uint64_t n, uint8_t *codes, float *scales, float *mins);
 /* The plain decoder: n values as f32. */
 void blocks_f32(enum tensor_type t, const void *row, uint64_t n, float *out);

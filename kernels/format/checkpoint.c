@@ -153,10 +153,12 @@ static int check_known(const struct checkpoint *cp, const struct tensor *t, cons
 	if (w == NULL) {
 		if ((strncmp(t->name, "model.", 6) != 0 && strncmp(t->name, "lm_head.", 8) != 0) || is_harmless(t->name))
 			return 0;
-		return core_fail(err, CORE_EUNSUPPORTED, "%s: tensor %s is not part of the Llama that this core computes", path, t->name);
+		return core_fail(err, CORE_EUNSUPPORTED, "%s: tensor %s is not part of the Llama that this core computes", path,
+				 t->name);
 	}
 	if (layer >= c->layers && w->per_layer)
-		return core_fail(err, CORE_EFORMAT, "%s: tensor %s, but the config says %" PRIu32 " layers", path, t->name, c->layers);
+		return core_fail(err, CORE_EFORMAT, "%s: tensor %s, but the config says %" PRIu32 " layers", path, t->name,
+				 c->layers);
 	rows = dim_value(c, w->rows);
 	columns = dim_value(c, w->columns);
 	n_dims = w->columns == D_NONE ? 1 : 2;

@@ -90,7 +90,8 @@ static int refuse_other_models(const json_t *o, struct core_error *err)
 	if (json_array_size(list) > 0) {
 		const char *a = json_string_value(json_array_get(list, 0));
 		if (a == NULL || strcmp(a, "LlamaForCausalLM") != 0)
-			return core_fail(err, CORE_EUNSUPPORTED, "%s: architectures: %.100s is not computed here, only LlamaForCausalLM", file,
+			return core_fail(err, CORE_EUNSUPPORTED,
+					 "%s: architectures: %.100s is not computed here, only LlamaForCausalLM", file,
 					 a != NULL ? a : "(not a string)");
 	} else if (type == NULL) {
 		return core_fail(err, CORE_EFORMAT, "%s: neither architectures nor model_type is there", file);
@@ -103,8 +104,10 @@ static int refuse_other_models(const json_t *o, struct core_error *err)
 				 json_is_string(act) ? json_string_value(act) : "(not a string)");
 	if (json_is_object(quant)) {
 		const char *m = json_string_value(json_object_get(quant, "quant_method"));
-		return core_fail(err, CORE_EUNSUPPORTED, "%s: quantization_config: quant_method %.60s is not read by this version; use the unquantised "
-				 "folder or a .gguf file", file, m != NULL ? m : "(unnamed)");
+		return core_fail(err, CORE_EUNSUPPORTED,
+				 "%s: quantization_config: quant_method %.60s is not read by this version; use the unquantised "
+				 "folder or a .gguf file",
+				 file, m != NULL ? m : "(unnamed)");
 	}
 	if (json_is_number(partial) && json_number_value(partial) != 1.0)
 		return core_fail(err, CORE_EUNSUPPORTED, "%s: partial_rotary_factor: only 1 is computed here", file);
@@ -195,8 +198,10 @@ static int read_rope(struct llama_config *c, const json_t *root, struct core_err
 	if (strcmp(type, "default") == 0)
 		return 0;
 	if (strcmp(type, "dynamic") == 0)
-		return core_fail(err, CORE_EUNSUPPORTED, "%s: %s: dynamic is refused: its angles depend on how a text is split into passes, so "
-				 "answers would change with load", file, key);
+		return core_fail(err, CORE_EUNSUPPORTED,
+				 "%s: %s: dynamic is refused: its angles depend on how a text is split into passes, so "
+				 "answers would change with load",
+				 file, key);
 	if (strcmp(type, "linear") == 0)
 		c->scaling = ROPE_LINEAR;
 	else if (strcmp(type, "llama3") == 0)
@@ -204,7 +209,8 @@ static int read_rope(struct llama_config *c, const json_t *root, struct core_err
 	else if (strcmp(type, "yarn") == 0)
 		c->scaling = ROPE_YARN;
 	else
-		return core_fail(err, CORE_EUNSUPPORTED, "%s: %s: type %.60s is not computed here (linear, llama3, yarn are)", file, key, type);
+		return core_fail(err, CORE_EUNSUPPORTED, "%s: %s: type %.60s is not computed here (linear, llama3, yarn are)", file,
+				 key, type);
 	rc = get_positive(o, "factor", true, &c->scaling_factor, err);
 	if (rc == 0 && c->scaling == ROPE_LLAMA3)
 		rc = read_llama3(c, o, err);
@@ -239,7 +245,8 @@ static int read_shape(struct llama_config *c, const json_t *o, struct core_error
 	rc = get_uint(o, &head, err);
 	if (rc == 0 && c->head_dim == 0) {
 		if (c->dim % c->heads != 0)
-			return core_fail(err, CORE_EFORMAT, "%s: hidden_size is not a multiple of num_attention_heads and head_dim is missing", file);
+			return core_fail(err, CORE_EFORMAT,
+					 "%s: hidden_size is not a multiple of num_attention_heads and head_dim is missing", file);
 		c->head_dim = c->dim / c->heads;
 	}
 	return rc;
@@ -247,17 +254,19 @@ static int read_shape(struct llama_config *c, const json_t *o, struct core_error
 
 int config_check(const struct llama_config *c, const char *where, struct core_error *err)
 {
-	if (c->layers == 0 || c->layers > MAX_LAYERS || c->dim == 0 || c->dim > MAX_DIM || c->ffn_dim == 0 || c->ffn_dim > MAX_FFN ||
-	    c->heads == 0 || c->heads > MAX_HEADS || c->kv_heads == 0 || c->vocab == 0 || c->vocab > MAX_VOCAB || c->context == 0 ||
-	    c->head_dim == 0 || c->head_dim > MAX_HEAD_DIM)
-		return core_fail(err, CORE_EFORMAT, "%s: a size is zero or absurd: layers %" PRIu32 ", dim %" PRIu32 ", ffn %" PRIu32 ", heads %" PRIu32
-				 "/%" PRIu32 ", head_dim %" PRIu32 ", vocab %" PRIu32 ", context %" PRIu32, where, c->layers, c->dim, c->ffn_dim,
-				 c->heads, c->kv_heads, c->head_dim, c->vocab, c->context);
+	if (c->layers == 0 || c->layers > MAX_LAYERS || c->dim == 0 || c->dim > MAX_DIM || c->ffn_dim == 0 ||
+	    c->ffn_dim > MAX_FFN || c->heads == 0 || c->heads > MAX_HEADS || c->kv_heads == 0 || c->vocab == 0 ||
+	    c->vocab > MAX_VOCAB || c->context == 0 || c->head_dim == 0 || c->head_dim > MAX_HEAD_DIM)
+		return core_fail(err, CORE_EFORMAT,
+				 "%s: a size is zero or absurd: layers %" PRIu32 ", dim %" PRIu32 ", ffn %" PRIu32
+				 ", heads %" PRIu32 "/%" PRIu32 ", head_dim %" PRIu32 ", vocab %" PRIu32 ", context %" PRIu32,
+				 where, c->layers, c->dim, c->ffn_dim, c->heads, c->kv_heads, c->head_dim, c->vocab, c->context);
 	if (c->heads % c->kv_heads != 0)
-		return core_fail(err, CORE_EFORMAT, "%s: %" PRIu32 " heads cannot share %" PRIu32 " key/value heads evenly", where, c->heads,
-				 c->kv_heads);
+		return core_fail(err, CORE_EFORMAT, "%s: %" PRIu32 " heads cannot share %" PRIu32 " key/value heads evenly", where,
+				 c->heads, c->kv_heads);
 	if (c->head_dim % 2 != 0)
-		return core_fail(err, CORE_EFORMAT, "%s: head_dim %" PRIu32 " is odd: rotary positions need pairs", where, c->head_dim);
+		return core_fail(err, CORE_EFORMAT, "%s: head_dim %" PRIu32 " is odd: rotary positions need pairs", where,
+				 c->head_dim);
 	if (!(c->norm_eps > 0) || !isfinite(c->norm_eps) || !(c->rope_theta > 0) || !isfinite(c->rope_theta))
 		return core_fail(err, CORE_EFORMAT, "%s: norm epsilon and rope theta must be positive numbers", where);
 	return 0;

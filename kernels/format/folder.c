@@ -61,7 +61,8 @@ static void set_name(struct checkpoint *cp, const char *folder)
 static int read_one(struct checkpoint *cp, const char *folder, const char *file, checkpoint_reader read, struct core_error *err)
 {
 	char *path = path_join(folder, file);
-	int rc = path != NULL ? checkpoint_read_file(cp, path, read, err) : core_fail(err, CORE_ENOMEM, "%s: out of memory", folder);
+	int rc =
+		path != NULL ? checkpoint_read_file(cp, path, read, err) : core_fail(err, CORE_ENOMEM, "%s: out of memory", folder);
 
 	free(path);
 	return rc;
@@ -82,8 +83,8 @@ static int read_shards(struct checkpoint *cp, const char *folder, const struct f
 	json_object_foreach(map, tensor, value) {
 		file = json_string_value(value);
 		if (file == NULL || file[0] == '\0' || file[0] == '.' || strchr(file, '/') != NULL)
-			rc = core_fail(err, CORE_EFORMAT, "%s/%s: weight_map: %.100s: expected the name of a file in the folder", folder, f->file,
-				       tensor);
+			rc = core_fail(err, CORE_EFORMAT, "%s/%s: weight_map: %.100s: expected the name of a file in the folder",
+				       folder, f->file, tensor);
 		if (rc < 0)
 			break;
 		if (json_object_get(seen, file) != NULL)
@@ -129,7 +130,8 @@ static int read_weights(struct checkpoint *cp, const char *folder, struct core_e
 			return forms[i].index ? read_index(cp, folder, &forms[i], err)
 					      : read_one(cp, folder, forms[i].file, forms[i].read, err);
 	}
-	return core_fail(err, CORE_EIO, "%s: no weights: expected model.safetensors, pytorch_model.bin, or the index of one of them", folder);
+	return core_fail(err, CORE_EIO,
+			 "%s: no weights: expected model.safetensors, pytorch_model.bin, or the index of one of them", folder);
 }
 
 int folder_read(struct checkpoint *cp, const char *folder, struct core_error *err)

@@ -86,8 +86,8 @@ static int read_info(struct gguf *g, struct gguf_tensor *t, struct cursor *c, st
 	if (c->bad || t->name.len == 0 || t->name.len >= NAME_LIMIT || memchr(t->name.s, 0, t->name.len) != NULL)
 		return damaged(g, c, "a tensor's name", err);
 	if (t->n_dims < 1 || t->n_dims > 4)
-		return core_fail(err, CORE_EFORMAT, "%s: tensor %.*s: %u dimensions; 1 to 4 are possible", g->path, (int)t->name.len, t->name.s,
-				 t->n_dims);
+		return core_fail(err, CORE_EFORMAT, "%s: tensor %.*s: %u dimensions; 1 to 4 are possible", g->path,
+				 (int)t->name.len, t->name.s, t->n_dims);
 	for (unsigned i = t->n_dims; i-- > 0;) /* the file has the fastest first */
 		t->dims[i] = cursor_u64(c);
 	t->type = cursor_u32(c);
@@ -164,7 +164,8 @@ static int check_version(const struct gguf *g, uint32_t version, struct core_err
 	if (version == 2 || version == 3)
 		return 0;
 	if (version != 0 && (version & 0xffff) == 0)
-		return core_fail(err, CORE_EUNSUPPORTED, "%s: a big-endian GGUF file; convert it on a little-endian machine", g->path);
+		return core_fail(err, CORE_EUNSUPPORTED, "%s: a big-endian GGUF file; convert it on a little-endian machine",
+				 g->path);
 	return core_fail(err, CORE_EUNSUPPORTED, "%s: GGUF version %" PRIu32 "; versions 2 and 3 are read%s", g->path, version,
 			 version == 1 ? " (version 1 had 32-bit sizes: convert the file anew)" : "");
 }

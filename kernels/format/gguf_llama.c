@@ -68,13 +68,16 @@ static int locate(const struct gguf *g, const struct gguf_tensor *from, struct t
 	t->n_dims = from->n_dims;
 	memcpy(t->dims, from->dims, sizeof t->dims);
 	if (tensor_type_name(t->type) == NULL)
-		return core_fail(err, CORE_EUNSUPPORTED, "%s: tensor %.*s has ggml type %" PRIu32 ", which is not read (F32, F16, BF16, Q4_0, Q4_1, Q5_0, "
-				 "Q5_1, Q8_0 and Q2_K to Q6_K are)", g->path, len, from->name.s, from->type);
+		return core_fail(err, CORE_EUNSUPPORTED,
+				 "%s: tensor %.*s has ggml type %" PRIu32 ", which is not read (F32, F16, BF16, Q4_0, Q4_1, Q5_0, "
+				 "Q5_1, Q8_0 and Q2_K to Q6_K are)",
+				 g->path, len, from->name.s, from->type);
 	if (!tensor_size(t, &t->bytes))
-		return core_fail(err, CORE_EFORMAT, "%s: tensor %.*s: a row is not whole blocks of %s, or the size overflows", g->path, len, from->name.s,
-				 tensor_type_name(t->type));
+		return core_fail(err, CORE_EFORMAT, "%s: tensor %.*s: a row is not whole blocks of %s, or the size overflows",
+				 g->path, len, from->name.s, tensor_type_name(t->type));
 	if (from->offset > g->data_size || t->bytes > g->data_size - from->offset)
-		return core_fail(err, CORE_EFORMAT, "%s: tensor %.*s lies outside the file's %" PRIu64 " data bytes (is it complete?)", g->path, len,
+		return core_fail(err, CORE_EFORMAT,
+				 "%s: tensor %.*s lies outside the file's %" PRIu64 " data bytes (is it complete?)", g->path, len,
 				 from->name.s, g->data_size);
 	t->data = g->data + from->offset;
 	return 0;
@@ -105,8 +108,8 @@ static int add_tensor(struct checkpoint *cp, const struct gguf *g, const struct 
 	int rc;
 
 	if (row == NULL && !freqs)
-		return core_fail(err, CORE_EUNSUPPORTED, "%s: tensor %.*s is not part of the Llama that this core computes", g->path,
-				 (int)from->name.len, from->name.s);
+		return core_fail(err, CORE_EUNSUPPORTED, "%s: tensor %.*s is not part of the Llama that this core computes",
+				 g->path, (int)from->name.len, from->name.s);
 	rc = locate(g, from, &t, err);
 	if (rc < 0)
 		return rc;
@@ -131,9 +134,10 @@ static int add_tensors(struct checkpoint *cp, const struct gguf *g, struct core_
 static int check_architecture(const struct gguf *g, struct core_error *err)
 {
 	/* Keys that change what a layer computes; absent or zero in a Llama. */
-	static const char *const changes[] = {"llama.expert_count", "llama.attention.sliding_window", "llama.attention.scale", "llama.logit_scale",
-					      "llama.embedding_scale", "llama.residual_scale", "llama.attn_logit_softcapping",
-					      "llama.final_logit_softcapping"};
+	static const char *const changes[] = {"llama.expert_count",           "llama.attention.sliding_window",
+					      "llama.attention.scale",        "llama.logit_scale",
+					      "llama.embedding_scale",        "llama.residual_scale",
+					      "llama.attn_logit_softcapping", "llama.final_logit_softcapping"};
 	struct gguf_text arch = {0};
 	int rc = gguf_string(g, "general.architecture", true, &arch, err);
 
@@ -206,8 +210,10 @@ static int read_shape(struct llama_config *c, const struct gguf *g, struct core_
 	if (rc < 0)
 		return rc;
 	if (value_length != c->head_dim || rotated != c->head_dim)
-		return core_fail(err, CORE_EUNSUPPORTED, "%s: heads of %" PRIu32 " with values of %" PRIu32 " and %" PRIu32
-				 " rotated dimensions are not computed here: the three must be equal", g->path, c->head_dim, value_length, rotated);
+		return core_fail(err, CORE_EUNSUPPORTED,
+				 "%s: heads of %" PRIu32 " with values of %" PRIu32 " and %" PRIu32
+				 " rotated dimensions are not computed here: the three must be equal",
+				 g->path, c->head_dim, value_length, rotated);
 	if (tokens != NULL)
 		c->vocab = tokens->count <= UINT32_MAX ? (uint32_t)tokens->count : 0;
 	return 0;
@@ -242,7 +248,8 @@ static int read_scaling(struct llama_config *c, const struct gguf *g, struct cor
 		return 0;
 	}
 	if (!gguf_text_is(type, "yarn"))
-		return core_fail(err, CORE_EUNSUPPORTED, "%s: llama.rope.scaling: %.*s is not computed here (none, linear and yarn are)", g->path,
+		return core_fail(err, CORE_EUNSUPPORTED,
+				 "%s: llama.rope.scaling: %.*s is not computed here (none, linear and yarn are)", g->path,
 				 type.len < 40 ? (int)type.len : 40, type.s);
 	c->scaling = ROPE_YARN;
 	c->original_context = (uint32_t)original;
@@ -302,8 +309,9 @@ static int check_part(const struct gguf *g, uint64_t number, uint64_t count, str
 	if (rc == 0)
 		rc = gguf_uint(g, "split.count", true, UINT16_MAX, &n, err);
 	if (rc == 0 && (no != number || n != count))
-		rc = core_fail(err, CORE_EFORMAT, "%s: this is part %" PRIu64 " of %" PRIu64 ", expected part %" PRIu64 " of %" PRIu64, g->path, no + 1, n,
-			       number + 1, count);
+		rc = core_fail(err, CORE_EFORMAT,
+			       "%s: this is part %" PRIu64 " of %" PRIu64 ", expected part %" PRIu64 " of %" PRIu64, g->path,
+			       no + 1, n, number + 1, count);
 	return rc;
 }
 
@@ -316,7 +324,8 @@ static int read_parts(struct checkpoint *cp, const char *first, struct core_erro
 
 	snprintf(tail, sizeof tail, "-%05u-of-%05u.gguf", 1u, (unsigned)cp->parts);
 	if (cp->parts > MAX_PARTS || len <= PART_TAIL || strcmp(first + len - PART_TAIL, tail) != 0)
-		return core_fail(err, CORE_EFORMAT, "%s: the first of %" PRIu64 " parts must be named NAME%s", first, cp->parts, tail);
+		return core_fail(err, CORE_EFORMAT, "%s: the first of %" PRIu64 " parts must be named NAME%s", first, cp->parts,
+				 tail);
 	path = strdup(first);
 	if (path == NULL)
 		return core_fail(err, CORE_ENOMEM, "%s: out of memory", first);

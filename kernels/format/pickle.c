@@ -59,9 +59,9 @@ enum { MARK = 0 };
 
 static const struct pickle_dtype dtypes[] = {
 	{"FloatStorage", 4, true, TENSOR_F32}, {"HalfStorage", 2, true, TENSOR_F16}, {"BFloat16Storage", 2, true, TENSOR_BF16},
-	{"DoubleStorage", 8, false, 0}, {"LongStorage", 8, false, 0}, {"IntStorage", 4, false, 0}, {"ShortStorage", 2, false, 0},
-	{"CharStorage", 1, false, 0}, {"ByteStorage", 1, false, 0}, {"BoolStorage", 1, false, 0}, {"ComplexFloatStorage", 8, false, 0},
-	{"ComplexDoubleStorage", 16, false, 0},
+	{"DoubleStorage", 8, false, 0},        {"LongStorage", 8, false, 0},         {"IntStorage", 4, false, 0},
+	{"ShortStorage", 2, false, 0},         {"CharStorage", 1, false, 0},         {"ByteStorage", 1, false, 0},
+	{"BoolStorage", 1, false, 0},          {"ComplexFloatStorage", 8, false, 0}, {"ComplexDoubleStorage", 16, false, 0},
 };
 
 static const struct {
@@ -212,8 +212,9 @@ static int do_global(struct machine *m)
 	for (size_t i = 0; i < sizeof dtypes / sizeof dtypes[0]; i++)
 		if (text_is("torch", module) && text_is(dtypes[i].name, name))
 			return push(m, (struct value){.kind = V_DTYPE, .u.dtype = &dtypes[i]});
-	return FAIL(m, CORE_EUNSUPPORTED, "%s: data.pkl asks for %.*s.%.*s, which is not part of a plain state dictionary; nothing was executed",
-		    m->path, (int)(module.len < 80 ? module.len : 80), module.s, (int)(name.len < 80 ? name.len : 80), name.s);
+	return FAIL(m, CORE_EUNSUPPORTED,
+		    "%s: data.pkl asks for %.*s.%.*s, which is not part of a plain state dictionary; nothing was executed", m->path,
+		    (int)(module.len < 80 ? module.len : 80), module.s, (int)(name.len < 80 ? name.len : 80), name.s);
 }
 
 /* Persistent id: ("storage", type, key, location, elements). */
@@ -273,7 +274,8 @@ static int rebuild_tensor(struct machine *m, const struct value *args)
 	offset = tuple_item(m, args, 1);
 	extra = args->u.tuple.n == 7 ? tuple_item(m, args, 6) : NULL;
 	if (extra != NULL && extra->kind != V_NONE && !(extra->kind == V_DICT && extra->u.pairs == 0))
-		return FAIL(m, CORE_EUNSUPPORTED, "%s: data.pkl: a tensor with view flags (conjugate, negative) is not read", m->path);
+		return FAIL(m, CORE_EUNSUPPORTED, "%s: data.pkl: a tensor with view flags (conjugate, negative) is not read",
+			    m->path);
 	if (storage->kind != V_STORAGE || offset->kind != V_INT || offset->u.i < 0)
 		return damaged(m, "a tensor without storage or offset");
 	t = list_add(m, &m->tensors, sizeof *t);
@@ -302,7 +304,8 @@ static int do_reduce(struct machine *m)
 	switch (f->u.function) {
 	case F_ORDERED_DICT:
 		if (args->u.tuple.n != 0)
-			return FAIL(m, CORE_EUNSUPPORTED, "%s: data.pkl makes an OrderedDict from arguments, as Python 2 did; save it again", m->path);
+			return FAIL(m, CORE_EUNSUPPORTED,
+				    "%s: data.pkl makes an OrderedDict from arguments, as Python 2 did; save it again", m->path);
 		return push(m, (struct value){.kind = V_DICT});
 	case F_REBUILD_TENSOR:
 		return rebuild_tensor(m, args);
@@ -479,7 +482,8 @@ static int step(struct machine *m, uint8_t op)
 	case 'h': return do_get(m, cursor_u8(in));
 	case 'j': return do_get(m, cursor_u32(in));
 	default:
-		return FAIL(m, CORE_EUNSUPPORTED, "%s: data.pkl: instruction 0x%02x at byte %zu is not one that torch writes for a state dictionary",
+		return FAIL(m, CORE_EUNSUPPORTED,
+			    "%s: data.pkl: instruction 0x%02x at byte %zu is not one that torch writes for a state dictionary",
 			    m->path, op, in->at - 1);
 	}
 }

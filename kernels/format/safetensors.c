@@ -45,21 +45,23 @@ static bool read_dims(const json_t *shape, struct tensor *t)
 static int read_tensor(struct checkpoint *cp, const struct span *s, const char *name, const json_t *o, struct core_error *err)
 {
 	const char *dtype = json_string_value(json_object_get(o, "dtype"));
-	const json_t *offsets = json_object_get(o, "data_offsets"), *b = json_array_get(offsets, 0), *e = json_array_get(offsets, 1);
+	const json_t *offsets = json_object_get(o, "data_offsets"), *b = json_array_get(offsets, 0),
+		     *e = json_array_get(offsets, 1);
 	struct tensor t = {.name = name};
 	uint64_t begin, end;
 
 	if (!json_is_integer(b) || !json_is_integer(e) || json_array_size(offsets) != 2 || json_integer_value(b) < 0 ||
 	    json_integer_value(e) < json_integer_value(b) || (uint64_t)json_integer_value(e) > s->size)
-		return core_fail(err, CORE_EFORMAT, "%s: tensor %.100s: data_offsets do not lie in the file's %" PRIu64 " data bytes", s->path, name,
+		return core_fail(err, CORE_EFORMAT,
+				 "%s: tensor %.100s: data_offsets do not lie in the file's %" PRIu64 " data bytes", s->path, name,
 				 s->size);
 	begin = (uint64_t)json_integer_value(b);
 	end = (uint64_t)json_integer_value(e);
 	if (!dtype_of(dtype, &t.type)) {
 		if (!tensor_is_weight(name)) /* masks, counters and the like: not ours */
 			return 0;
-		return core_fail(err, CORE_EUNSUPPORTED, "%s: tensor %s: dtype %.20s is not read (F32, F16 and BF16 are)", s->path, name,
-				 dtype != NULL ? dtype : "(missing)");
+		return core_fail(err, CORE_EUNSUPPORTED, "%s: tensor %s: dtype %.20s is not read (F32, F16 and BF16 are)", s->path,
+				 name, dtype != NULL ? dtype : "(missing)");
 	}
 	if (!read_dims(json_object_get(o, "shape"), &t)) {
 		if (!tensor_is_weight(name)) /* a scalar, for instance */
@@ -67,7 +69,8 @@ static int read_tensor(struct checkpoint *cp, const struct span *s, const char *
 		return core_fail(err, CORE_EFORMAT, "%s: tensor %s: shape: expected 1 to 4 sizes", s->path, name);
 	}
 	if (!tensor_size(&t, &t.bytes) || t.bytes != end - begin)
-		return core_fail(err, CORE_EFORMAT, "%s: tensor %.100s: %" PRIu64 " bytes do not fit its shape and dtype", s->path, name, end - begin);
+		return core_fail(err, CORE_EFORMAT, "%s: tensor %.100s: %" PRIu64 " bytes do not fit its shape and dtype", s->path,
+				 name, end - begin);
 	t.data = s->data + begin;
 	return checkpoint_add(cp, &t, s->path, err);
 }
@@ -100,9 +103,11 @@ int safetensors_read(struct checkpoint *cp, const struct map *m, const char *pat
 	int rc;
 
 	if (c.bad || length > m->size - c.at)
-		return core_fail(err, CORE_EFORMAT, "%s: not a safetensors file: its header does not fit in its %zu bytes", path, m->size);
+		return core_fail(err, CORE_EFORMAT, "%s: not a safetensors file: its header does not fit in its %zu bytes", path,
+				 m->size);
 	if (length > HEADER_MAX)
-		return core_fail(err, CORE_EFORMAT, "%s: the header claims %" PRIu64 " bytes; %d is the limit", path, length, HEADER_MAX);
+		return core_fail(err, CORE_EFORMAT, "%s: the header claims %" PRIu64 " bytes; %d is the limit", path, length,
+				 HEADER_MAX);
 	rc = json_parse(&root, (const char *)m->data + c.at, (size_t)length, path, err);
 	if (rc < 0)
 		return rc;

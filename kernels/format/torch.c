@@ -17,7 +17,8 @@ static bool find_root(const struct zip *z, struct pickle_text *root)
 	for (size_t i = 0; i < z->n; i++) {
 		const struct zip_entry *e = &z->entries[i];
 		size_t keep = e->name_len - (sizeof tail - 2); /* up to and with the slash */
-		if (e->name_len < sizeof tail || memcmp(e->name + keep - 1, tail, sizeof tail - 1) != 0 || memchr(e->name, '/', keep - 1) != NULL)
+		if (e->name_len < sizeof tail || memcmp(e->name + keep - 1, tail, sizeof tail - 1) != 0 ||
+		    memchr(e->name, '/', keep - 1) != NULL)
 			continue;
 		*root = (struct pickle_text){e->name, keep};
 		return true;
@@ -36,8 +37,8 @@ static const struct zip_entry *member(const struct zip *z, struct pickle_text ro
 	return zip_find(z, full, (size_t)n);
 }
 
-static int add_tensor(struct checkpoint *cp, const struct zip *z, struct pickle_text root, const struct pickle_tensor *p, const char *path,
-		      struct core_error *err)
+static int add_tensor(struct checkpoint *cp, const struct zip *z, struct pickle_text root, const struct pickle_tensor *p,
+		      const char *path, struct core_error *err)
 {
 	char name[NAME_MAX_LEN];
 	struct tensor t = {.name = name, .n_dims = p->n_dims};
@@ -45,12 +46,14 @@ static int add_tensor(struct checkpoint *cp, const struct zip *z, struct pickle_
 	uint64_t bytes;
 
 	if (p->name.len >= sizeof name || memchr(p->name.s, 0, p->name.len) != NULL)
-		return core_fail(err, CORE_EFORMAT, "%s: a tensor's name is longer than %zu bytes or holds a NUL", path, sizeof name - 1);
+		return core_fail(err, CORE_EFORMAT, "%s: a tensor's name is longer than %zu bytes or holds a NUL", path,
+				 sizeof name - 1);
 	snprintf(name, sizeof name, "%.*s", (int)p->name.len, p->name.s);
 	if (!p->dtype->known || p->n_dims < 1 || p->n_dims > 4 || !p->contiguous) {
 		if (!tensor_is_weight(name)) /* masks, counters and the like: not ours */
 			return 0;
-		return core_fail(err, CORE_EUNSUPPORTED, "%s: tensor %s: %s with %u dimensions%s is not read (float, half or bfloat16, row-major, is)",
+		return core_fail(err, CORE_EUNSUPPORTED,
+				 "%s: tensor %s: %s with %u dimensions%s is not read (float, half or bfloat16, row-major, is)",
 				 path, name, p->dtype->name, p->n_dims, p->contiguous ? "" : ", not row-major,");
 	}
 	t.type = p->dtype->type;
@@ -61,7 +64,8 @@ static int add_tensor(struct checkpoint *cp, const struct zip *z, struct pickle_
 				 p->key.len < 40 ? (int)p->key.len : 40, p->key.s);
 	/* offset + elements <= storage holds already, so this product bounds the sums below. */
 	if (__builtin_mul_overflow(p->storage, (uint64_t)p->dtype->bytes, &bytes) || bytes > storage->size)
-		return core_fail(err, CORE_EFORMAT, "%s: tensor %s: its storage has %" PRIu64 " bytes, too few for %" PRIu64 " elements", path, name,
+		return core_fail(err, CORE_EFORMAT,
+				 "%s: tensor %s: its storage has %" PRIu64 " bytes, too few for %" PRIu64 " elements", path, name,
 				 storage->size, p->storage);
 	t.bytes = p->elements * p->dtype->bytes;
 	t.data = storage->data + p->offset * p->dtype->bytes;
@@ -97,8 +101,10 @@ int torch_read(struct checkpoint *cp, const struct map *m, const char *path, str
 	int rc;
 
 	if (m->size >= sizeof old_magic && memcmp(m->data, old_magic, sizeof old_magic) == 0)
-		return core_fail(err, CORE_EUNSUPPORTED, "%s: torch's format from before version 1.6; load and save it once with a newer torch: "
-				 "torch.save(torch.load(f, weights_only=True), f)", path);
+		return core_fail(err, CORE_EUNSUPPORTED,
+				 "%s: torch's format from before version 1.6; load and save it once with a newer torch: "
+				 "torch.save(torch.load(f, weights_only=True), f)",
+				 path);
 	rc = zip_open(&z, m, path, err);
 	if (rc < 0)
 		return rc;

@@ -141,7 +141,8 @@ static int check_denormalizer(const struct field *spec, const char *path, struct
 
 	while (next_field(&c, &f))
 		if (f.number == CHARSMAP && f.len > 0)
-			return core_fail(err, CORE_EUNSUPPORTED, "%s: a denormalizer is not supported: it cannot run token by token", path);
+			return core_fail(err, CORE_EUNSUPPORTED,
+					 "%s: a denormalizer is not supported: it cannot run token by token", path);
 	return 0;
 }
 
@@ -180,7 +181,8 @@ int vocab_parse(struct vocab *v, const struct map *m, const char *path, struct c
 	if (gguf_probe(m))
 		rc = vocab_from_gguf(v, m, path, err);
 	else if (m->size > VOCAB_FILE_MAX)
-		rc = core_fail(err, CORE_EFORMAT, "%s: %zu bytes; a SentencePiece model has at most %d", path, m->size, VOCAB_FILE_MAX);
+		rc = core_fail(err, CORE_EFORMAT, "%s: %zu bytes; a SentencePiece model has at most %d", path, m->size,
+			       VOCAB_FILE_MAX);
 	else
 		rc = read_model(v, m, path, err);
 	if (rc < 0)

@@ -106,8 +106,11 @@ static int open_list(struct token_list *l, const struct gguf *g, struct core_err
 	if (rc < 0)
 		return rc;
 	if (tokens->count == 0 || tokens->count > MAX_TOKENS || scores->count != tokens->count || types->count != tokens->count)
-		return core_fail(err, CORE_EFORMAT, "%s: the vocabulary has %" PRIu64 " tokens, %" PRIu64 " scores and %" PRIu64 " types; expected the "
-				 "same number of each, at most %d", g->path, tokens->count, scores->count, types->count, MAX_TOKENS);
+		return core_fail(err, CORE_EFORMAT,
+				 "%s: the vocabulary has %" PRIu64 " tokens, %" PRIu64 " scores and %" PRIu64
+				 " types; expected the "
+				 "same number of each, at most %d",
+				 g->path, tokens->count, scores->count, types->count, MAX_TOKENS);
 	l->n = (uint32_t)tokens->count;
 	l->texts = tokens->bytes;
 	l->scores = scores->bytes;
@@ -131,8 +134,11 @@ static int append_pieces(struct vocab *v, struct token_list *l, const struct ggu
 
 		memcpy(&score, &bits, sizeof score);
 		if (type < NORMAL || type > BYTE || text.len == 0 || text.len > MAX_TOKEN_BYTES || isnan(score))
-			return core_fail(err, CORE_EFORMAT, "%s: token %" PRIu32 ": expected 1 to %d bytes, a score and a type from 1 to 6, found %zu, %g "
-					 "and %" PRIu32, g->path, id, MAX_TOKEN_BYTES, text.len, (double)score, type);
+			return core_fail(err, CORE_EFORMAT,
+					 "%s: token %" PRIu32
+					 ": expected 1 to %d bytes, a score and a type from 1 to 6, found %zu, %g "
+					 "and %" PRIu32,
+					 g->path, id, MAX_TOKEN_BYTES, text.len, (double)score, type);
 		if (!l->has_unknown && id == l->unknown)
 			type = UNKNOWN;
 		rc = append_piece(v, text, score, (enum token_type)type, err);
@@ -154,7 +160,8 @@ static int token_id(const struct gguf *g, const char *key, uint32_t size, int32_
 	else if (id == UINT32_MAX) /* some writers put -1 */
 		*out = -1;
 	else
-		return core_fail(err, CORE_EFORMAT, "%s: %s %" PRIu64 " is outside the vocabulary of %" PRIu32 " tokens", g->path, key, id, size);
+		return core_fail(err, CORE_EFORMAT, "%s: %s %" PRIu64 " is outside the vocabulary of %" PRIu32 " tokens", g->path,
+				 key, id, size);
 	return 0;
 }
 
@@ -166,7 +173,8 @@ static int read_list(struct vocab *v, const struct gguf *g, struct core_error *e
 	int rc = gguf_string(g, "tokenizer.ggml.model", true, &model, err);
 
 	if (rc == 0 && !gguf_text_is(model, "llama"))
-		return core_fail(err, CORE_EUNSUPPORTED, "%s: tokenizer.ggml.model: %.*s is not supported, only llama (SentencePiece)", g->path,
+		return core_fail(err, CORE_EUNSUPPORTED,
+				 "%s: tokenizer.ggml.model: %.*s is not supported, only llama (SentencePiece)", g->path,
 				 model.len < 40 ? (int)model.len : 40, model.s);
 	v->dummy_prefix = true; /* the defaults of this kind of vocabulary */
 	v->trims = false;

@@ -121,8 +121,8 @@ static int read_entry(struct zip_entry *e, struct cursor *c, const struct map *m
 	if (c->bad || signature != CENTRAL_SIGNATURE || !widen(extra, &usize, &csize, &local))
 		return core_fail(err, CORE_EFORMAT, "%s: the zip directory is damaged", path);
 	if (method != 0 || (flags & ENCRYPTED) != 0 || csize != usize)
-		return core_fail(err, CORE_EUNSUPPORTED, "%s: %.*s is compressed or encrypted; torch stores members as they are", path,
-				 (int)name_len < 100 ? (int)name_len : 100, e->name);
+		return core_fail(err, CORE_EUNSUPPORTED, "%s: %.*s is compressed or encrypted; torch stores members as they are",
+				 path, (int)name_len < 100 ? (int)name_len : 100, e->name);
 	l = at(m, local);
 	if (cursor_u32(&l) != LOCAL_SIGNATURE)
 		l.bad = true;

@@ -60,7 +60,8 @@ static void every_block_type_decodes_like_gguf_py(void **state)
 		blocks_f32(g.type, g.blocks, g.n, got);
 		for (uint32_t i = 0; i < g.n; i++)
 			if (!same(got[i], g.values[i]))
-				fail_msg("%s element %u: got %a, expected %a", tensor_type_name(g.type), i, (double)got[i], (double)g.values[i]);
+				fail_msg("%s element %u: got %a, expected %a", tensor_type_name(g.type), i, (double)got[i],
+					 (double)g.values[i]);
 		free(got);
 		free(g.values);
 	}
@@ -84,7 +85,8 @@ static void codes_scales_and_minima_say_the_same_as_the_values(void **state)
 				v -= mins[i / form.group];
 			assert_true(codes[i] < 1u << form.bits);
 			if (!same(v, g.values[i]))
-				fail_msg("%s element %u: %a, expected %a", tensor_type_name(g.type), i, (double)v, (double)g.values[i]);
+				fail_msg("%s element %u: %a, expected %a", tensor_type_name(g.type), i, (double)v,
+					 (double)g.values[i]);
 		}
 		free(codes);
 		free(scales);

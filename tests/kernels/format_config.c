@@ -4,7 +4,9 @@
 #include "format_test.h"
 #include "kernels/format/format.h"
 
-#define BASE "\"model_type\":\"llama\",\"hidden_size\":16,\"intermediate_size\":24,\"num_hidden_layers\":2,\"num_attention_heads\":4,\"vocab_size\":32"
+#define BASE                                                                                                                       \
+	"\"model_type\":\"llama\",\"hidden_size\":16,\"intermediate_size\":24,\"num_hidden_layers\":2,\"num_attention_heads\":4,"  \
+	"\"vocab_size\":32"
 
 static int parse(const char *json, struct llama_config *c, struct core_error *err)
 {
@@ -44,10 +46,12 @@ static void missing_keys_have_transformers_defaults(void **state)
 
 static void every_shape_key_is_read(void **state)
 {
-	struct llama_config c = good(",\"num_key_value_heads\":2,\"head_dim\":8,\"max_position_embeddings\":4096,\"rms_norm_eps\":1e-05,\"rope_theta\":"
-				     "1000000,\"tie_word_embeddings\":true,\"bos_token_id\":1,\"eos_token_id\":[2,7],\"pad_token_id\":0,\"use_cache\":false,"
-				     "\"rope_scaling\":null,\"hidden_act\":\"silu\",\"attention_bias\":false,\"mlp_bias\":null,\"architectures\":"
-				     "[\"LlamaForCausalLM\"],\"quantization_config\":null,\"attention_dropout\":0.0");
+	struct llama_config c = good(
+		",\"num_key_value_heads\":2,\"head_dim\":8,\"max_position_embeddings\":4096,\"rms_norm_eps\":1e-05,\"rope_theta\":"
+		"1000000,\"tie_word_embeddings\":true,\"bos_token_id\":1,\"eos_token_id\":[2,7],\"pad_token_id\":0,\"use_cache\":"
+		"false,"
+		"\"rope_scaling\":null,\"hidden_act\":\"silu\",\"attention_bias\":false,\"mlp_bias\":null,\"architectures\":"
+		"[\"LlamaForCausalLM\"],\"quantization_config\":null,\"attention_dropout\":0.0");
 
 	assert_int_equal(c.kv_heads, 2);
 	assert_int_equal(c.head_dim, 8);
@@ -113,7 +117,8 @@ static const struct {
 	{",\"rope_scaling\":{\"type\":\"linear\"}", CORE_EFORMAT, "factor"},
 	{",\"rope_scaling\":{\"type\":\"linear\",\"factor\":-1}", CORE_EFORMAT, "factor"},
 	{",\"rope_scaling\":{\"type\":\"linear\",\"factor\":\"2\"}", CORE_EFORMAT, "factor"},
-	{",\"rope_scaling\":{\"type\":\"llama3\",\"factor\":8,\"low_freq_factor\":4,\"high_freq_factor\":4}", CORE_EFORMAT, "high_freq_factor"},
+	{",\"rope_scaling\":{\"type\":\"llama3\",\"factor\":8,\"low_freq_factor\":4,\"high_freq_factor\":4}", CORE_EFORMAT,
+	 "high_freq_factor"},
 	{",\"rope_scaling\":{\"type\":\"llama3\",\"factor\":8,\"high_freq_factor\":4}", CORE_EFORMAT, "low_freq_factor"},
 	{",\"rope_scaling\":{\"type\":\"yarn\",\"factor\":8,\"truncate\":false}", CORE_EUNSUPPORTED, "truncate"},
 	{",\"rope_scaling\":2", CORE_EFORMAT, "rope_scaling"},
@@ -130,7 +135,8 @@ static const struct {
 	{"{\"model_type\":\"llama\",\"hidden_size\":16}", CORE_EFORMAT, "num_hidden_layers"},
 	{"{\"model_type\":\"llama\",\"num_hidden_layers\":9223372036854775807}", CORE_EFORMAT, "num_hidden_layers"},
 	{"{\"model_type\":\"llama\",\"num_hidden_layers\":99999999999999999999}", CORE_EFORMAT, "JSON"},
-	{"{\"model_type\":\"llama\",\"num_hidden_layers\":2,\"hidden_size\":10,\"intermediate_size\":4,\"num_attention_heads\":4,\"vocab_size\":9}",
+	{"{\"model_type\":\"llama\",\"num_hidden_layers\":2,\"hidden_size\":10,\"intermediate_size\":4,\"num_attention_heads\":4,"
+	 "\"vocab_size\":9}",
 	 CORE_EFORMAT, "multiple"},
 	{"[]", CORE_EFORMAT, "object"},
 	{"nonsense", CORE_EFORMAT, "JSON"},
@@ -143,8 +149,10 @@ static void what_is_not_exact_is_refused_by_its_key(void **state)
 		struct llama_config c;
 		struct core_error err;
 		int code = parse(bad[i].json, &c, &err);
-		if (code != bad[i].code || err.code != code || strstr(err.text, bad[i].words) == NULL || strstr(err.text, "config.json") == NULL)
-			fail_msg("%s: code %d \"%s\", expected %d and \"%s\"", bad[i].json, code, err.text, bad[i].code, bad[i].words);
+		if (code != bad[i].code || err.code != code || strstr(err.text, bad[i].words) == NULL ||
+		    strstr(err.text, "config.json") == NULL)
+			fail_msg("%s: code %d \"%s\", expected %d and \"%s\"", bad[i].json, code, err.text, bad[i].code,
+				 bad[i].words);
 	}
 }
 

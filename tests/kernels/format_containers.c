@@ -45,7 +45,8 @@ static void expect_values(const char *name, enum tensor_type of_type)
 			tensor_row_f32(t, r, row);
 			assert_true(at + columns <= n_expected);
 			if (memcmp(row, expected + at, columns * sizeof(float)) != 0)
-				fail_msg("%s: %s row %u: got %g, expected %g ...", name, t->name, (unsigned)r, (double)row[0], (double)expected[at]);
+				fail_msg("%s: %s row %u: got %g, expected %g ...", name, t->name, (unsigned)r, (double)row[0],
+					 (double)expected[at]);
 		}
 	}
 	assert_int_equal(at, n_expected);

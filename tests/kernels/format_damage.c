@@ -93,18 +93,23 @@ static const struct {
 	size_t tensors;
 } pickles[] = {
 	{BYTES(P "}X\x01\0\0\0a" TENSOR_OF("\0", "\x04", "\x01") "s."), 0, "", 1},
-	{BYTES(P "ccollections\nOrderedDict\n)Rq\0(X\x01\0\0\0a" TENSOR_OF("\x01", "\x03", "\x01") "X\x01\0\0\0bK\x07u}X\x01\0\0\0_}sb."), 0, "", 1},
-	{BYTES(P "}X\x01\0\0\0a](K\x01K\x02" "eK\x03" "asX\x01\0\0\0b\x8a\x01\xfeG01234567\x86s."), 0, "", 0},
+	{BYTES(P "ccollections\nOrderedDict\n)Rq\0(X\x01\0\0\0a" TENSOR_OF("\x01", "\x03",
+									   "\x01") "X\x01\0\0\0bK\x07u}X\x01\0\0\0_}sb."),
+	 0, "", 1},
+	{BYTES(P "}X\x01\0\0\0a](K\x01K\x02"
+		 "eK\x03"
+		 "asX\x01\0\0\0b\x8a\x01\xfeG01234567\x86s."),
+	 0, "", 0},
 	{BYTES(P "cos\nsystem\nX\x02\0\0\0ls\x85R."), CORE_EUNSUPPORTED, "os.system", 0},
 	{BYTES(P "cbuiltins\neval\n."), CORE_EUNSUPPORTED, "builtins.eval", 0},
 	{BYTES(P "ctorch\nload\n."), CORE_EUNSUPPORTED, "torch.load", 0},
 	{BYTES(P "ctorch._utils\n_rebuild_tensor_v3\n."), CORE_EUNSUPPORTED, "_rebuild_tensor_v3", 0},
 	{BYTES(P "ctorch\nFloatStorage\n)R."), CORE_EUNSUPPORTED, "FloatStorage", 0},
 	{BYTES(P "ccollections\nOrderedDict\n]\x85R."), CORE_EUNSUPPORTED, "Python 2", 0},
-	{BYTES(P "ios\nsystem\n(R."), CORE_EUNSUPPORTED, "0x69", 0},	/* INST */
-	{BYTES(P "\x93."), CORE_EUNSUPPORTED, "0x93", 0},		/* STACK_GLOBAL */
-	{BYTES(P "}\x81."), CORE_EUNSUPPORTED, "0x81", 0},		/* NEWOBJ */
-	{BYTES(P "\x82\x01."), CORE_EUNSUPPORTED, "0x82", 0},		/* EXT1 */
+	{BYTES(P "ios\nsystem\n(R."), CORE_EUNSUPPORTED, "0x69", 0}, /* INST */
+	{BYTES(P "\x93."), CORE_EUNSUPPORTED, "0x93", 0},            /* STACK_GLOBAL */
+	{BYTES(P "}\x81."), CORE_EUNSUPPORTED, "0x81", 0},           /* NEWOBJ */
+	{BYTES(P "\x82\x01."), CORE_EUNSUPPORTED, "0x82", 0},        /* EXT1 */
 	{BYTES("\x80\x04}."), CORE_EUNSUPPORTED, "protocol 2", 0},
 	{BYTES("}."), CORE_EUNSUPPORTED, "protocol 2", 0},
 	{BYTES(""), CORE_EUNSUPPORTED, "protocol 2", 0},
@@ -114,9 +119,13 @@ static const struct {
 	{BYTES(P "K\x01."), CORE_EUNSUPPORTED, "not a dictionary", 0},
 	{BYTES(P "}}."), CORE_EUNSUPPORTED, "not a dictionary", 0},
 	{BYTES(P "(."), CORE_EUNSUPPORTED, "not a dictionary", 0},
-	{BYTES(P "X\xff\xff\xff\xff" "abc"), CORE_EFORMAT, "past the end", 0},
+	{BYTES(P "X\xff\xff\xff\xff"
+		 "abc"),
+	 CORE_EFORMAT, "past the end", 0},
 	{BYTES(P "J\x01\x02"), CORE_EFORMAT, "past the end", 0},
-	{BYTES(P "\x8a\x09" "123456789."), CORE_EFORMAT, "64 bits", 0},
+	{BYTES(P "\x8a\x09"
+		 "123456789."),
+	 CORE_EFORMAT, "64 bits", 0},
 	{BYTES(P "cno-newline"), CORE_EFORMAT, "without an end", 0},
 	{BYTES(P "t."), CORE_EFORMAT, "mark", 0},
 	{BYTES(P "K\x01\x86."), CORE_EFORMAT, "tuple", 0},
@@ -130,7 +139,9 @@ static const struct {
 	{BYTES(P "(K\x01K\x01u."), CORE_EFORMAT, "without a mark or a dictionary", 0},
 	{BYTES(P "}((K\x01K\x01u."), CORE_EFORMAT, "two marks", 0},
 	{BYTES(P "](K\x01K\x01u."), CORE_EFORMAT, "not a dictionary", 0},
-	{BYTES(P "}K\x01" "a."), CORE_EFORMAT, "not a list", 0},
+	{BYTES(P "}K\x01"
+		 "a."),
+	 CORE_EFORMAT, "not a list", 0},
 	{BYTES(P "e."), CORE_EFORMAT, "without a mark", 0},
 	{BYTES(P "]}b."), CORE_EUNSUPPORTED, "not a dictionary", 0},
 	{BYTES(P "b."), CORE_EUNSUPPORTED, "not a dictionary", 0},
@@ -141,6 +152,7 @@ static const struct {
 	{BYTES(P "ctorch._utils\n_rebuild_parameter\n)R."), CORE_EFORMAT, "without a tensor", 0},
 	{BYTES(P REBUILD "(NK\0K\x01\x85K\x01\x85" HOOKS "tR."), CORE_EFORMAT, "without storage", 0},
 	{BYTES(P REBUILD "(" STORAGE "K\0K\x01\x85)" HOOKS "tR."), CORE_EFORMAT, "sizes and strides", 0},
+	{BYTES(P REBUILD "(" STORAGE "K\0\x8a\x01\xff\x85K\x01\x85" HOOKS "tR."), CORE_EFORMAT, "sizes and strides", 0},
 	{BYTES(P REBUILD "(" STORAGE "K\0J\xff\xff\xff\xff\x85K\x01\x85" HOOKS "tR."), CORE_EFORMAT, "sizes and strides", 0},
 };
 
@@ -291,7 +303,8 @@ static void an_index_of_missing_or_overlapping_shards_is_refused(void **state)
 {
 	static const char missing[] = "{\"weight_map\":{\"model.norm.weight\":\"model-00001-of-00002.safetensors\"}}";
 	static const char half[] = "{\"weight_map\":{\"lm_head.weight\":\"a.safetensors\"}}";
-	static const char twice[] = "{\"weight_map\":{\"lm_head.weight\":\"a.safetensors\",\"model.norm.weight\":\"b.safetensors\"}}";
+	static const char twice[] =
+		"{\"weight_map\":{\"lm_head.weight\":\"a.safetensors\",\"model.norm.weight\":\"b.safetensors\"}}";
 
 	copy_fixture("safetensors_f32/config.json", "config.json");
 	write_file("model.safetensors.index.json", missing, strlen(missing));
@@ -314,7 +327,8 @@ static void a_config_that_does_not_fit_the_weights_is_refused(void **state)
 	} changes[] = {
 		{"\"vocab_size\": 9", "\"vocab_size\": 8", CORE_EFORMAT, "[9, 8], the config says [8, 8]"},
 		{"\"num_hidden_layers\": 2", "\"num_hidden_layers\": 1", CORE_EFORMAT, "1 layers"},
-		{"\"num_hidden_layers\": 2", "\"num_hidden_layers\": 3", CORE_EFORMAT, "model.layers.2.self_attn.q_proj.weight is missing"},
+		{"\"num_hidden_layers\": 2", "\"num_hidden_layers\": 3", CORE_EFORMAT,
+		 "model.layers.2.self_attn.q_proj.weight is missing"},
 		{"\"num_key_value_heads\": 1", "\"num_key_value_heads\": 2", CORE_EFORMAT, "k_proj"},
 	};
 	size_t n;

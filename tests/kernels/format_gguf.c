@@ -11,6 +11,7 @@ struct plan {
 	const char *arch;
 	uint32_t type;			/* ggml type of the matrices */
 	bool tied, freqs;
+	bool no_groups;			/* as many key/value heads as heads */
 	const char *extra;		/* name of one more tensor */
 	void (*values)(struct build *b);	/* more metadata, n_values of it */
 	unsigned n_values;
@@ -36,7 +37,7 @@ static void put_info(const char *name, uint64_t columns, uint64_t rows, uint32_t
 /* One layer. The data are bytes 1, 2, 3 ... so that every tensor differs. */
 static const char *put_model(const struct plan *p)
 {
-	uint64_t offset = 0;
+	uint64_t offset = 0, kv_rows = (p->no_groups ? HEADS : KV_HEADS) * HEAD_DIM;
 
 	put_head(&b, p->version, 11 + !p->tied + p->freqs + (p->extra != NULL), 7 + p->n_values);
 	kv_text(&b, "general.architecture", p->arch);
@@ -51,8 +52,8 @@ static const char *put_model(const struct plan *p)
 	put_info("token_embd.weight", DIM, VOCAB, p->type, &offset);
 	put_info("blk.0.attn_norm.weight", DIM, 0, TENSOR_F32, &offset);
 	put_info("blk.0.attn_q.weight", DIM, HEADS * HEAD_DIM, p->type, &offset);
-	put_info("blk.0.attn_k.weight", DIM, KV_HEADS * HEAD_DIM, p->type, &offset);
-	put_info("blk.0.attn_v.weight", DIM, KV_HEADS * HEAD_DIM, p->type, &offset);
+	put_info("blk.0.attn_k.weight", DIM, kv_rows, p->type, &offset);
+	put_info("blk.0.attn_v.weight", DIM, kv_rows, p->type, &offset);
 	put_info("blk.0.attn_output.weight", HEADS * HEAD_DIM, DIM, p->type, &offset);
 	put_info("blk.0.ffn_norm.weight", DIM, 0, TENSOR_F32, &offset);
 	put_info("blk.0.ffn_gate.weight", DIM, FFN, p->type, &offset);
@@ -153,8 +154,17 @@ static void integers_of_any_width_are_the_same_key(void **state)
 		uint32_t type;
 		uint8_t bytes[8], n;
 		bool good;
-	} v[] = {{0, {9}, 1, true}, {1, {9}, 1, true}, {2, {9}, 2, true}, {3, {9}, 2, true}, {4, {9}, 4, true}, {5, {9}, 4, true}, {10, {9}, 8, true},
-		 {11, {9}, 8, true}, {1, {0xff}, 1, false}, {5, {0xff, 0xff, 0xff, 0xff}, 4, false}, {6, {0, 0, 0x10, 0x41}, 4, false}};
+	} v[] = {{0, {9}, 1, true},
+		 {1, {9}, 1, true},
+		 {2, {9}, 2, true},
+		 {3, {9}, 2, true},
+		 {4, {9}, 4, true},
+		 {5, {9}, 4, true},
+		 {10, {9}, 8, true},
+		 {11, {9}, 8, true},
+		 {1, {0xff}, 1, false},
+		 {5, {0xff, 0xff, 0xff, 0xff}, 4, false},
+		 {6, {0, 0, 0x10, 0x41}, 4, false}};
 	struct core_error err;
 
 	for (size_t i = 0; i < sizeof v / sizeof v[0]; i++) {
@@ -226,9 +236,28 @@ static void rows_of_q_and_k_are_put_back_per_head(void **state)
 	checkpoint_close(cp);
 }
 
+static void only_a_vocabulary_size(struct build *to)
+{
+	kv_u32(to, "llama.vocab_size", VOCAB);
+}
+
+static void without_a_count_every_head_has_its_own_keys(void **state)
+{
+	struct plan p = model;
+	struct checkpoint *cp;
+
+	p.no_groups = true;
+	p.values = only_a_vocabulary_size;
+	p.n_values = 1;
+	cp = open_plan(&p);
+	assert_int_equal(checkpoint_config(cp)->kv_heads, HEADS);
+	checkpoint_close(cp);
+}
+
 static void every_tensor_type_loads(void **state)
 {
-	static const enum tensor_type types[] = {TENSOR_F32, TENSOR_F16, TENSOR_BF16, TENSOR_Q4_0, TENSOR_Q4_1, TENSOR_Q5_0, TENSOR_Q5_1, TENSOR_Q8_0};
+	static const enum tensor_type types[] = {TENSOR_F32,  TENSOR_F16,  TENSOR_BF16, TENSOR_Q4_0,
+						 TENSOR_Q4_1, TENSOR_Q5_0, TENSOR_Q5_1, TENSOR_Q8_0};
 	float row[DIM];
 
 	for (size_t i = 0; i < sizeof types / sizeof types[0]; i++) {
@@ -360,6 +389,13 @@ static void split_elsewhere(struct build *to)
 	kv_u32(to, "split.count", 2);
 }
 
+static void second_part(struct build *to)
+{
+	two_kv_heads(to);
+	kv_u32(to, "split.no", 1);
+	kv_u32(to, "split.count", 2);
+}
+
 static void models_that_are_not_computed_here_are_refused(void **state)
 {
 	static const struct {
@@ -373,11 +409,19 @@ static void models_that_are_not_computed_here_are_refused(void **state)
 		{{3, "gptneox", 0, .values = two_kv_heads, .n_values = 2}, CORE_EUNSUPPORTED, "gptneox"},
 		{{3, "llama", 16, .values = two_kv_heads, .n_values = 2}, CORE_EUNSUPPORTED, "ggml type 16"},
 		{{3, "llama", TENSOR_Q4_K, .values = two_kv_heads, .n_values = 2}, CORE_EFORMAT, "whole blocks of Q4_K"},
-		{{3, "llama", 0, .extra = "blk.0.attn_q.bias", .values = two_kv_heads, .n_values = 2}, CORE_EUNSUPPORTED, "blk.0.attn_q.bias"},
-		{{3, "llama", 0, .extra = "rope_factors_long.weight", .values = two_kv_heads, .n_values = 2}, CORE_EUNSUPPORTED, "rope_factors_long"},
-		{{3, "llama", 0, .extra = "blk.1.attn_norm.weight", .values = two_kv_heads, .n_values = 2}, CORE_EFORMAT, "layers.1"},
+		{{3, "llama", 0, .extra = "blk.0.attn_q.bias", .values = two_kv_heads, .n_values = 2},
+		 CORE_EUNSUPPORTED,
+		 "blk.0.attn_q.bias"},
+		{{3, "llama", 0, .extra = "rope_factors_long.weight", .values = two_kv_heads, .n_values = 2},
+		 CORE_EUNSUPPORTED,
+		 "rope_factors_long"},
+		{{3, "llama", 0, .extra = "blk.1.attn_norm.weight", .values = two_kv_heads, .n_values = 2},
+		 CORE_EFORMAT,
+		 "layers.1"},
 		{{3, "llama", 0, .extra = "blk.0.attn_norm.weight", .values = two_kv_heads, .n_values = 2}, CORE_EFORMAT, "twice"},
-		{{3, "llama", 0, .extra = "blk.00.attn_norm.weight", .values = two_kv_heads, .n_values = 2}, CORE_EUNSUPPORTED, "blk.00"},
+		{{3, "llama", 0, .extra = "blk.00.attn_norm.weight", .values = two_kv_heads, .n_values = 2},
+		 CORE_EUNSUPPORTED,
+		 "blk.00"},
 		{{3, "llama", 0, .values = longrope, .n_values = 4}, CORE_EUNSUPPORTED, "longrope"},
 		{{3, "llama", 0, .values = experts, .n_values = 3}, CORE_EUNSUPPORTED, "llama.expert_count"},
 		{{3, "llama", 0, .values = half_rotated, .n_values = 3}, CORE_EUNSUPPORTED, "rotated"},
@@ -385,6 +429,7 @@ static void models_that_are_not_computed_here_are_refused(void **state)
 		{{3, "llama", 0, .values = twice, .n_values = 2}, CORE_EFORMAT, "twice"},
 		{{3, "llama", 0, .values = bad_alignment, .n_values = 3}, CORE_EFORMAT, "general.alignment"},
 		{{3, "llama", 0, .values = split_elsewhere, .n_values = 4}, CORE_EFORMAT, "-00001-of-00002.gguf"},
+		{{3, "llama", 0, .values = second_part, .n_values = 4}, CORE_EFORMAT, "part 2 of 2, expected part 1"},
 		{{3, "llama", 0, .values = NULL}, CORE_EFORMAT, "vocab 0"},
 	};
 
@@ -418,6 +463,10 @@ static void counts_that_no_file_could_hold_are_refused(void **state)
 	kv_array(&b, "k", 8, 1ull << 62);
 	put(&b, padding, sizeof padding);
 	expect_refusal_of(build_save(&b), CORE_EFORMAT, "past the end");
+	put_head(&b, 3, 0, 1); /* a key that would end before it starts */
+	put_u64(&b, UINT64_MAX - 3);
+	put(&b, padding, sizeof padding);
+	expect_refusal_of(build_save(&b), CORE_EFORMAT, "a metadata key");
 	put_head(&b, 3, 0, 1); /* 2^61 doubles: the bytes overflow */
 	kv_array(&b, "k", 12, 1ull << 61);
 	expect_refusal_of(build_save(&b), CORE_EFORMAT, "past the end");
@@ -434,6 +483,7 @@ int main(void)
 		cmocka_unit_test(versions_2_and_3_are_the_same),
 		cmocka_unit_test(without_an_output_matrix_it_is_tied),
 		cmocka_unit_test(rows_of_q_and_k_are_put_back_per_head),
+		cmocka_unit_test(without_a_count_every_head_has_its_own_keys),
 		cmocka_unit_test(every_tensor_type_loads),
 		cmocka_unit_test(rope_divisors_are_handed_on),
 		cmocka_unit_test(scaling_keys_are_read),

@@ -230,9 +230,12 @@ static void damaged_directories_are_refused(void **state)
 
 /* ---- as a checkpoint ---- */
 
-#define DATA_PKL                                                                                                                           \
-	"\x80\x02}X\x11\0\0\0model.norm.weightctorch._utils\n_rebuild_tensor_v2\n((X\x07\0\0\0storagectorch\nFloatStorage\nX\x01\0\0\0"       \
-	"0X\x03\0\0\0" "cpuK\x04tQK\0K\x04\x85K\x01\x85\x89" "ccollections\nOrderedDict\n)RtRs."
+#define DATA_PKL                                                                                                                   \
+	"\x80\x02}X\x11\0\0\0model.norm.weightctorch._utils\n_rebuild_tensor_v2\n(("                                               \
+	"X\x07\0\0\0storagectorch\nFloatStorage\nX\x01\0\0\0"                                                                      \
+	"0X\x03\0\0\0"                                                                                                             \
+	"cpuK\x04tQK\0K\x04\x85K\x01\x85\x89"                                                                                      \
+	"ccollections\nOrderedDict\n)RtRs."
 
 static void expect_checkpoint(int code, const char *words)
 {

@@ -70,7 +70,8 @@ static const struct {
 	{"<s>", 0, "529 29879 29958"},
 	{"</s>", 0, "1533 29879 29958"},
 	{"### System:\nYou are a helpful assistant.\n### User:\nWhat is 2+2?\n### Assistant:\n", CORE_ENCODE_BOS,
-	 "1 835 2184 29901 13 3492 526 263 8444 20255 29889 13 2277 29937 4911 29901 13 5618 338 29871 29906 29974 29906 29973 13 2277 29937 4007 "
+	 "1 835 2184 29901 13 3492 526 263 8444 20255 29889 13 2277 29937 4911 29901 13 5618 338 29871 29906 29974 29906 29973 13 "
+	 "2277 29937 4007 "
 	 "22137 29901 13"},
 	{"Hello", CORE_ENCODE_NO_PREFIX, "10994"},
 	{"The answer is 4.", CORE_ENCODE_NO_PREFIX, "1576 1234 338 29871 29946 29889"},
@@ -101,7 +102,8 @@ static void known_texts_are_exact(void **state)
 		assert_int_equal(core_tokenizer_bos(t), 1);
 		assert_int_equal(core_tokenizer_eos(t), 2);
 		assert_true(core_tokenizer_is_control(t, 1) && core_tokenizer_is_control(t, 2));
-		assert_false(core_tokenizer_is_control(t, 0) || core_tokenizer_is_control(t, 13) || core_tokenizer_is_control(t, 32000));
+		assert_false(core_tokenizer_is_control(t, 0) || core_tokenizer_is_control(t, 13) ||
+			     core_tokenizer_is_control(t, 32000));
 		core_tokenizer_free(t);
 	}
 }
@@ -173,7 +175,7 @@ static void a_character_appears_with_its_last_byte(void **state)
 		assert_int_equal(core_detok_push(&d, t, smile[i], out), 0);
 	assert_int_equal(core_detok_push(&d, t, smile[3], out), 4);
 	assert_memory_equal(out, "\U0001f642", 4);
-	/* Cut short by a piece of text: a replacement for each byte, then the piece, with its space since this continues a prompt. */
+	/* Cut short by a piece of text: a replacement for each byte, then the piece, with its space since this goes on. */
 	core_detok_push(&d, t, smile[0], out);
 	core_detok_push(&d, t, smile[1], out);
 	assert_int_equal(core_detok_push(&d, t, 15043, out), 3 + 3 + 6);
@@ -212,7 +214,8 @@ int main(void)
 	};
 
 	if (access(data_path(vocabularies[0]), R_OK) < 0 || access(data_path(vocabularies[1]), R_OK) < 0) {
-		printf("skipped: %s is not there (the real Llama-2 vocabulary is not part of this tree)\n", data_path(vocabularies[0]));
+		printf("skipped: %s is not there (the real Llama-2 vocabulary is not part of this tree)\n",
+		       data_path(vocabularies[0]));
 		return 77;
 	}
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -60,15 +60,20 @@ static inline uint64_t draw(uint64_t *state)
  * newlines nor NULs, so that line-based tools can read it. */
 static inline size_t random_text(uint64_t *state, bool broken, char *out, size_t room)
 {
-	static const char *const parts[] = {"linen", " the", " Wash", "ing", "### User:", " 30", "\u00b0", "C", "silk-", "don't", "  ", "    ", " ", "\t",
-		"\u00e9t\u00e9", "\u2581", "\u00a0", "\U0001f457", "\u4e1d\u7ef8", "<s>", "</s>", "<0x41>", "1234567", "\r", "!?", "\u0301", "\ufffd", "a",
-		"\U0010ffff", "\u0416\u0443\u0440", "<unk>"};
+	static const char *const parts[] = {"linen",  " the",   " Wash",      "ing",          "### User:",
+					    " 30",    "\u00b0", "C",          "silk-",        "don't",
+					    "  ",     "    ",   " ",          "\t",           "\u00e9t\u00e9",
+					    "\u2581", "\u00a0", "\U0001f457", "\u4e1d\u7ef8", "<s>",
+					    "</s>",   "<0x41>", "1234567",    "\r",           "!?",
+					    "\u0301", "\ufffd", "a",          "\U0010ffff",   "\u0416\u0443\u0440",
+					    "<unk>"};
 	static const char *const bad[] = {"\x80", "\xff", "\xc3", "\xe2\x82", "\xf0\x9f\x98", "\xed\xa0\x80", "\xc0\xaf", "\xf5"};
 	size_t n = 0;
 
 	for (uint64_t k = draw(state) % 60; k > 0; k--) {
 		bool b = broken && draw(state) % 8 == 0;
-		const char *p = b ? bad[draw(state) % (sizeof bad / sizeof bad[0])] : parts[draw(state) % (sizeof parts / sizeof parts[0])];
+		const char *p =
+			b ? bad[draw(state) % (sizeof bad / sizeof bad[0])] : parts[draw(state) % (sizeof parts / sizeof parts[0])];
 		assert_true(n + strlen(p) < room);
 		memcpy(out + n, p, strlen(p));
 		n += strlen(p);

@@ -3,6 +3,7 @@
 #include <pthread.h>
 
 #include "gguf_build.h"
+#include "kernels/format/charsmap.h"
 #include "tokenizer_test.h"
 
 struct token {
@@ -11,7 +12,22 @@ struct token {
 	int32_t type;	/* 1 normal, 2 unknown, 3 control, 4 user defined, 5 unused, 6 byte */
 };
 
-enum { UNK, BOS, EOS, FIRST_BYTE, FIRST_TEXT = FIRST_BYTE + 256, SPACE = FIRST_TEXT, A, B, SPACE_A, AB, SPACE_AB, EAR, SMILE, N_TOKENS };
+enum {
+	UNK,
+	BOS,
+	EOS,
+	FIRST_BYTE,
+	FIRST_TEXT = FIRST_BYTE + 256,
+	SPACE = FIRST_TEXT,
+	A,
+	B,
+	SPACE_A,
+	AB,
+	SPACE_AB,
+	EAR,
+	SMILE,
+	N_TOKENS
+};
 
 static struct token tokens[N_TOKENS];
 static char byte_names[256][8];
@@ -19,8 +35,8 @@ static struct build b;
 
 static int fill_tokens(void **state)
 {
-	static const struct token text[] = {{"\u2581", 0, 1}, {"a", -1, 1}, {"b", -2, 1}, {"\u2581a", -3, 1}, {"ab", -4, 1}, {"\u2581ab", -5, 1},
-					    {"<ear>", -6, 4}, {"\u263a", -7, 1}};
+	static const struct token text[] = {{"\u2581", 0, 1}, {"a", -1, 1},        {"b", -2, 1},     {"\u2581a", -3, 1},
+					    {"ab", -4, 1},    {"\u2581ab", -5, 1}, {"<ear>", -6, 4}, {"\u263a", -7, 1}};
 
 	tokens[UNK] = (struct token){"<unk>", 0, 2};
 	tokens[BOS] = (struct token){"<s>", 0, 3};
@@ -107,7 +123,8 @@ static void pieces_are_bytes_of_running_text(void **state)
 	assert_null(core_tokenizer_piece(t, -1, &len));
 	assert_null(core_tokenizer_piece(t, N_TOKENS, &len));
 	assert_true(core_tokenizer_is_control(t, EOS));
-	assert_false(core_tokenizer_is_control(t, EAR) || core_tokenizer_is_control(t, -1) || core_tokenizer_is_control(t, N_TOKENS));
+	assert_false(core_tokenizer_is_control(t, EAR) || core_tokenizer_is_control(t, -1) ||
+		     core_tokenizer_is_control(t, N_TOKENS));
 	core_tokenizer_free(t);
 }
 
@@ -138,6 +155,9 @@ static void bad_utf8_of_byte_tokens_is_replaced_byte_by_byte(void **state)
 	expect_text(t, IDS(BYTE(0xf0), BYTE(0x9f), BYTE(0x98)), "\ufffd\ufffd\ufffd");
 	expect_text(t, IDS(BYTE(0xed), BYTE(0xa0), BYTE(0x80)), "\ufffd\ufffd\ufffd");
 	expect_text(t, IDS(BYTE(0xc0), BYTE(0x80), BYTE('x')), "\ufffd\ufffdx");
+	expect_text(t, IDS(BYTE(0xe0), BYTE(0x80), BYTE(0x80)), "\ufffd\ufffd\ufffd");
+	expect_text(t, IDS(BYTE(0xf0), BYTE(0x8f), BYTE(0xbf), BYTE(0xbf)), "\ufffd\ufffd\ufffd\ufffd");
+	expect_text(t, IDS(BYTE(0xf4), BYTE(0x90), BYTE(0x80), BYTE(0x80)), "\ufffd\ufffd\ufffd\ufffd");
 	expect_text(t, IDS(BYTE(0xf4), BYTE(0x8f), BYTE(0xbf), BYTE(0xbf)), "\U0010ffff");
 	core_tokenizer_free(t);
 }
@@ -410,6 +430,31 @@ static void normalisation_rules_are_applied(void **state)
 	core_tokenizer_free(t);
 }
 
+/* A map of n units, all 0 but the one given, and one empty text. */
+static bool sound_with(uint32_t n, uint32_t at, uint32_t unit)
+{
+	uint32_t map[1024] = {4 * n};
+
+	assert_true(n + 2 < 1024 && at < n);
+	map[1 + at] = unit;
+	return charsmap_is_sound((const uint8_t *)map, 4 + 4 * n + 1);
+}
+
+static void every_neighbour_of_a_unit_lies_inside_the_rules(void **state)
+{
+	assert_true(charsmap_is_sound(NULL, 0));
+	assert_true(sound_with(256, 0, 0));
+	assert_false(sound_with(255, 0, 0));	/* the byte 255 would lead outside */
+	assert_false(sound_with(4, 0, 0));
+	assert_false(sound_with(256, 0, 256 << 10));	/* the root's block is not there */
+	assert_true(sound_with(512, 0, 256 << 10));
+	assert_false(sound_with(256, 'a', 'a' | 256 << 10));	/* after an 'a' */
+	assert_true(sound_with(512, 'a', 'a' | 256 << 10));
+	assert_true(sound_with(256, 'b', 'a' | 256 << 10));	/* nothing leads to it */
+	assert_true(sound_with(256, 'a', 'a' | 1 << 8 | 1 << 10));	/* its value, in the next unit, is text 0 */
+	assert_false(sound_with(256, 'a', 'a' | 1 << 8));	/* its value is the unit itself: no such text */
+}
+
 /* The library follows the offsets that it finds in the rules: damaged ones must be refused, or be harmless to any text. */
 static void damaged_rules_never_lead_outside_the_file(void **state)
 {
@@ -465,6 +510,7 @@ int main(void)
 		cmocka_unit_test(a_model_with_self_tests_loads),
 		cmocka_unit_test(threads_share_one_tokenizer),
 		cmocka_unit_test(normalisation_rules_are_applied),
+		cmocka_unit_test(every_neighbour_of_a_unit_lies_inside_the_rules),
 		cmocka_unit_test(damaged_rules_never_lead_outside_the_file),
 	};
 	return cmocka_run_group_tests(tests, fill_tokens, build_remove);

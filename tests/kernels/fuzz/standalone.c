@@ -25,7 +25,8 @@ static uint64_t next_random(void)
 /* One change of n bytes at data, with room for INPUT_MAX; returns the new length. */
 static size_t mutate(uint8_t *data, size_t n)
 {
-	static const uint64_t edges[] = {0, 1, 0x7f, 0x80, 0xff, 0x7fff, 0xffff, 0x7fffffff, 0xffffffff, INT64_MAX, UINT64_MAX, 1ull << 40};
+	static const uint64_t edges[] = {0,      1,          0x7f,       0x80,      0xff,       0x7fff,
+					 0xffff, 0x7fffffff, 0xffffffff, INT64_MAX, UINT64_MAX, 1ull << 40};
 	size_t at = n != 0 ? next_random() % n : 0, len = next_random() % 16;
 	uint64_t edge = edges[next_random() % (sizeof edges / sizeof edges[0])];
 
