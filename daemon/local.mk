@@ -27,6 +27,8 @@ daemon_libdaemon_la_SOURCES = \
 daemon_libdaemon_la_CFLAGS = $(AM_CFLAGS) $(MSGPACK_CFLAGS) $(ZMQ_CFLAGS) $(INIH_CFLAGS) $(SODIUM_CFLAGS) $(SYSTEMD_CFLAGS)
 daemon_libdaemon_la_LIBADD = daemon/libengine.la client/libwire.la $(ZMQ_LIBS) $(INIH_LIBS) $(SODIUM_LIBS) $(SYSTEMD_LIBS)
 
+dist_man_MANS += daemon/weftd.8 daemon/weftd.conf.5
+
 sbin_PROGRAMS += daemon/weftd
 daemon_weftd_SOURCES = daemon/main.c daemon/loop.c daemon/loop.h
 daemon_weftd_CFLAGS = $(AM_CFLAGS) $(MSGPACK_CFLAGS) $(UV_CFLAGS) $(SODIUM_CFLAGS)
