@@ -55,6 +55,11 @@ static size_t cut_workspace(struct core_ctx *c)
 		z->sum = cut(c, &at, rows * (widest / group) * sizeof(z->sum[0]));
 	}
 	cut_buffer(c, &at, &c->logits, cf->vocab);
+	c->weave.piece = cut(c, &at, rows * CORE_BLEND_MAX * sizeof(c->weave.piece[0]));
+	c->weave.group = cut(c, &at, rows * sizeof(c->weave.group[0]));
+	c->weave.rows = cut(c, &at, rows * sizeof(c->weave.rows[0]));
+	c->weave.position = cut(c, &at, rows * sizeof(c->weave.position[0]));
+	c->weave.to = cut(c, &at, rows * sizeof(c->weave.to[0]));
 	return at;
 }
 
@@ -126,6 +131,7 @@ void core_ctx_free(struct core_ctx *c)
 		return;
 	pool_free(c->pool);
 	kv_finish(&c->kv);
+	weave_finish(&c->weave);
 	memory_unmap(c->workspace, c->workspace_bytes);
 	free(c);
 }
@@ -159,12 +165,30 @@ struct core_seq *core_seq_new(struct core_ctx *c)
 
 struct core_seq *core_seq_fork(struct core_ctx *c, const struct core_seq *s)
 {
-	return kv_seq_fork(&c->kv, s);
+	struct core_seq *f = kv_seq_fork(&c->kv, s);
+
+	if (f)
+		f->blend = core_blend_ref(s->blend);
+	return f;
 }
 
 void core_seq_free(struct core_ctx *c, struct core_seq *s)
 {
+	if (s)
+		core_blend_unref(s->blend);
 	kv_seq_free(&c->kv, s);
+}
+
+int core_seq_set_blend(struct core_ctx *c, struct core_seq *s, struct core_blend *b)
+{
+	if (s->len || (b && b->model != c->model))
+		return CORE_EINVAL;
+	if (b && !weave_reserve(c, b))
+		return CORE_ENOMEM;
+	core_blend_ref(b);
+	core_blend_unref(s->blend);
+	s->blend = b;
+	return CORE_OK;
 }
 
 uint32_t core_seq_len(const struct core_seq *s)
@@ -247,6 +271,7 @@ int core_forward(struct core_ctx *c, const struct core_row *rows, uint32_t n, st
 		c->n_logits = 0;
 		return rc;
 	}
+	weave_plan(c);
 	llama_forward(c);
 	for (uint32_t i = 0; i < c->n_touched; i++)
 		kv_commit(c->touched[i]);

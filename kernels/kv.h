@@ -33,6 +33,8 @@ struct core_seq {
 	uint32_t len;			/* tokens whose KV is present */
 	uint32_t pages;			/* len / 16 rounded up, plus reserved ones between reserve and commit */
 	uint32_t pending;		/* tokens of the pass in progress; 0 between passes */
+	uint32_t group;			/* of the rows of its blend, in the pass in progress */
+	struct core_blend *blend;	/* counted; NULL: the base alone. ctx.c keeps it */
 	uint32_t copied;		/* page that this reservation replaced by a copy, or KV_NONE */
 	uint32_t table[];		/* [max_pages] */
 };

@@ -4,6 +4,8 @@
 #include "config.h"
 #include "llama.h"
 
+#include <string.h>
+
 /* ---- steps over rows ---- */
 
 struct norm_step {
@@ -36,6 +38,7 @@ static void embed_row(void *arg, uint32_t i)
 	struct core_ctx *c = arg;
 
 	matrix_row_f32(&c->model->embed, (uint32_t)c->rows[i].token, c->x.data + i * c->x.ld);
+	weave_embed(c, i);
 	rope_angles(c->cosine.data + i * c->cosine.ld, c->sine.data + i * c->sine.ld, c->model->rope, c->position[i]);
 }
 
@@ -171,20 +174,24 @@ static void layer(struct core_ctx *c, const struct layer *y, uint32_t i)
 {
 	norm(c, y->attn_norm, i > 0);									/* h      [m][dim] */
 	project(c, &c->h, c->m, (struct linear[]){ { &y->q, &c->q }, { &y->k, &c->k }, { &y->v, &c->v } }, 3);	/* q      [m][heads][head_dim]; k, v [m][kv_heads][head_dim] */
+	weave(c, i, ADAPTER_ATTN, &c->h, (const struct buffer *[]){ &c->q, &c->k, &c->v });
 	attend(c, i);											/* a      [m][heads][head_dim] */
 	project(c, &c->a, c->m, (struct linear[]){ { &y->o, &c->delta } }, 1);				/* delta  [m][dim] */
+	weave(c, i, ADAPTER_O, &c->a, (const struct buffer *[]){ &c->delta });
 	norm(c, y->ffn_norm, true);									/* h      [m][dim] */
 	project(c, &c->h, c->m, (struct linear[]){ { &y->gate, &c->gate }, { &y->up, &c->up } }, 2);	/* gate, up [m][ffn] */
+	weave(c, i, ADAPTER_MLP, &c->h, (const struct buffer *[]){ &c->gate, &c->up });
 	pool_run(c->pool, swiglu_row, c, c->m);								/* gate   [m][ffn] */
 	project(c, &c->gate, c->m, (struct linear[]){ { &y->down, &c->delta } }, 1);			/* delta  [m][dim] */
+	weave(c, i, ADAPTER_DOWN, &c->gate, (const struct buffer *[]){ &c->delta });
 }
 
-/* Rows that want logits move to the front of h. Ascending, so nothing is overwritten before it is moved. */
-static void gather_wanted(struct core_ctx *c)
+/* Row i of delta: the i-th row that wants logits. */
+static void gather_row(void *arg, uint32_t i)
 {
-	for (uint32_t i = 0; i < c->n_logits; i++)
-		for (uint32_t k = 0; c->wanted[i] != i && k < c->model->config.dim; k++)
-			c->h.data[i * c->h.ld + k] = c->h.data[c->wanted[i] * c->h.ld + k];
+	struct core_ctx *c = arg;
+
+	memcpy(c->delta.data + i * c->delta.ld, c->h.data + c->wanted[i] * c->h.ld, c->model->config.dim * sizeof(float));
 }
 
 void llama_forward(struct core_ctx *c)
@@ -195,7 +202,7 @@ void llama_forward(struct core_ctx *c)
 	for (uint32_t i = 0; i < m->config.layers; i++)
 		layer(c, &m->layers[i], i);
 	norm(c, m->norm, true);										/* h      [m][dim] */
-	gather_wanted(c);										/* h      [n_logits][dim] */
+	pool_run(c->pool, gather_row, c, c->n_logits);							/* delta  [n_logits][dim] */
 	if (c->n_logits)
-		project(c, &c->h, c->n_logits, (struct linear[]){ { &m->head, &c->logits } }, 1);	/* logits [n_logits][vocab] */
+		project(c, &c->delta, c->n_logits, (struct linear[]){ { &m->head, &c->logits } }, 1);	/* logits [n_logits][vocab] */
 }

@@ -9,6 +9,7 @@
 #include "model.h"
 #include "ops/ops.h"
 #include "pool.h"
+#include "weave.h"
 
 /* f32 rows: [max_rows][ld]. */
 struct buffer {
@@ -43,6 +44,7 @@ struct core_ctx {
 
 	struct buffer x, h, q, k, v, a, gate, up, delta, cosine, sine, logits;
 	struct quantized quantized[GROUP_SIZES];
+	struct weave weave;
 	unsigned char *workspace;	/* all of the above */
 	size_t workspace_bytes;
 };

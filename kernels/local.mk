@@ -21,6 +21,7 @@ kernels_libcore_la_SOURCES = \
 	kernels/ops/rmsnorm.c kernels/ops/rmsnorm.h \
 	kernels/ops/rope.c kernels/ops/rope.h \
 	kernels/ops/swiglu.c kernels/ops/swiglu.h
+include kernels/adapter.mk
 kernels_libcore_la_CPPFLAGS = $(AM_CPPFLAGS) $(SODIUM_CFLAGS)
 kernels_libcore_la_LIBADD = $(cpu_paths) kernels/libformat.la $(SODIUM_LIBS) -lm
 

@@ -45,6 +45,8 @@ struct checkpoint {
 	char *tokenizer_path;
 	float *rope_freqs;	/* owned; config.rope_freqs points here */
 	bool gguf;
+	bool adapter;		/* a LoRA adapter (peft.h): every tensor counts, so one that cannot be read is refused, not skipped */
+	float alpha;		/* of a GGUF adapter */
 	uint64_t part, parts;	/* a split GGUF: which is being read, and how many there are; 0: none yet */
 };
 

@@ -69,4 +69,9 @@ int gguf_array(const struct gguf *g, const char *key, enum gguf_type element, bo
 struct gguf_text gguf_next_string(struct cursor *c);
 bool gguf_text_is(struct gguf_text t, const char *s);
 
+/* The HF name of a Llama's tensor, and 'q' or 'k' when its rows stand in GGUF's order (else 0). false: not a tensor of a Llama. */
+bool gguf_hf_name(struct gguf_text name, char *out, size_t room, char *permuted);
+/* Type, shape, bytes and place of a tensor, checked against the file; t->name is left alone. */
+int gguf_locate(const struct gguf *g, const struct gguf_tensor *from, struct tensor *t, struct core_error *err);
+
 #endif

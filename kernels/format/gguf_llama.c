@@ -30,8 +30,7 @@ static const struct name_row {
 	{"ffn_down.weight", "mlp.down_proj.weight", true, 0},
 };
 
-/* The HF name of a GGUF name; NULL: not a tensor of a Llama. */
-static const struct name_row *hf_name(struct gguf_text name, char *out, size_t room)
+bool gguf_hf_name(struct gguf_text name, char *out, size_t room, char *permuted)
 {
 	bool per_layer = name.len > 4 && memcmp(name.s, "blk.", 4) == 0;
 	size_t digits = 0;
@@ -42,7 +41,7 @@ static const struct name_row *hf_name(struct gguf_text name, char *out, size_t r
 		while (digits < name.len && digits < 5 && name.s[digits] >= '0' && name.s[digits] <= '9')
 			digits++;
 		if (digits == 0 || (digits > 1 && name.s[0] == '0') || digits == name.len || name.s[digits] != '.')
-			return NULL;
+			return false;
 		name.s += digits + 1;
 		name.len -= digits + 1;
 	}
@@ -53,14 +52,15 @@ static const struct name_row *hf_name(struct gguf_text name, char *out, size_t r
 			snprintf(out, room, "model.layers.%.*s.%s", (int)digits, name.s - digits - 1, names[i].hf);
 		else
 			snprintf(out, room, "%s", names[i].hf);
-		return &names[i];
+		*permuted = names[i].permuted;
+		return true;
 	}
-	return NULL;
+	return false;
 }
 
 /* ---- tensors ---- */
 
-static int locate(const struct gguf *g, const struct gguf_tensor *from, struct tensor *t, struct core_error *err)
+int gguf_locate(const struct gguf *g, const struct gguf_tensor *from, struct tensor *t, struct core_error *err)
 {
 	int len = (int)from->name.len;
 
@@ -103,20 +103,21 @@ static int add_tensor(struct checkpoint *cp, const struct gguf *g, const struct 
 {
 	char name[96];
 	struct tensor t = {.name = name};
-	const struct name_row *row = hf_name(from->name, name, sizeof name);
+	char permuted = 0;
+	bool known = gguf_hf_name(from->name, name, sizeof name, &permuted);
 	bool freqs = gguf_text_is(from->name, "rope_freqs.weight");
 	int rc;
 
-	if (row == NULL && !freqs)
+	if (!known && !freqs)
 		return core_fail(err, CORE_EUNSUPPORTED, "%s: tensor %.*s is not part of the Llama that this core computes",
 				 g->path, (int)from->name.len, from->name.s);
-	rc = locate(g, from, &t, err);
+	rc = gguf_locate(g, from, &t, err);
 	if (rc < 0)
 		return rc;
 	if (freqs)
 		return take_rope_freqs(cp, g, &t, err);
-	if (row->permuted != 0)
-		t.permuted_heads = row->permuted == 'q' ? cp->config.heads : cp->config.kv_heads;
+	if (permuted != 0)
+		t.permuted_heads = permuted == 'q' ? cp->config.heads : cp->config.kv_heads;
 	return checkpoint_add(cp, &t, g->path, err);
 }
 

@@ -58,13 +58,13 @@ static int read_tensor(struct checkpoint *cp, const struct span *s, const char *
 	begin = (uint64_t)json_integer_value(b);
 	end = (uint64_t)json_integer_value(e);
 	if (!dtype_of(dtype, &t.type)) {
-		if (!tensor_is_weight(name)) /* masks, counters and the like: not ours */
+		if (!cp->adapter && !tensor_is_weight(name)) /* masks, counters and the like: not ours */
 			return 0;
 		return core_fail(err, CORE_EUNSUPPORTED, "%s: tensor %s: dtype %.20s is not read (F32, F16 and BF16 are)", s->path,
 				 name, dtype != NULL ? dtype : "(missing)");
 	}
 	if (!read_dims(json_object_get(o, "shape"), &t)) {
-		if (!tensor_is_weight(name)) /* a scalar, for instance */
+		if (!cp->adapter && !tensor_is_weight(name)) /* a scalar, for instance */
 			return 0;
 		return core_fail(err, CORE_EFORMAT, "%s: tensor %s: shape: expected 1 to 4 sizes", s->path, name);
 	}

@@ -50,7 +50,7 @@ static int add_tensor(struct checkpoint *cp, const struct zip *z, struct pickle_
 				 sizeof name - 1);
 	snprintf(name, sizeof name, "%.*s", (int)p->name.len, p->name.s);
 	if (!p->dtype->known || p->n_dims < 1 || p->n_dims > 4 || !p->contiguous) {
-		if (!tensor_is_weight(name)) /* masks, counters and the like: not ours */
+		if (!cp->adapter && !tensor_is_weight(name)) /* masks, counters and the like: not ours */
 			return 0;
 		return core_fail(err, CORE_EUNSUPPORTED,
 				 "%s: tensor %s: %s with %u dimensions%s is not read (float, half or bfloat16, row-major, is)",
