@@ -1,5 +1,6 @@
 # tests of kernels/
 include tests/kernels/format.mk
+include tests/kernels/adapter.mk
 
 core_tests = \
 	tests/kernels/ops_matmul \
