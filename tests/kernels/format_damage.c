@@ -100,6 +100,8 @@ static const struct {
 		 "eK\x03"
 		 "asX\x01\0\0\0b\x8a\x01\xfeG01234567\x86s."),
 	 0, "", 0},
+	{BYTES(P "}X\x01\0\0\0a" REBUILD "(" STORAGE "K\0K\x04\x85K\x01\x85" HOOKS "}tRs."), 0, "", 1},
+	{BYTES(P REBUILD "(" STORAGE "K\0K\x04\x85K\x01\x85" HOOKS "}X\x04\0\0\0conj\x88stR."), CORE_EUNSUPPORTED, "view flags", 0},
 	{BYTES(P "cos\nsystem\nX\x02\0\0\0ls\x85R."), CORE_EUNSUPPORTED, "os.system", 0},
 	{BYTES(P "cbuiltins\neval\n."), CORE_EUNSUPPORTED, "builtins.eval", 0},
 	{BYTES(P "ctorch\nload\n."), CORE_EUNSUPPORTED, "torch.load", 0},

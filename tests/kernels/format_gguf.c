@@ -463,10 +463,12 @@ static void counts_that_no_file_could_hold_are_refused(void **state)
 	kv_array(&b, "k", 8, 1ull << 62);
 	put(&b, padding, sizeof padding);
 	expect_refusal_of(build_save(&b), CORE_EFORMAT, "past the end");
-	put_head(&b, 3, 0, 1); /* a key that would end before it starts */
+	put_head(&b, 3, 0, 1); /* a text that would end before it starts */
+	put_text(&b, "k");
+	put_u32(&b, 8);
 	put_u64(&b, UINT64_MAX - 3);
 	put(&b, padding, sizeof padding);
-	expect_refusal_of(build_save(&b), CORE_EFORMAT, "a metadata key");
+	expect_refusal_of(build_save(&b), CORE_EFORMAT, "past the end");
 	put_head(&b, 3, 0, 1); /* 2^61 doubles: the bytes overflow */
 	kv_array(&b, "k", 12, 1ull << 61);
 	expect_refusal_of(build_save(&b), CORE_EFORMAT, "past the end");
