@@ -1,4 +1,4 @@
-/* The table of options: parsing, units, bounds, reload; and that the manual and the sample file know every option. */
+/* The table of options: parsing, units, bounds, reload; and that the manual knows every option (the sample file is tests/systemd's). */
 #include "unit.h"
 #include "daemon/conf.h"
 
@@ -149,20 +149,6 @@ static void the_manual_has_every_option_with_its_default_in_its_section(void **s
 	free(text);
 }
 
-static void the_sample_file_has_every_option_as_a_comment_with_its_default(void **state)
-{
-	char *text = read_document("systemd/weftd.conf");
-	for (size_t i = 0; i < conf_n_options; i++) {
-		const struct conf_option *o = &conf_options[i];
-		char line[256];
-		const char *def = strcmp(o->name, "plugins") == 0 ? "" : o->def;
-		snprintf(line, sizeof line, "\n#%s =%s%s\n", o->name, *def ? " " : "", def);
-		if (!strstr(text, line))
-			fail_msg("systemd/weftd.conf has no line `%s`", line + 1);
-	}
-	free(text);
-}
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -171,7 +157,6 @@ int main(void)
 		cmocka_unit_test(a_reload_takes_the_reloadable_options_and_names_the_others),
 		cmocka_unit_test(a_tcp_endpoint_without_keys_must_be_asked_for_in_so_many_words),
 		cmocka_unit_test(the_manual_has_every_option_with_its_default_in_its_section),
-		cmocka_unit_test(the_sample_file_has_every_option_as_a_comment_with_its_default),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
