@@ -1,20 +1,21 @@
-/* answer.c: following a job: its text on stdout while it comes, its progress on a stderr that is a terminal, its end as an exit code. */
+/* answer.c: following a job: its text on stdout while it comes, its progress on a stderr that is a terminal, its end as an exit
+ * code. */
 #include "cli.h"
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-enum { SILENCE_MS = 5000 };	/* without an event for so long, the server is asked whether it still has the job */
+enum { SILENCE_MS = 5000 }; /* without an event for so long, the server is asked whether it still has the job */
 
 struct follow {
 	struct cli *cli;
 	struct answer *answer;
-	bool progress;		/* stderr is a terminal */
-	bool shown;		/* a progress line stands there */
-	bool one;		/* one choice only: it may be shown while it comes */
+	bool progress; /* stderr is a terminal */
+	bool shown;    /* a progress line stands there */
+	bool one;      /* one choice only: it may be shown while it comes */
 	bool streamed;
-	char last;		/* character written to stdout; '\n' at the start */
-	bool broken;		/* nobody reads our stdout any more */
+	char last;   /* character written to stdout; '\n' at the start */
+	bool broken; /* nobody reads our stdout any more */
 };
 
 void answer_finish(struct answer *a)
@@ -31,8 +32,10 @@ int answer_exit_code(const struct weft_reply *done)
 
 	if (state == NULL)
 		return EXIT_UNREACHABLE;
-	return strcmp(state, "done") == 0 ? EXIT_OK : strcmp(state, "expired") == 0 ? EXIT_EXPIRED :
-	       strcmp(state, "cancelled") == 0 ? EXIT_CANCELLED : EXIT_FAILED;
+	return strcmp(state, "done") == 0        ? EXIT_OK
+	       : strcmp(state, "expired") == 0   ? EXIT_EXPIRED
+	       : strcmp(state, "cancelled") == 0 ? EXIT_CANCELLED
+						 : EXIT_FAILED;
 }
 
 void answer_report_end(const struct weft_reply *done)
@@ -97,7 +100,7 @@ static void print_figures(const struct weft_event *e)
 
 	fprintf(stderr, "weft: %llu prompt tokens, %llu answer tokens in %.2f s", (unsigned long long)e->prompt_tokens,
 		(unsigned long long)e->completion_tokens, e->total_ms / 1000);
-	if (e->completion_tokens > e->n_choices && generating > 0)	/* each choice's first token comes with the prompt */
+	if (e->completion_tokens > e->n_choices && generating > 0) /* each choice's first token comes with the prompt */
 		fprintf(stderr, ", %.1f tokens/s", (double)(e->completion_tokens - e->n_choices) / generating);
 	fputc('\n', stderr);
 }
@@ -155,7 +158,7 @@ static void show_end(struct follow *f, const struct weft_event *e, bool figures)
 {
 	clear_progress(f);
 	if (!f->cli->json) {
-		if (!f->streamed)	/* several choices, a score, or no text at all */
+		if (!f->streamed) /* several choices, a score, or no text at all */
 			answer_print_choices(e->body);
 		else if (f->last != '\n')
 			putchar('\n');
@@ -215,7 +218,7 @@ int answer_follow(struct cli *cli, uint64_t job, bool figures, struct answer *a)
 	f.one = n <= 1;
 	for (;;) {
 		err = weft_client_next(cli->client, &e, a->interrupted ? cli->timeout : SILENCE_MS);
-		if (err == WEFT_CLIENT_ETIMEOUT && a->interrupted == 0) {	/* a long wait in the queue, or no server any more */
+		if (err == WEFT_CLIENT_ETIMEOUT && a->interrupted == 0) { /* a long wait in the queue, or no server any more */
 			if ((status = ask_whether_it_lives(&f, job)) != 0)
 				return status;
 			continue;

@@ -9,7 +9,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { MAX_STDIN = 16 << 20 };	/* bytes: more than any message to the server may have */
+enum { MAX_STDIN = 16 << 20 }; /* bytes: more than any message to the server may have */
 
 /* ---- signals ---- */
 
@@ -22,7 +22,7 @@ static void on_signal(int number)
 	int saved = errno;
 
 	if (signals_seen++ > 0)
-		_exit(128 + number);	/* the user insists */
+		_exit(128 + number); /* the user insists */
 	if (write(signal_pipe[1], &byte, 1) < 0)
 		_exit(128 + number);
 	errno = saved;
@@ -34,7 +34,7 @@ void cli_catch_interrupts(void)
 
 	if (signal_pipe[0] >= 0 || pipe2(signal_pipe, O_CLOEXEC | O_NONBLOCK) < 0)
 		return;
-	sigaction(SIGINT, &action, NULL);	/* no SA_RESTART: a read from the terminal ends, too */
+	sigaction(SIGINT, &action, NULL); /* no SA_RESTART: a read from the terminal ends, too */
 	sigaction(SIGTERM, &action, NULL);
 }
 
@@ -63,21 +63,27 @@ int cli_usage(const struct cli *cli, const char *fmt, ...)
 	va_start(args, fmt);
 	vfprintf(stderr, fmt, args);
 	va_end(args);
-	fprintf(stderr, "\nTry weft %s%s--help.\n", cli->command != NULL ? cli->command->name : "", cli->command != NULL ? " " : "");
+	fprintf(stderr, "\nTry weft %s%s--help.\n", cli->command != NULL ? cli->command->name : "",
+		cli->command != NULL ? " " : "");
 	return EXIT_USAGE;
 }
 
 static int exit_code_of(int code)
 {
 	switch (code) {
-	case WEFT_CLIENT_EINVAL: return EXIT_USAGE;
-	case WEFT_CLIENT_EREFUSED: return EXIT_REFUSED;
+	case WEFT_CLIENT_EINVAL:
+		return EXIT_USAGE;
+	case WEFT_CLIENT_EREFUSED:
+		return EXIT_REFUSED;
 	case WEFT_CLIENT_EUNREACHABLE:
 	case WEFT_CLIENT_ETIMEOUT:
 	case WEFT_CLIENT_EPROTOCOL:
-	case WEFT_CLIENT_ELOST: return EXIT_UNREACHABLE;
-	case WEFT_CLIENT_EINTERRUPTED: return EXIT_INTERRUPTED;
-	default: return EXIT_FAILED;
+	case WEFT_CLIENT_ELOST:
+		return EXIT_UNREACHABLE;
+	case WEFT_CLIENT_EINTERRUPTED:
+		return EXIT_INTERRUPTED;
+	default:
+		return EXIT_FAILED;
 	}
 }
 
@@ -160,7 +166,7 @@ void cli_put_text(FILE *f, const char *text, size_t len)
 	}
 	for (size_t i = 0; i < len; i++) {
 		unsigned char b = (unsigned char)text[i], next = i + 1 < len ? (unsigned char)text[i + 1] : 0;
-		bool c1 = b == 0xc2 && next >= 0x80 && next < 0xa0;	/* U+0080 to U+009F */
+		bool c1 = b == 0xc2 && next >= 0x80 && next < 0xa0; /* U+0080 to U+009F */
 		if (!c1 && !(b < 0x20 && b != '\n' && b != '\t') && b != 0x7f)
 			continue;
 		fwrite(text + from, 1, i - from, f);
@@ -190,7 +196,8 @@ char *cli_read_stdin(const struct cli *cli, size_t *len)
 		}
 		if (n == room) {
 			if (room >= MAX_STDIN) {
-				fprintf(stderr, "weft %s: standard input is larger than %d MiB\n", cli->command->name, MAX_STDIN >> 20);
+				fprintf(stderr, "weft %s: standard input is larger than %d MiB\n", cli->command->name,
+					MAX_STDIN >> 20);
 				break;
 			}
 			room *= 2;
@@ -234,7 +241,8 @@ json_t *cli_tokens(const char *text)
 		unsigned long long v = strtoull(word, &end, 10);
 		if (*word == 0)
 			continue;
-		good = *word >= '0' && *word <= '9' && *end == 0 && v <= UINT32_MAX && json_array_append_new(list, json_integer((json_int_t)v)) == 0;
+		good = *word >= '0' && *word <= '9' && *end == 0 && v <= UINT32_MAX &&
+		       json_array_append_new(list, json_integer((json_int_t)v)) == 0;
 	}
 	free(copy);
 	if (good)
@@ -247,7 +255,7 @@ void cli_add_json(struct weft_request *r, const char *field, json_t *v)
 {
 	char *text = json_dumps(v, JSON_ENCODE_ANY);
 
-	weft_request_json(r, field, text != NULL ? text : "");	/* "" is no JSON: reported when the request is sent */
+	weft_request_json(r, field, text != NULL ? text : ""); /* "" is no JSON: reported when the request is sent */
 	free(text);
 	json_decref(v);
 }

@@ -1,22 +1,22 @@
-/* cmd-chat.c: `weft chat`: a conversation, line by line. The history is kept here and sent whole with every turn. Works in a pipe, too: each line of
- * standard input is one turn. */
+/* cmd-chat.c: `weft chat`: a conversation, line by line. The history is kept here and sent whole with every turn. Works in a pipe,
+ * too: each line of standard input is one turn. */
 #include "cli.h"
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 struct message {
-	const char *role;	/* "user" or "assistant" */
+	const char *role; /* "user" or "assistant" */
 	char *content;
 };
 
 struct chat {
 	struct cli *cli;
-	char *system;		/* NULL: none */
+	char *system; /* NULL: none */
 	struct message *history;
 	size_t n;
 	bool terminal;
-	int status;		/* of the first turn that failed */
+	int status; /* of the first turn that failed */
 	bool quit;
 };
 
@@ -49,7 +49,7 @@ static void failed(struct chat *c, int status)
 	if (c->status == EXIT_OK)
 		c->status = status;
 	if (status == EXIT_UNREACHABLE || status == EXIT_USAGE)
-		c->quit = true;	/* no turn would fare better */
+		c->quit = true; /* no turn would fare better */
 }
 
 static size_t without_trailing_space(const char *text, size_t len)
@@ -59,7 +59,8 @@ static size_t without_trailing_space(const char *text, size_t len)
 	return len;
 }
 
-/* Sends the conversation and shows the answer. On failure the user's message is taken back: the next turn starts from what was answered. */
+/* Sends the conversation and shows the answer. On failure the user's message is taken back: the next turn starts from what was
+ * answered. */
 static void turn(struct chat *c, const char *line)
 {
 	struct weft_request *r = weft_request_new("generate");
@@ -80,7 +81,7 @@ static void turn(struct chat *c, const char *line)
 		status = answer_follow(c->cli, job, false, &a);
 	size_t len = without_trailing_space(a.text != NULL ? a.text : "", a.text_len);
 	if (len > 0 && (status == EXIT_OK || a.interrupted != 0))
-		push(c, "assistant", a.text, len);	/* a part that the user stopped counts as the answer */
+		push(c, "assistant", a.text, len); /* a part that the user stopped counts as the answer */
 	else
 		cut(c, c->n - 1);
 	if (status != EXIT_OK && !(c->terminal && a.interrupted != 0))
@@ -104,7 +105,8 @@ static void command(struct chat *c, const char *line)
 	} else {
 		fputs("/system TEXT  set the system message (without TEXT: none)\n"
 		      "/reset        forget the conversation\n"
-		      "/quit         end (so does the end of input)\n", stderr);
+		      "/quit         end (so does the end of input)\n",
+		      stderr);
 		if (strcmp(line, "/help") != 0 && !c->terminal)
 			failed(c, EXIT_USAGE);
 	}
@@ -149,7 +151,7 @@ int cmd_chat(struct cli *cli)
 	int status = cli_open(cli);
 
 	if (status == 0 && weft_client_connect(cli->client, NULL, cli->timeout) < 0)
-		status = cli_failed(cli, 0);	/* better now than after the first line */
+		status = cli_failed(cli, 0); /* better now than after the first line */
 	if (status != 0)
 		return status;
 	c.system = system != NULL ? strdup(system) : NULL;

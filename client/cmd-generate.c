@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* clang-format off */
 #define JOB_OPTIONS                                                                                                             \
 	{"class", "CLASS", "interactive or batch: batch waits for interactive jobs"},                                            \
 	{"priority", "N", "0 to 1000, 0 first; default 100"},                                                                    \
@@ -10,6 +11,7 @@
 	{"queue-ms", "MS", "the job expires when it has not started by then"},                                                   \
 	{"on-disconnect", "WHAT", "cancel or keep: what becomes of the job when this client goes away"},                        \
 	{"adapter", "NAME=SCALE", "an adapter and its scale; may be repeated"}
+/* clang-format on */
 
 const struct cli_option generate_options[] = {
 	{"raw", NULL, "send the prompt as it is, without the model's chat template"},
@@ -84,7 +86,8 @@ static void add_samplers(struct weft_request *r, const char *text)
 
 int request_common(struct cli *cli, struct weft_request *r)
 {
-	static const char *const numbers[][2] = {{"priority", "priority"}, {"deadline-ms", "deadline_ms"}, {"queue-ms", "queue_ms"}, {"seed", "seed"}};
+	static const char *const numbers[][2] = {
+		{"priority", "priority"}, {"deadline-ms", "deadline_ms"}, {"queue-ms", "queue_ms"}, {"seed", "seed"}};
 	static const char *const texts[][2] = {{"class", "class"}, {"on-disconnect", "on_disconnect"}, {"template", "template"}};
 	int status = 0;
 	uint64_t v;
@@ -125,7 +128,7 @@ static int add_prompt(struct cli *cli, struct weft_request *r, char *text, size_
 		return 0;
 	}
 	if (len > 0 && text[len - 1] == '\n' && (cli->n_args == 0 || strcmp(cli->args[0], "-") == 0))
-		text[--len] = 0;	/* the end of a file's last line; an argument stays as it is */
+		text[--len] = 0; /* the end of a file's last line; an argument stays as it is */
 	if (strlen(text) != len)
 		return cli_usage(cli, "the prompt has a NUL character");
 	if (system != NULL)
@@ -161,7 +164,8 @@ int cmd_generate(struct cli *cli)
 
 	if (text == NULL)
 		goto end;
-	if ((status = request_common(cli, r)) != 0 || (status = add_prompt(cli, r, text, len)) != 0 || (status = cli_open(cli)) != 0)
+	if ((status = request_common(cli, r)) != 0 || (status = add_prompt(cli, r, text, len)) != 0 ||
+	    (status = cli_open(cli)) != 0)
 		goto end;
 	if (option_given(cli, "detach")) {
 		if (!option_given(cli, "on-disconnect"))

@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { WAIT_MS = 250 };	/* between two looks with --wait */
+enum { WAIT_MS = 250 }; /* between two looks with --wait */
 
 const struct cli_option results_options[] = {
 	{"from", "SEQ", "with --json: the events from this number on"},
@@ -13,10 +13,10 @@ const struct cli_option results_options[] = {
 };
 
 struct results {
-	uint64_t next;			/* seq */
-	char *text;			/* of choice 0, as far as it came; NULL: nothing */
+	uint64_t next; /* seq */
+	char *text;    /* of choice 0, as far as it came; NULL: nothing */
 	size_t len;
-	struct weft_reply *done;	/* the last event; NULL: not ended yet */
+	struct weft_reply *done; /* the last event; NULL: not ended yet */
 };
 
 static int add_text(struct results *x, const char *text, size_t len)

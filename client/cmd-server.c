@@ -62,7 +62,7 @@ int cmd_stats(struct cli *cli)
 	return print_op(cli, "stats");
 }
 
-int cmd_state(struct cli *cli)	/* pause, resume, drain: the command has the operation's name */
+int cmd_state(struct cli *cli) /* pause, resume, drain: the command has the operation's name */
 {
 	struct weft_reply *reply;
 	int status = cli_call(cli, weft_request_new(cli->command->name), &reply);
@@ -116,7 +116,8 @@ static void print_param(const struct weft_reply *r, const char *path)
 	value_at(max, sizeof(max), r, path, "max");
 	if (min[0] != 0)
 		snprintf(range, sizeof(range), "%s to %s", min, max);
-	printf("  %-22s %-11s %-8s %-16s %s\n", str_at(r, path, "name"), str_at(r, path, "type"), def, range, str_at(r, path, "doc"));
+	printf("  %-22s %-11s %-8s %-16s %s\n", str_at(r, path, "name"), str_at(r, path, "type"), def, range,
+	       str_at(r, path, "doc"));
 }
 
 static void print_plugin(const struct weft_reply *r, size_t i)
@@ -125,8 +126,8 @@ static void print_plugin(const struct weft_reply *r, size_t i)
 
 	snprintf(path, sizeof(path), "plugins.%zu", i);
 	snprintf(params, sizeof(params), "%s.params", path);
-	printf("%s%s (%s %s): %s\n", i > 0 ? "\n" : "", str_at(r, path, "name"), str_at(r, path, "kind"), str_at(r, path, "version"),
-	       str_at(r, path, "doc"));
+	printf("%s%s (%s %s): %s\n", i > 0 ? "\n" : "", str_at(r, path, "name"), str_at(r, path, "kind"),
+	       str_at(r, path, "version"), str_at(r, path, "doc"));
 	for (size_t k = 0; k < weft_reply_count(r, params); k++) {
 		if (k == 0)
 			printf("  %-22s %-11s %-8s %-16s %s\n", "OPTION", "TYPE", "DEFAULT", "RANGE", "MEANING");

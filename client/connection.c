@@ -46,7 +46,8 @@ int64_t client_deadline(int timeout)
 
 /* ---- keys ---- */
 
-/* Takes 40 Z85 characters: the first line of a file that is neither empty nor a comment (#). What is in the file is never part of an error text. */
+/* Takes 40 Z85 characters: the first line of a file that is neither empty nor a comment (#). What is in the file is never part of
+ * an error text. */
 static int read_key(char key[41], const char *path, bool secret, struct weft_client_error *error)
 {
 	char line[256] = "";
@@ -81,7 +82,8 @@ static int load_keys(struct weft_client *c, const char *server, const char *own,
 	if (server == NULL && own == NULL)
 		return 0;
 	if (server == NULL || own == NULL)
-		return client_fail(error, WEFT_CLIENT_EINVAL, "CURVE needs both the server's public key and the file of this client's secret key");
+		return client_fail(error, WEFT_CLIENT_EINVAL,
+				   "CURVE needs both the server's public key and the file of this client's secret key");
 	if (strlen(server) == 40 && access(server, F_OK) != 0 && zmq_z85_decode(bytes, server) != NULL)
 		memcpy(c->server_key, server, 41);
 	else if ((err = read_key(c->server_key, server, false, error)) < 0)
@@ -113,7 +115,7 @@ static int link_open(struct weft_client *c, struct client_link *l, int type, con
 		zmq_setsockopt(l->socket, ZMQ_RCVHWM, &hwm, sizeof(hwm));
 		if (zmq_setsockopt(l->socket, ZMQ_SUBSCRIBE, c->topic, WIRE_TOPIC_LEN) < 0)
 			goto fail;
-	} else {	/* nothing is queued for a server that is not there: what was sent has gone out */
+	} else { /* nothing is queued for a server that is not there: what was sent has gone out */
 		zmq_setsockopt(l->socket, ZMQ_IMMEDIATE, &one, sizeof(one));
 	}
 	if (c->server_key[0] != 0 && (zmq_setsockopt(l->socket, ZMQ_CURVE_SERVERKEY, c->server_key, 41) < 0 ||
@@ -160,7 +162,7 @@ static bool link_follow(struct client_link *l)
 			zmq_msg_close(&msg);
 			return news;
 		}
-		if (zmq_msg_size(&msg) == 6)	/* [u16 event, u32 value], then [endpoint] */
+		if (zmq_msg_size(&msg) == 6) /* [u16 event, u32 value], then [endpoint] */
 			memcpy(&event, zmq_msg_data(&msg), 2);
 		zmq_msg_close(&msg);
 		if (event == ZMQ_EVENT_HANDSHAKE_SUCCEEDED) {
@@ -197,7 +199,8 @@ static int milliseconds_until(int64_t deadline)
 int client_wait(struct weft_client *c, unsigned what, int64_t deadline)
 {
 	zmq_pollitem_t items[5] = {
-		{c->request.socket, 0, ((what & WAIT_REQUEST_IN) ? ZMQ_POLLIN : 0) | ((what & WAIT_REQUEST_OUT) ? ZMQ_POLLOUT : 0), 0},
+		{c->request.socket, 0, ((what & WAIT_REQUEST_IN) ? ZMQ_POLLIN : 0) | ((what & WAIT_REQUEST_OUT) ? ZMQ_POLLOUT : 0),
+		 0},
 		{c->request.monitor, 0, ZMQ_POLLIN, 0},
 	};
 	int n = 2, answer = -1, interrupt = -1;
@@ -216,7 +219,8 @@ int client_wait(struct weft_client *c, unsigned what, int64_t deadline)
 		unsigned found = 0;
 		bool news = false;
 		if (ready < 0 && errno != EINTR)
-			return client_fail(&c->error, WEFT_CLIENT_ESYSTEM, "waiting for %s: %s", c->request.endpoint, zmq_strerror(errno));
+			return client_fail(&c->error, WEFT_CLIENT_ESYSTEM, "waiting for %s: %s", c->request.endpoint,
+					   zmq_strerror(errno));
 		if (ready <= 0) {
 			if (wait == 0 || (ready == 0 && milliseconds_until(deadline) == 0))
 				return 0;
@@ -243,9 +247,11 @@ static int fail_unreachable(struct weft_client *c, const struct client_link *l)
 	if (l->refused)
 		return client_fail(&c->error, WEFT_CLIENT_EUNREACHABLE, "the server at %s refuses this client's key", l->endpoint);
 	if (c->server_key[0] != 0)
-		return client_fail(&c->error, WEFT_CLIENT_EUNREACHABLE, "no connection to %s in time (is weftd running there, and is its key the one given?)",
+		return client_fail(&c->error, WEFT_CLIENT_EUNREACHABLE,
+				   "no connection to %s in time (is weftd running there, and is its key the one given?)",
 				   l->endpoint);
-	return client_fail(&c->error, WEFT_CLIENT_EUNREACHABLE, "no connection to %s in time (is weftd running there?)", l->endpoint);
+	return client_fail(&c->error, WEFT_CLIENT_EUNREACHABLE, "no connection to %s in time (is weftd running there?)",
+			   l->endpoint);
 }
 
 static int send_request(struct weft_client *c, const struct wire_buf *body, int64_t deadline)
@@ -258,7 +264,8 @@ static int send_request(struct weft_client *c, const struct wire_buf *body, int6
 			if (zmq_send(c->request.socket, body->out.data, body->out.size, ZMQ_DONTWAIT) >= 0)
 				return 0;
 			if (errno != EAGAIN && errno != EINTR)
-				return client_fail(&c->error, WEFT_CLIENT_ESYSTEM, "sending to %s: %s", c->request.endpoint, zmq_strerror(errno));
+				return client_fail(&c->error, WEFT_CLIENT_ESYSTEM, "sending to %s: %s", c->request.endpoint,
+						   zmq_strerror(errno));
 		}
 		if (c->request.refused || client_now() >= deadline)
 			return fail_unreachable(c, &c->request);
@@ -289,7 +296,7 @@ static int take_reply(struct weft_client *c, uint64_t id, struct weft_reply **re
 	bool ok, more;
 	zmq_msg_t msg;
 
-	do {	/* the last part is the body */
+	do { /* the last part is the body */
 		zmq_msg_init(&msg);
 		if (zmq_msg_recv(&msg, c->request.socket, ZMQ_DONTWAIT) < 0) {
 			zmq_msg_close(&msg);
@@ -302,7 +309,8 @@ static int take_reply(struct weft_client *c, uint64_t id, struct weft_reply **re
 	r = reply_decode(zmq_msg_data(&msg), zmq_msg_size(&msg), &why);
 	zmq_msg_close(&msg);
 	if (r == NULL)
-		return client_fail(&c->error, WEFT_CLIENT_EPROTOCOL, "%s sent what is not protocol version 1: %s", c->request.endpoint, why);
+		return client_fail(&c->error, WEFT_CLIENT_EPROTOCOL, "%s sent what is not protocol version 1: %s",
+				   c->request.endpoint, why);
 	if (!weft_reply_uint(r, "v", &v) || v != WIRE_VERSION || !weft_reply_bool(r, "ok", &ok)) {
 		weft_reply_free(r);
 		return client_fail(&c->error, WEFT_CLIENT_EPROTOCOL, "%s does not speak protocol version 1", c->request.endpoint);
@@ -319,7 +327,8 @@ static int take_reply(struct weft_client *c, uint64_t id, struct weft_reply **re
 	return 0;
 }
 
-int client_exchange(struct weft_client *c, const struct weft_request *r, const char *topic, struct weft_reply **reply, int64_t deadline)
+int client_exchange(struct weft_client *c, const struct weft_request *r, const char *topic, struct weft_reply **reply,
+		    int64_t deadline)
 {
 	int64_t resend_after = RESEND_FIRST_MS, resend_at;
 	uint64_t id = ++c->last_id;
@@ -342,8 +351,10 @@ int client_exchange(struct weft_client *c, const struct weft_request *r, const c
 		else if (ready & WAIT_REQUEST_IN)
 			result = take_reply(c, id, reply);
 		else if (client_now() >= deadline)
-			result = client_fail(&c->error, WEFT_CLIENT_ETIMEOUT, request_may_repeat(r) ? "%s does not answer" :
-					     "%s does not answer; whether the job was accepted is open", c->request.endpoint);
+			result = client_fail(&c->error, WEFT_CLIENT_ETIMEOUT,
+					     request_may_repeat(r) ? "%s does not answer"
+								   : "%s does not answer; whether the job was accepted is open",
+					     c->request.endpoint);
 		else if (client_now() >= resend_at) {
 			result = send_request(c, &body, deadline);
 			resend_after = resend_after * 2 < RESEND_MAX_MS ? resend_after * 2 : RESEND_MAX_MS;
@@ -407,8 +418,8 @@ int weft_client_new(struct weft_client **out, const struct weft_client_params *p
 		err = client_fail(&c->error, WEFT_CLIENT_ENOMEM, "out of memory");
 	else if (make_topic(c->topic) < 0)
 		err = client_fail(&c->error, WEFT_CLIENT_ESYSTEM, "no random numbers: %s", strerror(errno));
-	else if ((err = load_keys(c, or_variable(params->server_key, "WEFT_SERVER_KEY"), or_variable(params->client_key, "WEFT_CLIENT_KEY"),
-				  &c->error)) == 0)
+	else if ((err = load_keys(c, or_variable(params->server_key, "WEFT_SERVER_KEY"),
+				  or_variable(params->client_key, "WEFT_CLIENT_KEY"), &c->error)) == 0)
 		err = link_open(c, &c->request, ZMQ_DEALER, "request");
 	if (err < 0) {
 		*error = c->error;
@@ -469,7 +480,8 @@ int weft_client_connect(struct weft_client *c, struct weft_reply **hello, int ti
 			else if (ready & WAIT_ANSWER_IN)
 				err = jobs_receive(c);
 			if (err == 0 && !c->subscribed && (c->answer.refused || client_now() >= deadline))
-				err = c->answer.up ? client_fail(&c->error, WEFT_CLIENT_ETIMEOUT, "no event comes from %s", c->answer.endpoint)
+				err = c->answer.up ? client_fail(&c->error, WEFT_CLIENT_ETIMEOUT, "no event comes from %s",
+								 c->answer.endpoint)
 						   : fail_unreachable(c, &c->answer);
 		}
 	}

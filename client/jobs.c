@@ -1,8 +1,8 @@
 /* jobs.c: each job's events in order, once, without a gap.
  *
- * Live events come through the answer socket. For each job the client knows the seq that is due: an older one is dropped, the one that is due is handed
- * out, a later one shows a gap. After a gap, after a reconnect and after a time of silence (the last event may be the lost one) the job is asked for by
- * `results`, which gives what is due in any case. */
+ * Live events come through the answer socket. For each job the client knows the seq that is due: an older one is dropped, the one
+ * that is due is handed out, a later one shows a gap. After a gap, after a reconnect and after a time of silence (the last event
+ * may be the lost one) the job is asked for by `results`, which gives what is due in any case. */
 #include "libweft.h"
 #include <stdio.h>
 #include <stdlib.h>
@@ -17,8 +17,9 @@ static const struct {
 	const char *name;
 	enum weft_event_kind kind;
 } kinds[] = {
-	{"queued", WEFT_EVENT_QUEUED}, {"started", WEFT_EVENT_STARTED}, {"progress", WEFT_EVENT_PROGRESS}, {"delta", WEFT_EVENT_DELTA},
-	{"preempted", WEFT_EVENT_PREEMPTED}, {"resumed", WEFT_EVENT_RESUMED}, {"done", WEFT_EVENT_DONE},
+	{"queued", WEFT_EVENT_QUEUED}, {"started", WEFT_EVENT_STARTED},     {"progress", WEFT_EVENT_PROGRESS},
+	{"delta", WEFT_EVENT_DELTA},   {"preempted", WEFT_EVENT_PREEMPTED}, {"resumed", WEFT_EVENT_RESUMED},
+	{"done", WEFT_EVENT_DONE},
 };
 
 static uint64_t uint_at(const struct weft_reply *r, const char *path)
@@ -198,13 +199,14 @@ static int receive_event(struct weft_client *c, struct weft_reply *body)
 
 	if (wire_is_cstr(reply_at(body, "event"), "hello")) {
 		c->subscribed = true;
-	} else if (weft_reply_uint(body, "job", &job) && weft_reply_uint(body, "seq", &seq) && (j = job_find(c, job)) != NULL && !j->ended) {
+	} else if (weft_reply_uint(body, "job", &job) && weft_reply_uint(body, "seq", &seq) && (j = job_find(c, job)) != NULL &&
+		   !j->ended) {
 		if (seq == j->seq) {
 			job_heard(j);
 			return deliver(c, j, body);
 		}
 		if (seq > j->seq)
-			j->check_at = 0;	/* a gap: ask at once */
+			j->check_at = 0; /* a gap: ask at once */
 	}
 	weft_reply_free(body);
 	return err;
@@ -229,7 +231,8 @@ int jobs_receive(struct weft_client *c)
 			zmq_msg_close(&msg);
 		} while (more);
 		if (body == NULL)
-			return client_fail(&c->error, WEFT_CLIENT_EPROTOCOL, "an event from %s cannot be read: %s", c->answer.endpoint, why);
+			return client_fail(&c->error, WEFT_CLIENT_EPROTOCOL, "an event from %s cannot be read: %s",
+					   c->answer.endpoint, why);
 		int err = receive_event(c, body);
 		if (err < 0)
 			return err;
@@ -253,7 +256,7 @@ static int take_results(struct weft_client *c, struct client_job *j, const struc
 		err = body != NULL ? deliver(c, j, body) : client_fail(&c->error, WEFT_CLIENT_ENOMEM, "out of memory");
 		taken++;
 	}
-	if (taken > 0) {	/* there may be more: one reply is bounded */
+	if (taken > 0) { /* there may be more: one reply is bounded */
 		job_heard(j);
 		j->check_at = client_now();
 	} else {
@@ -280,11 +283,11 @@ static int replay(struct weft_client *c, struct client_job *j, int64_t deadline)
 	if (err == 0) {
 		err = take_results(c, j, reply);
 	} else if (err == WEFT_CLIENT_EREFUSED && !c->error.retry) {
-		err = client_fail(&c->error, WEFT_CLIENT_ELOST, "the rest of job %llu is lost: the server does not know it any more",
-				  (unsigned long long)id);
+		err = client_fail(&c->error, WEFT_CLIENT_ELOST,
+				  "the rest of job %llu is lost: the server does not know it any more", (unsigned long long)id);
 		job_forget(c, id);
 	} else if (err == WEFT_CLIENT_EREFUSED || err == WEFT_CLIENT_ETIMEOUT || err == WEFT_CLIENT_EUNREACHABLE) {
-		err = 0;	/* later, then: the caller's timeout decides how long to hope */
+		err = 0; /* later, then: the caller's timeout decides how long to hope */
 		j->check_at = client_now() + j->check_after;
 	}
 	weft_reply_free(reply);
@@ -368,7 +371,7 @@ int weft_client_submit(struct weft_client *c, const struct weft_request *r, uint
 
 	if (!c->subscribed && (err = weft_client_connect(c, NULL, timeout)) < 0)
 		return err;
-	j = calloc(1, sizeof(*j));	/* before the job exists: no failure may come after that */
+	j = calloc(1, sizeof(*j)); /* before the job exists: no failure may come after that */
 	if (j == NULL)
 		return client_fail(&c->error, WEFT_CLIENT_ENOMEM, "out of memory");
 	left = deadline - client_now();

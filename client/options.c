@@ -1,7 +1,8 @@
 /* options.c: the command line behind the command's name. Options are long: --name VALUE or --name=VALUE.
  *
- * What is neither global nor the command's own is looked for among the options of the server's plugins (operation `plugins`), and typed by what they
- * declare: a new plugin needs no new client. As that asks the server, the line is read twice: first for how to reach it. */
+ * What is neither global nor the command's own is looked for among the options of the server's plugins (operation `plugins`), and
+ * typed by what they declare: a new plugin needs no new client. As that asks the server, the line is read twice: first for how to
+ * reach it. */
 #include "cli.h"
 #include <errno.h>
 #include <stdlib.h>
@@ -75,7 +76,7 @@ static json_t *parse_float(const char *text)
 	char *end;
 	double v = strtod(text, &end);
 
-	return *text != 0 && *end == 0 ? json_real(v) : NULL;	/* json_real refuses what is not finite */
+	return *text != 0 && *end == 0 ? json_real(v) : NULL; /* json_real refuses what is not finite */
 }
 
 static json_t *parse_bool(const char *text)
@@ -115,8 +116,13 @@ static bool is_list(const char *type)
 
 static const char *wanted(const char *type)
 {
-	static const char *const words[][2] = {{"bool", "true or false"}, {"int", "an integer"}, {"float", "a number"}, {"string", "text"},
-		{"int_list", "integers with commas between them"}, {"string_list", "text"}, {"token_map", "TOKEN=NUMBER pairs with commas between them"}};
+	static const char *const words[][2] = {{"bool", "true or false"},
+					       {"int", "an integer"},
+					       {"float", "a number"},
+					       {"string", "text"},
+					       {"int_list", "integers with commas between them"},
+					       {"string_list", "text"},
+					       {"token_map", "TOKEN=NUMBER pairs with commas between them"}};
 
 	for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++)
 		if (strcmp(type, words[i][0]) == 0)
@@ -137,8 +143,11 @@ static int set_sampling(struct cli *cli, const char *option, const char *name, c
 		}
 		good = strcmp(type, "string_list") == 0 ? json_array_append_new(old, json_string(text)) == 0 : add_items(old, text);
 	} else {
-		v = strcmp(type, "bool") == 0 ? parse_bool(text) : strcmp(type, "int") == 0 ? parse_int(text) :
-		    strcmp(type, "float") == 0 ? parse_float(text) : strcmp(type, "string") == 0 ? json_string(text) : NULL;
+		v = strcmp(type, "bool") == 0     ? parse_bool(text)
+		    : strcmp(type, "int") == 0    ? parse_int(text)
+		    : strcmp(type, "float") == 0  ? parse_float(text)
+		    : strcmp(type, "string") == 0 ? json_string(text)
+						  : NULL;
 		good = v != NULL && json_object_set_new(cli->sampling, name, v) == 0;
 	}
 	return good ? 0 : cli_usage(cli, "%s wants %s, not \"%s\"", option, wanted(type), text);
@@ -149,8 +158,8 @@ static int set_sampling(struct cli *cli, const char *option, const char *name, c
 struct pass {
 	int argc, i;
 	char **argv;
-	bool first;		/* only find out how to reach the server */
-	bool unknown;		/* the first pass saw an option that a plugin may have */
+	bool first;   /* only find out how to reach the server */
+	bool unknown; /* the first pass saw an option that a plugin may have */
 };
 
 static bool takes_plugin_options(const struct cli *cli)
@@ -178,7 +187,8 @@ static int plugin_option(struct cli *cli, struct pass *p, const char *name, size
 	field[len] = 0;
 	type = json_string_value(json_object_get(cli->schema, field));
 	if (type == NULL)
-		return cli_usage(cli, "no such option: --%.*s (neither of weft nor of a plugin of this server: see weft plugins)", (int)len, name);
+		return cli_usage(cli, "no such option: --%.*s (neither of weft nor of a plugin of this server: see weft plugins)",
+				 (int)len, name);
 	if (value == NULL && strcmp(type, "bool") == 0)
 		value = "true";
 	else if (value == NULL && ++p->i < p->argc)
@@ -259,7 +269,8 @@ int options_parse(struct cli *cli, int argc, char **argv)
 	cli->sampling = json_object();
 	if (cli->args == NULL || cli->sampling == NULL)
 		return cli_usage(cli, "out of memory");
-	if ((status = run_pass(cli, &p)) != 0 || option_given(cli, "help") || option_given(cli, "version") || (status = take_globals(cli)) != 0)
+	if ((status = run_pass(cli, &p)) != 0 || option_given(cli, "help") || option_given(cli, "version") ||
+	    (status = take_globals(cli)) != 0)
 		return status;
 	if (p.unknown) {
 		p.first = false;
@@ -306,7 +317,8 @@ void options_into(const struct cli *cli, struct weft_request *r)
 	const char *name;
 	json_t *v;
 
-	json_object_foreach(cli->sampling, name, v) {
+	json_object_foreach(cli->sampling, name, v)
+	{
 		char *text = json_dumps(v, JSON_ENCODE_ANY);
 		weft_request_json(r, name, text != NULL ? text : "");
 		free(text);

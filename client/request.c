@@ -6,12 +6,12 @@
 
 struct weft_request {
 	char *op;
-	struct wire_buf fields;		/* key, value, key, value ... */
+	struct wire_buf fields; /* key, value, key, value ... */
 	size_t n_fields;
-	struct wire_buf messages;	/* the elements of "messages" */
+	struct wire_buf messages; /* the elements of "messages" */
 	size_t n_messages;
-	char **names;			/* [n_fields]: of the fields that are set */
-	struct weft_client_error mistake;	/* the first one; code 0: none */
+	char **names;                     /* [n_fields]: of the fields that are set */
+	struct weft_client_error mistake; /* the first one; code 0: none */
 };
 
 struct weft_request *weft_request_new(const char *op)

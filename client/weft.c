@@ -20,7 +20,8 @@ const struct cli_option global_options[] = {
 const struct command commands[] = {
 	{"generate", "[PROMPT | -]", "answer a prompt, as it comes", generate_options, CMD_SAMPLING, 0, 1, cmd_generate},
 	{"chat", "", "talk, line by line", chat_options, CMD_SAMPLING, 0, 0, cmd_chat},
-	{"score", "PROMPT CONTINUATION...", "how likely continuations of a prompt are", score_options, CMD_SAMPLING, 2, -1, cmd_score},
+	{"score", "PROMPT CONTINUATION...", "how likely continuations of a prompt are", score_options, CMD_SAMPLING, 2, -1,
+	 cmd_score},
 	{"jobs", "", "list jobs", jobs_options, 0, 0, 0, cmd_jobs},
 	{"job", "JOB", "what is known of one job", NULL, 0, 1, 1, cmd_job},
 	{"cancel", "JOB...", "end jobs", NULL, 0, 1, -1, cmd_cancel},
@@ -34,7 +35,8 @@ const struct command commands[] = {
 	{"pause", "", "take no new jobs", NULL, 0, 0, 0, cmd_state},
 	{"resume", "", "take new jobs again", NULL, 0, 0, 0, cmd_state},
 	{"drain", "", "finish what there is, then end the server", NULL, 0, 0, 0, cmd_state},
-	{"keygen", "FILE", "make a CURVE key pair: the secret key to FILE, the public key to standard output", NULL, 0, 1, 1, cmd_keygen},
+	{"keygen", "FILE", "make a CURVE key pair: the secret key to FILE, the public key to standard output", NULL, 0, 1, 1,
+	 cmd_keygen},
 	{0},
 };
 
@@ -64,7 +66,8 @@ static void help(const struct command *one)
 	printf("usage: weft [OPTION...] %s [OPTION...]%s%s\n%s\n", one->name, one->args[0] != 0 ? " " : "", one->args, one->doc);
 	print_options("Options", one->options);
 	if (one->flags & CMD_SAMPLING)
-		puts("\nSampling options\n  --some-option VALUE        any option of the server's plugins: --max-tokens 100, --temperature 0.7, --stop TEXT ...\n"
+		puts("\nSampling options\n  --some-option VALUE        any option of the server's plugins: --max-tokens 100, "
+		     "--temperature 0.7, --stop TEXT ...\n"
 		     "                             (weft plugins lists them)");
 	print_options("Options of every command", global_options);
 }
@@ -99,7 +102,8 @@ static int run(struct cli *cli, int argc, char **argv)
 		cli->command = find_command(argv[at]);
 		if (cli->command == NULL)
 			return cli_usage(cli, "no such command: %s", argv[at]);
-		memmove(&argv[at], &argv[at + 1], (size_t)(argc - at - 1) * sizeof(*argv));	/* what is left are options and arguments */
+		memmove(&argv[at], &argv[at + 1],
+			(size_t)(argc - at - 1) * sizeof(*argv)); /* what is left are options and arguments */
 		argc--;
 	}
 	status = options_parse(cli, argc - 1, argv + 1);
@@ -121,7 +125,7 @@ int main(int argc, char **argv)
 	struct cli cli = {0};
 	int status;
 
-	signal(SIGPIPE, SIG_IGN);	/* a reader that goes away is seen at the next write: the job is cancelled then */
+	signal(SIGPIPE, SIG_IGN); /* a reader that goes away is seen at the next write: the job is cancelled then */
 	status = run(&cli, argc, argv);
 	weft_client_free(cli.client);
 	options_finish(&cli);

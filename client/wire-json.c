@@ -36,16 +36,25 @@ static json_t *map_to_json(const msgpack_object_map *m)
 json_t *wire_to_json(const msgpack_object *o)
 {
 	switch (o->type) {
-	case MSGPACK_OBJECT_NIL: return json_null();
-	case MSGPACK_OBJECT_BOOLEAN: return json_boolean(o->via.boolean);
-	case MSGPACK_OBJECT_POSITIVE_INTEGER: return json_integer((json_int_t)o->via.u64);
-	case MSGPACK_OBJECT_NEGATIVE_INTEGER: return json_integer(o->via.i64);
+	case MSGPACK_OBJECT_NIL:
+		return json_null();
+	case MSGPACK_OBJECT_BOOLEAN:
+		return json_boolean(o->via.boolean);
+	case MSGPACK_OBJECT_POSITIVE_INTEGER:
+		return json_integer((json_int_t)o->via.u64);
+	case MSGPACK_OBJECT_NEGATIVE_INTEGER:
+		return json_integer(o->via.i64);
 	case MSGPACK_OBJECT_FLOAT32:
-	case MSGPACK_OBJECT_FLOAT64: return isfinite(o->via.f64) ? json_real(o->via.f64) : json_null();
-	case MSGPACK_OBJECT_STR: return json_stringn(o->via.str.size > 0 ? o->via.str.ptr : "", o->via.str.size);
-	case MSGPACK_OBJECT_ARRAY: return array_to_json(&o->via.array);
-	case MSGPACK_OBJECT_MAP: return map_to_json(&o->via.map);
-	default: return NULL;
+	case MSGPACK_OBJECT_FLOAT64:
+		return isfinite(o->via.f64) ? json_real(o->via.f64) : json_null();
+	case MSGPACK_OBJECT_STR:
+		return json_stringn(o->via.str.size > 0 ? o->via.str.ptr : "", o->via.str.size);
+	case MSGPACK_OBJECT_ARRAY:
+		return array_to_json(&o->via.array);
+	case MSGPACK_OBJECT_MAP:
+		return map_to_json(&o->via.map);
+	default:
+		return NULL;
 	}
 }
 
@@ -56,12 +65,24 @@ void wire_from_json(struct wire_buf *b, const json_t *v)
 	json_t *member;
 
 	switch (json_typeof(v)) {
-	case JSON_NULL: wire_nil(b); break;
-	case JSON_TRUE: wire_bool(b, true); break;
-	case JSON_FALSE: wire_bool(b, false); break;
-	case JSON_INTEGER: wire_int(b, json_integer_value(v)); break;
-	case JSON_REAL: wire_float(b, json_real_value(v)); break;
-	case JSON_STRING: wire_strn(b, json_string_value(v), json_string_length(v)); break;
+	case JSON_NULL:
+		wire_nil(b);
+		break;
+	case JSON_TRUE:
+		wire_bool(b, true);
+		break;
+	case JSON_FALSE:
+		wire_bool(b, false);
+		break;
+	case JSON_INTEGER:
+		wire_int(b, json_integer_value(v));
+		break;
+	case JSON_REAL:
+		wire_float(b, json_real_value(v));
+		break;
+	case JSON_STRING:
+		wire_strn(b, json_string_value(v), json_string_length(v));
+		break;
 	case JSON_ARRAY:
 		wire_array(b, json_array_size(v));
 		for (i = 0; i < json_array_size(v); i++)
@@ -69,7 +90,8 @@ void wire_from_json(struct wire_buf *b, const json_t *v)
 		break;
 	case JSON_OBJECT:
 		wire_map(b, json_object_size(v));
-		json_object_foreach((json_t *)v, key, member) {
+		json_object_foreach((json_t *)v, key, member)
+		{
 			wire_str(b, key);
 			wire_from_json(b, member);
 		}

@@ -7,6 +7,7 @@
 
 /* ---- codes ---- */
 
+/* clang-format off */
 static const struct {
 	const char *name;
 	bool retry;
@@ -16,6 +17,7 @@ static const struct {
 	WIRE_CODES(X)
 #undef X
 };
+/* clang-format on */
 
 const char *wire_code_name(enum wire_code c)
 {
@@ -37,10 +39,11 @@ enum wire_code wire_code_from_name(const char *name, size_t len)
 
 /* ---- UTF-8 ---- */
 
-/* Bytes of the well-formed character at p (Unicode table 3-7: no overlong forms, no surrogates, nothing above U+10FFFF), 0 if there is none. */
+/* Bytes of the well-formed character at p (Unicode table 3-7: no overlong forms, no surrogates, nothing above U+10FFFF), 0 if there
+ * is none. */
 static size_t utf8_char(const uint8_t *p, size_t len)
 {
-	uint8_t low = 0x80, high = 0xbf;	/* allowed second byte */
+	uint8_t low = 0x80, high = 0xbf; /* allowed second byte */
 	size_t n;
 
 	if (p[0] < 0x80)
@@ -91,17 +94,18 @@ bool wire_utf8_valid(const char *s, size_t len)
 
 /* ---- the scan ---- */
 
-_Static_assert(WIRE_MAX_DEPTH == 16 && WIRE_MAX_OBJECTS == 2097152 && WIRE_MAX_MESSAGE == 16777216, "the reasons below name these numbers");
+_Static_assert(WIRE_MAX_DEPTH == 16 && WIRE_MAX_OBJECTS == 2097152 && WIRE_MAX_MESSAGE == 16777216,
+	       "the reasons below name these numbers");
 
 struct scan {
 	const uint8_t *p;
-	size_t left;		/* bytes from p on */
-	uint64_t owed;		/* objects that open maps and arrays still want: each takes at least one of the bytes left */
+	size_t left;   /* bytes from p on */
+	uint64_t owed; /* objects that open maps and arrays still want: each takes at least one of the bytes left */
 	uint64_t objects;
 	const char *why;
 	unsigned depth;
 	struct {
-		uint64_t left;	/* objects; a map of n pairs holds 2 n */
+		uint64_t left; /* objects; a map of n pairs holds 2 n */
 		bool map;
 	} level[WIRE_MAX_DEPTH];
 };
@@ -132,7 +136,7 @@ static int scan_head(struct scan *s, enum scan_kind *kind, uint64_t *size)
 	s->left--;
 	*kind = SCAN_PLAIN;
 	*size = 0;
-	if (b < 0x80 || b >= 0xe0)	/* small integers */
+	if (b < 0x80 || b >= 0xe0) /* small integers */
 		return 0;
 	if (b < 0x90) {
 		*kind = SCAN_MAP;
@@ -150,32 +154,47 @@ static int scan_head(struct scan *s, enum scan_kind *kind, uint64_t *size)
 		return 0;
 	}
 	switch (b) {
-	case 0xc0: case 0xc2: case 0xc3:	/* nil, false, true */
+	case 0xc0:
+	case 0xc2:
+	case 0xc3: /* nil, false, true */
 		return 0;
-	case 0xc4: case 0xc5: case 0xc6:
+	case 0xc4:
+	case 0xc5:
+	case 0xc6:
 		*kind = SCAN_BIN;
 		return scan_length(s, 1u << (b - 0xc4), size);
-	case 0xca: case 0xcb:			/* f32, f64 */
+	case 0xca:
+	case 0xcb: /* f32, f64 */
 		*size = 4u << (b - 0xca);
 		return 0;
-	case 0xcc: case 0xcd: case 0xce: case 0xcf:
+	case 0xcc:
+	case 0xcd:
+	case 0xce:
+	case 0xcf:
 		*size = 1u << (b - 0xcc);
 		return 0;
-	case 0xd0: case 0xd1: case 0xd2: case 0xd3:
+	case 0xd0:
+	case 0xd1:
+	case 0xd2:
+	case 0xd3:
 		*size = 1u << (b - 0xd0);
 		return 0;
-	case 0xd9: case 0xda: case 0xdb:
+	case 0xd9:
+	case 0xda:
+	case 0xdb:
 		*kind = SCAN_STR;
 		return scan_length(s, 1u << (b - 0xd9), size);
-	case 0xdc: case 0xdd:
+	case 0xdc:
+	case 0xdd:
 		*kind = SCAN_ARRAY;
 		return scan_length(s, 2u << (b - 0xdc), size);
-	case 0xde: case 0xdf:
+	case 0xde:
+	case 0xdf:
 		*kind = SCAN_MAP;
 		return scan_length(s, 2u << (b - 0xde), size);
 	case 0xc1:
 		return scan_fail(s, "the byte 0xc1 is not msgpack");
-	default:				/* c7..c9, d4..d8 */
+	default: /* c7..c9, d4..d8 */
 		return scan_fail(s, "ext types are not part of the protocol");
 	}
 }
@@ -310,7 +329,7 @@ int wire_decode(struct wire_msg *m, const void *data, size_t len, const char **w
 		*why = "out of memory";
 		goto fail;
 	}
-	memcpy(copy, data, len);	/* msgpack-c's strings point into the bytes that it reads */
+	memcpy(copy, data, len); /* msgpack-c's strings point into the bytes that it reads */
 	if (msgpack_unpack(copy, len, &offset, &m->zone, &m->root) != MSGPACK_UNPACK_SUCCESS) {
 		*why = "the frame cannot be decoded";
 		goto fail;
@@ -404,18 +423,27 @@ const char *wire_type_name(const msgpack_object *o)
 	if (o == NULL)
 		return "nothing";
 	switch (o->type) {
-	case MSGPACK_OBJECT_NIL: return "nil";
-	case MSGPACK_OBJECT_BOOLEAN: return "bool";
-	case MSGPACK_OBJECT_POSITIVE_INTEGER: return o->via.u64 > WIRE_MAX_INT ? "an integer that is not below 2^53" : "uint";
+	case MSGPACK_OBJECT_NIL:
+		return "nil";
+	case MSGPACK_OBJECT_BOOLEAN:
+		return "bool";
+	case MSGPACK_OBJECT_POSITIVE_INTEGER:
+		return o->via.u64 > WIRE_MAX_INT ? "an integer that is not below 2^53" : "uint";
 	case MSGPACK_OBJECT_NEGATIVE_INTEGER:
 		return o->via.i64 < -(int64_t)WIRE_MAX_INT ? "an integer that is not above -2^53" : "int";
 	case MSGPACK_OBJECT_FLOAT32:
-	case MSGPACK_OBJECT_FLOAT64: return isfinite(o->via.f64) ? "float" : "a float that is not finite";
-	case MSGPACK_OBJECT_STR: return "str";
-	case MSGPACK_OBJECT_ARRAY: return "array";
-	case MSGPACK_OBJECT_MAP: return "map";
-	case MSGPACK_OBJECT_BIN: return "bin";
-	default: return "ext";
+	case MSGPACK_OBJECT_FLOAT64:
+		return isfinite(o->via.f64) ? "float" : "a float that is not finite";
+	case MSGPACK_OBJECT_STR:
+		return "str";
+	case MSGPACK_OBJECT_ARRAY:
+		return "array";
+	case MSGPACK_OBJECT_MAP:
+		return "map";
+	case MSGPACK_OBJECT_BIN:
+		return "bin";
+	default:
+		return "ext";
 	}
 }
 

@@ -13,11 +13,12 @@ enum {
 	WIRE_VERSION = 1,
 	WIRE_MAX_DEPTH = 16,			/* nesting of maps and arrays */
 	WIRE_MAX_MESSAGE = 16 << 20,		/* bytes of one frame that this codec looks at */
-	WIRE_MAX_OBJECTS = 2 << 20,		/* values in one frame: bounds the memory of a decoded frame (about 48 bytes each at most) */
+	WIRE_MAX_OBJECTS = 2 << 20,		/* values in one frame: a decoded one takes 24 to 48 bytes of memory */
 	WIRE_TOPIC_LEN = 32			/* lower-case hex characters */
 };
 
-/* One row per code: name on the wire, may the same request be sent again later, what it means (X-macro: enum, names, documentation test). */
+/* One row per code: name on the wire, may the same request be sent again later, what it means. (An X-macro: enum, names, test of the
+ * table in PROTOCOL.md.) */
 #define WIRE_CODES(X)                                                                                                           \
 	X(INVALID_REQUEST, "invalid_request", false, "the frame is not a msgpack map of protocol version 1")                     \
 	X(UNKNOWN_OP, "unknown_op", false, "no such operation")                                                                 \
@@ -47,14 +48,14 @@ struct wire_msg {
 	msgpack_zone zone;		/* holds copies: the frame may go away */
 	msgpack_object root;		/* always a map */
 };
-/* Checks the whole frame before memory is asked for (depth, counts against the bytes that are there, valid UTF-8 in str, str keys, no
- * ext types, nothing behind the map), then decodes it and refuses duplicate keys. 0, or -1 with the reason in why (a static string)
- * and nothing to finish. */
+/* Checks the whole frame before memory is asked for (depth, counts against the bytes that are there, valid UTF-8 in str, str keys,
+ * no ext types, nothing behind the map), then decodes it and refuses duplicate keys. 0, or -1 with the reason in why (a static
+ * string) and nothing to finish. */
 int wire_decode(struct wire_msg *m, const void *data, size_t len, const char **why);
 void wire_finish(struct wire_msg *m);
 const msgpack_object *wire_get(const msgpack_object *map, const char *key);	/* NULL: absent, or map is not a map */
-/* Typed reads: false when o is NULL or of another type. Strings are not NUL-terminated. Integers beyond WIRE_MAX_INT and floats that are not
- * finite do not read as numbers: wire_type_name says so in the error text. */
+/* Typed reads: false when o is NULL or of another type. Strings are not NUL-terminated. Integers beyond WIRE_MAX_INT and floats that
+ * are not finite do not read as numbers: wire_type_name says so in the error text. */
 bool wire_get_str(const msgpack_object *o, const char **s, size_t *len);
 bool wire_get_uint(const msgpack_object *o, uint64_t *v);
 bool wire_get_int(const msgpack_object *o, int64_t *v);

@@ -137,9 +137,7 @@ static bool matches(const json_t *pattern, const json_t *v)
 	if (json_is_string(pattern) && strcmp(json_string_value(pattern), "...") == 0)
 		return v != NULL;
 	if (json_is_object(pattern) && json_is_object(v)) {
-		json_object_foreach((json_t *)pattern, key, member)
-			if (!matches(member, json_object_get(v, key)))
-				return false;
+		json_object_foreach((json_t *)pattern, key, member) if (!matches(member, json_object_get(v, key))) return false;
 		return true;
 	}
 	if (json_is_array(pattern) && json_is_array(v)) {
@@ -177,7 +175,8 @@ static void send_hex(struct live *l, const char *hex)
 	free(bytes);
 }
 
-/* Says hello until its event comes, as section 3 has it: from here on the subscription works. Late repetitions are skipped as events between. */
+/* Says hello until its event comes, as section 3 has it: from here on the subscription works. Late repetitions are skipped as
+ * events between. */
 static void handshake(struct live *l, const char *hex)
 {
 	const int often = 100, timeout = LONG;
@@ -203,7 +202,7 @@ static void expect(struct live *l, char mark, const char *text)
 	if (mark == '<') {
 		v = receive(l->request);
 	} else {
-		do {	/* events of other kinds may stand between */
+		do { /* events of other kinds may stand between */
 			json_decref(v);
 			v = receive(l->answer);
 		} while (v != NULL && kind != NULL && strcmp(json_string_value(json_object_get(v, "event")), kind) != 0);
@@ -220,9 +219,9 @@ struct player {
 	const char *request_endpoint, *answer_endpoint;
 	struct live l;
 	bool set_up;
-	char *due;		/* encoding of the request whose hex is being read; NULL: none */
-	char given[65536];	/* hex read so far */
-	bool raw;		/* hex without a request */
+	char *due;         /* encoding of the request whose hex is being read; NULL: none */
+	char given[65536]; /* hex read so far */
+	bool raw;          /* hex without a request */
 	int examples;
 };
 

@@ -1,5 +1,5 @@
-/* libweft against a scripted peer: the faults that a healthy weftd does not produce on demand (lost replies, gaps, reconnects, forgotten jobs,
- * refused keys, replies that are no protocol). Everything else is tested against the real weftd. */
+/* libweft against a scripted peer: the faults that a healthy weftd does not produce on demand (lost replies, gaps, reconnects,
+ * forgotten jobs, refused keys, replies that are no protocol). Everything else is tested against the real weftd. */
 #include "client/weft.h"
 #include "client/wire-json.h"
 #include "client/wire.h"
@@ -14,7 +14,7 @@
 #include <zmq.h>
 #include <cmocka.h>
 
-enum { LONG = 60000 };	/* ms: no test waits so long unless it fails */
+enum { LONG = 60000 }; /* ms: no test waits so long unless it fails */
 
 /* ---- the peer: a thread that plays the server ---- */
 
@@ -23,13 +23,13 @@ struct peer {
 	void *context, *request, *answer;
 	pthread_t thread;
 	void (*script)(struct peer *p);
-	char why[256];			/* what the script found wrong; "" */
+	char why[256]; /* what the script found wrong; "" */
 	/* the request in hand */
 	zmq_msg_t identity;
 	struct wire_msg body;
 	bool in_hand;
-	char topic[WIRE_TOPIC_LEN + 1];	/* of the last request that had one */
-	const char *curve_secret;	/* NULL: no CURVE */
+	char topic[WIRE_TOPIC_LEN + 1]; /* of the last request that had one */
+	const char *curve_secret;       /* NULL: no CURVE */
 };
 
 static void peer_fail(struct peer *p, const char *what)
@@ -246,9 +246,11 @@ static void expect_event(struct weft_client *c, uint64_t seq, enum weft_event_ki
 #define QUEUED "{\"v\": 1, \"job\": 7, \"seq\": 0, \"event\": \"queued\", \"position\": 3}"
 #define STARTED "{\"v\": 1, \"job\": 7, \"seq\": 1, \"event\": \"started\"}"
 #define DELTA "{\"v\": 1, \"job\": 7, \"seq\": 2, \"event\": \"delta\", \"choice\": 1, \"text\": \"w\u00f6l\", \"tokens\": [5, 6]}"
-#define DONE                                                                                                                      \
-	"{\"v\": 1, \"job\": 7, \"seq\": 3, \"event\": \"done\", \"state\": \"done\", \"choices\": [{\"finish\": \"stop\", \"text\": \"wool\", \"tokens\": " \
-	"[5, 6, 2]}], \"usage\": {\"prompt_tokens\": 4, \"completion_tokens\": 3, \"cached_tokens\": 1}, \"timing\": {\"queued_ms\": 1.5, "              \
+#define DONE                                                                                                                       \
+	"{\"v\": 1, \"job\": 7, \"seq\": 3, \"event\": \"done\", \"state\": \"done\", \"choices\": [{\"finish\": \"stop\", "       \
+	"\"text\": \"wool\", \"tokens\": "                                                                                         \
+	"[5, 6, 2]}], \"usage\": {\"prompt_tokens\": 4, \"completion_tokens\": 3, \"cached_tokens\": 1}, \"timing\": "             \
+	"{\"queued_ms\": 1.5, "                                                                                                    \
 	"\"prefill_ms\": 2, \"total_ms\": 10.25}, \"digest\": \"00\"}"
 
 static void script_four_events(struct peer *p)
@@ -312,11 +314,11 @@ static void script_gap(struct peer *p)
 {
 	peer_accept_job(p);
 	peer_publish(p, QUEUED);
-	peer_publish(p, DELTA);		/* started is lost */
+	peer_publish(p, DELTA); /* started is lost */
 	expect_results_from(p, 1, "\"ok\": true, \"job\": 7, \"events\": [" STARTED "], \"next\": 2");
 	expect_results_from(p, 2, "\"ok\": true, \"job\": 7, \"events\": [" DELTA "], \"next\": 3");
 	expect_results_from(p, 3, "\"ok\": true, \"job\": 7, \"events\": [], \"next\": 3");
-	peer_publish(p, STARTED);	/* late, and for the second time */
+	peer_publish(p, STARTED); /* late, and for the second time */
 	peer_publish(p, DELTA);
 	peer_publish(p, DONE);
 }
@@ -361,7 +363,7 @@ static void script_reconnect(struct peer *p)
 {
 	peer_accept_job(p);
 	peer_publish(p, QUEUED);
-	peer_expect(p, "stats");	/* queued has been seen by now */
+	peer_expect(p, "stats"); /* queued has been seen by now */
 	zmq_close(p->answer);
 	p->answer = peer_bind(p, ZMQ_XPUB, p->answer_endpoint);
 	peer_expect_subscription(p);
@@ -391,7 +393,8 @@ static void script_forgotten(struct peer *p)
 	peer_publish(p, QUEUED);
 	peer_publish(p, DELTA);
 	peer_expect(p, "results");
-	peer_reply(p, "\"ok\": false, \"error\": {\"code\": \"not_found\", \"message\": \"no such job\", \"field\": \"job\", \"retry\": false}");
+	peer_reply(p, "\"ok\": false, \"error\": {\"code\": \"not_found\", \"message\": \"no such job\", \"field\": \"job\", "
+		      "\"retry\": false}");
 }
 
 static void test_a_job_that_the_server_forgot_is_reported_lost(void **state)
@@ -416,7 +419,7 @@ static void script_hello_event_is_late(struct peer *p)
 	peer_expect_subscription(p);
 	peer_expect(p, "hello");
 	peer_reply(p, "\"ok\": true");
-	peer_expect(p, "hello");	/* again, as no event came */
+	peer_expect(p, "hello"); /* again, as no event came */
 	peer_publish(p, "{\"v\": 1, \"event\": \"hello\"}");
 	peer_reply(p, "\"ok\": true, \"server\": \"weftd\"");
 }
@@ -452,7 +455,7 @@ static void script_first_stats_is_lost(struct peer *p)
 	if (first != second)
 		peer_fail(p, "the repeated request has another id");
 	peer_reply(p, "\"ok\": true, \"uptime_ms\": 5");
-	peer_reply(p, "\"ok\": true, \"uptime_ms\": 6");	/* the first one was not lost, only late */
+	peer_reply(p, "\"ok\": true, \"uptime_ms\": 6"); /* the first one was not lost, only late */
 	peer_expect(p, "jobs");
 	peer_reply(p, "\"ok\": true, \"jobs\": []");
 }
@@ -482,7 +485,7 @@ static void script_generate_is_not_answered(struct peer *p)
 	peer_publish(p, "{\"v\": 1, \"event\": \"hello\"}");
 	peer_reply(p, "\"ok\": true");
 	peer_expect(p, "generate");
-	peer_expect(p, "stats");	/* and not generate again */
+	peer_expect(p, "stats"); /* and not generate again */
 	peer_reply(p, "\"ok\": true");
 }
 
@@ -496,7 +499,7 @@ static void test_a_job_is_never_sent_twice(void **state)
 	assert_int_equal(weft_client_connect(c, NULL, LONG), 0);
 	struct weft_request *r = weft_request_new("generate");
 	weft_request_str(r, "prompt", "x");
-	assert_int_equal(weft_client_submit(c, r, &job, NULL, 2500), WEFT_CLIENT_ETIMEOUT);	/* long enough to send others twice */
+	assert_int_equal(weft_client_submit(c, r, &job, NULL, 2500), WEFT_CLIENT_ETIMEOUT); /* long enough to send others twice */
 	assert_non_null(strstr(weft_client_error(c)->text, "open"));
 	weft_request_free(r);
 	assert_int_equal(call(c, "stats", NULL, LONG), 0);
@@ -506,15 +509,18 @@ static void test_a_job_is_never_sent_twice(void **state)
 
 static void script_refusals(struct peer *p)
 {
-	static const char id_nil[] =
-		"\x84\xa1v\x01\xa2id\xc0\xa2ok\xc2\xa5" "error\x83\xa4" "code\xafinvalid_request\xa7message\xa1m\xa5retry\xc2";
+	static const char id_nil[] = "\x84\xa1v\x01\xa2id\xc0\xa2ok\xc2\xa5"
+				     "error\x83\xa4"
+				     "code\xafinvalid_request\xa7message\xa1m\xa5retry\xc2";
 
 	peer_expect(p, "generate");
-	peer_reply(p, "\"ok\": false, \"error\": {\"code\": \"overloaded\", \"message\": \"the queue is full\", \"retry\": true, \"retry_after_ms\": 250}");
+	peer_reply(p, "\"ok\": false, \"error\": {\"code\": \"overloaded\", \"message\": \"the queue is full\", \"retry\": true, "
+		      "\"retry_after_ms\": 250}");
 	peer_expect(p, "generate");
-	peer_reply(p, "\"ok\": false, \"error\": {\"code\": \"invalid_argument\", \"message\": \"top_p: 0 to 1\", \"field\": \"top_p\", \"retry\": false}");
+	peer_reply(p, "\"ok\": false, \"error\": {\"code\": \"invalid_argument\", \"message\": \"top_p: 0 to 1\", \"field\": "
+		      "\"top_p\", \"retry\": false}");
 	peer_expect(p, "generate");
-	peer_send_raw(p, id_nil, sizeof(id_nil) - 1);	/* the server could not read it */
+	peer_send_raw(p, id_nil, sizeof(id_nil) - 1); /* the server could not read it */
 }
 
 static void test_a_refusal_carries_code_field_and_retry(void **state)
@@ -525,7 +531,7 @@ static void test_a_refusal_carries_code_field_and_retry(void **state)
 	peer_start(&p, script_refusals);
 	struct weft_client *c = dial(&p);
 	assert_int_equal(call(c, "generate", &reply, LONG), WEFT_CLIENT_EREFUSED);
-	assert_ptr_equal(reply, &p);	/* untouched */
+	assert_ptr_equal(reply, &p); /* untouched */
 	assert_string_equal(weft_client_error(c)->server_code, "overloaded");
 	assert_string_equal(weft_client_error(c)->text, "the queue is full");
 	assert_true(weft_client_error(c)->retry);
@@ -565,7 +571,8 @@ static void test_a_reply_that_is_no_protocol_is_an_error_of_its_own(void **state
 static void script_tree(struct peer *p)
 {
 	peer_expect(p, "hello");
-	peer_reply(p, "\"ok\": true, \"model\": {\"name\": \"demo\", \"layers\": 4}, \"list\": [{\"x\": -1}, 2.5, null], \"flag\": false");
+	peer_reply(p, "\"ok\": true, \"model\": {\"name\": \"demo\", \"layers\": 4}, \"list\": [{\"x\": -1}, 2.5, null], \"flag\": "
+		      "false");
 }
 
 static void test_replies_are_read_by_path(void **state)
@@ -609,7 +616,8 @@ static void test_replies_are_read_by_path(void **state)
 
 static void script_all_types(struct peer *p)
 {
-	static const char want[] = "{\"s\": \"a\", \"u\": 5, \"i\": -5, \"f\": 0.5, \"b\": true, \"l\": [\"x\", \"y\"], \"t\": [1, 70000], \"j\": {\"k\": [null]}, "
+	static const char want[] = "{\"s\": \"a\", \"u\": 5, \"i\": -5, \"f\": 0.5, \"b\": true, \"l\": [\"x\", \"y\"], \"t\": [1, "
+				   "70000], \"j\": {\"k\": [null]}, "
 				   "\"messages\": [{\"role\": \"user\", \"content\": \"hi\"}]}";
 	char *got;
 	json_t *v;
@@ -816,7 +824,8 @@ static void script_curve_refuses(struct peer *p)
 
 static int call_with_keys(struct peer *p, const struct keys *k, const char *server_key, char *text, size_t size)
 {
-	struct weft_client_params params = {.request = p->request_endpoint, .answer = p->answer_endpoint, .server_key = server_key, .client_key = k->path};
+	struct weft_client_params params = {
+		.request = p->request_endpoint, .answer = p->answer_endpoint, .server_key = server_key, .client_key = k->path};
 	struct weft_client_error error;
 	struct weft_client *c;
 	int err;
@@ -870,7 +879,7 @@ static void test_key_files_are_checked(void **state)
 	assert_non_null(strstr(error.text, "both"));
 	params.server_key = "/nowhere/key";
 	assert_int_equal(weft_client_new(&c, &params, &error), WEFT_CLIENT_ESYSTEM);
-	params.server_key = k.path;	/* a file will do for a public key */
+	params.server_key = k.path; /* a file will do for a public key */
 	assert_int_equal(weft_client_new(&c, &params, &error), 0);
 	weft_client_free(c);
 	params.server_key = k.server_public;
@@ -911,7 +920,9 @@ int main(void)
 		cmocka_unit_test(test_key_files_are_checked),
 	};
 
-	for (const char *const *v = (const char *const[]){"WEFT_REQUEST", "WEFT_ANSWER", "WEFT_SERVER_KEY", "WEFT_CLIENT_KEY", NULL}; *v != NULL; v++)
+	for (const char *const *v =
+		     (const char *const[]){"WEFT_REQUEST", "WEFT_ANSWER", "WEFT_SERVER_KEY", "WEFT_CLIENT_KEY", NULL};
+	     *v != NULL; v++)
 		unsetenv(*v);
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -42,7 +42,8 @@ static void decode_buf(struct wire_msg *m, struct wire_buf *b)
 
 static void test_a_good_frame_reads_back_and_outlives_its_bytes(void **state)
 {
-	uint8_t frame[] = {0x83, 0xa1, 'v', 1, 0xa2, 'o', 'p', 0xa5, 'h', 'e', 'l', 'l', 'o', 0xa1, 'l', 0x92, 0xc0, 0xcb, 0x3f, 0xe0, 0, 0, 0, 0, 0, 0};
+	uint8_t frame[] = {0x83, 0xa1, 'v',  1,    0xa2, 'o',  'p',  0xa5, 'h', 'e', 'l', 'l', 'o',
+			   0xa1, 'l',  0x92, 0xc0, 0xcb, 0x3f, 0xe0, 0,    0,   0,   0,   0,   0};
 	struct wire_msg m;
 	uint64_t v;
 	double f;
@@ -153,13 +154,37 @@ static void test_keys_that_are_no_str_are_refused(void **state)
 
 static void test_text_that_is_no_utf8_is_refused(void **state)
 {
-	static const char *const bad[] = {"\x80", "\xc0\xaf", "\xc1\xbf", "\xe0\x80\xaf", "\xe0\x9f\xbf", "\xed\xa0\x80", "\xed\xbf\xbf", "\xf0\x80\x80\xaf",
-		"\xf0\x8f\xbf\xbf", "\xf4\x90\x80\x80", "\xf5\x80\x80\x80", "\xff", "\xe2\x82", "\xf0\x9f\x98", "\xc3(", "\xe2(\xa1", "\xe2\x82("};
-	static const char *const good[] = {"", "plain", "\xc2\x80", "\xdf\xbf", "\xe0\xa0\x80", "\xed\x9f\xbf", "\xee\x80\x80", "\xef\xbf\xbf", "\xf0\x90\x80\x80",
-		"\xf4\x8f\xbf\xbf", "eight ASCII bytes and then \xe2\x82\xac"};
+	static const char *const bad[] = {"\x80",
+					  "\xc0\xaf",
+					  "\xc1\xbf",
+					  "\xe0\x80\xaf",
+					  "\xe0\x9f\xbf",
+					  "\xed\xa0\x80",
+					  "\xed\xbf\xbf",
+					  "\xf0\x80\x80\xaf",
+					  "\xf0\x8f\xbf\xbf",
+					  "\xf4\x90\x80\x80",
+					  "\xf5\x80\x80\x80",
+					  "\xff",
+					  "\xe2\x82",
+					  "\xf0\x9f\x98",
+					  "\xc3(",
+					  "\xe2(\xa1",
+					  "\xe2\x82("};
+	static const char *const good[] = {"",
+					   "plain",
+					   "\xc2\x80",
+					   "\xdf\xbf",
+					   "\xe0\xa0\x80",
+					   "\xed\x9f\xbf",
+					   "\xee\x80\x80",
+					   "\xef\xbf\xbf",
+					   "\xf0\x90\x80\x80",
+					   "\xf4\x8f\xbf\xbf",
+					   "eight ASCII bytes and then \xe2\x82\xac"};
 
 	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
-		for (int before = 0; before < 20; before++) {	/* at every place in the eight-byte stride */
+		for (int before = 0; before < 20; before++) { /* at every place in the eight-byte stride */
 			char text[64];
 			uint8_t frame[80] = {0x81, 0xa1, 'a'};
 			int n = snprintf(text, sizeof(text), "%.*s%s", before, "aaaaaaaaaaaaaaaaaaaa", bad[i]);
@@ -168,7 +193,7 @@ static void test_text_that_is_no_utf8_is_refused(void **state)
 			expect_refused(frame, 4 + n, "UTF-8");
 		}
 	}
-	expect_refused(BYTES(0x81, 0xa1, 0xff, 0x01), "UTF-8");	/* a key, too */
+	expect_refused(BYTES(0x81, 0xa1, 0xff, 0x01), "UTF-8"); /* a key, too */
 	for (size_t i = 0; i < sizeof(good) / sizeof(good[0]); i++)
 		assert_true(wire_utf8_valid(good[i], strlen(good[i])));
 	assert_true(wire_utf8_valid("a\0b", 3));
@@ -230,7 +255,7 @@ static void test_a_map_of_half_a_million_keys_is_checked_in_no_time(void **state
 	struct wire_buf b;
 	struct wire_msg m;
 
-	alarm(60);	/* comparing each key with each other one would take hours */
+	alarm(60); /* comparing each key with each other one would take hours */
 	wire_buf_init(&b);
 	write_wide_map(&b, 500000, false);
 	decode_buf(&m, &b);
@@ -244,7 +269,7 @@ static void test_a_map_of_half_a_million_keys_is_checked_in_no_time(void **state
 
 static void test_a_frame_holds_at_most_two_million_values(void **state)
 {
-	size_t n = WIRE_MAX_OBJECTS - 3;	/* beside the map, its key and the array */
+	size_t n = WIRE_MAX_OBJECTS - 3; /* beside the map, its key and the array */
 	uint8_t *frame = malloc(n + 16);
 	struct wire_msg m;
 
@@ -366,7 +391,8 @@ static void test_the_writer_takes_the_shortest_exact_form(void **state)
 
 static void test_a_decoded_value_writes_back_as_it_was(void **state)
 {
-	static const uint8_t frame[] = {0x82, 0xa1, 'a', 0x93, 0xca, 0x3f, 0, 0, 0, 0xc2, 0xd0, 0x80, 0xa1, 'b', 0x81, 0xa1, 'x', 0xc0};
+	static const uint8_t frame[] = {0x82, 0xa1, 'a',  0x93, 0xca, 0x3f, 0,    0,   0,
+					0xc2, 0xd0, 0x80, 0xa1, 'b',  0x81, 0xa1, 'x', 0xc0};
 	struct wire_msg m;
 	struct wire_buf b;
 
