@@ -69,7 +69,8 @@ static uint32_t reserve_pages(struct batch *b, struct weft_job *job, const struc
 	return m;
 }
 
-static void add_row(struct batch *b, struct weft_job *job, struct seq *s, struct feed *f, uint32_t row, int32_t token, enum core_path path)
+static void add_row(struct batch *b, struct weft_job *job, struct seq *s, struct feed *f, uint32_t row, int32_t token,
+		    enum core_path path)
 {
 	b->rows[b->n] = (struct core_row){s->kv, token, path, f != NULL && feed_wants_logits(f, row)};
 	b->from[b->n++] = (struct batch_from){job, s, f, row};
@@ -88,7 +89,8 @@ static enum taken take_rebuild(struct batch *b, struct weft_job *job, uint32_t g
 		uint32_t got = reserve_pages(b, job, s, want);
 		for (uint32_t k = 0; k < got; k++) {
 			uint32_t t = s->tokens[at + k];
-			add_row(b, job, s, NULL, 0, (int32_t)(t & ~SEQ_GENERATED), (t & SEQ_GENERATED) != 0 ? CORE_GENERATED : CORE_PROMPT);
+			add_row(b, job, s, NULL, 0, (int32_t)(t & ~SEQ_GENERATED),
+				(t & SEQ_GENERATED) != 0 ? CORE_GENERATED : CORE_PROMPT);
 		}
 		grant -= got;
 		if (got < want)
@@ -252,9 +254,10 @@ static enum batch_state serve(struct batch *b, struct batch_turn *turns, uint32_
 	return BATCH_READY;
 }
 
-/* The whole group turns[0..n), those who waited longest first: as many at a time as can have a row each, or of prompts a piece that is not tiny. */
-static enum batch_state serve_group(struct batch *b, struct batch_turn *turns, uint32_t n, struct weft_job *jobs, struct weft_job **who,
-				    struct weft_job **stuck)
+/* The whole group turns[0..n), those who waited longest first: as many at a time as can have a row each, or of prompts a piece that
+ * is not tiny. */
+static enum batch_state serve_group(struct batch *b, struct batch_turn *turns, uint32_t n, struct weft_job *jobs,
+				    struct weft_job **who, struct weft_job **stuck)
 {
 	uint32_t group = turns->group, left = b->cap - b->n;
 

@@ -139,7 +139,9 @@ static uint32_t split(struct weft_candidates *c, uint32_t lo, uint32_t hi)
 
 static void sort_front(struct weft_candidates *c, uint32_t k)
 {
-	struct { uint32_t lo, hi, depth; } stack[64];
+	struct {
+		uint32_t lo, hi, depth;
+	} stack[64];
 	uint32_t depth = 0, top = 0;
 
 	for (uint32_t n = c->n; n > 0; n /= 2)

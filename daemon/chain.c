@@ -141,15 +141,16 @@ static bool apply_all(const struct chain *c, struct weft_job *job, struct weft_c
 }
 
 /* The place of the drawn one among n candidates that are weighed in the room. */
-static uint32_t pick(const struct chain *c, const struct weft_job *job, const struct chain_room *room, uint32_t n, double total, uint64_t position)
+static uint32_t pick(const struct chain *c, const struct weft_job *job, const struct chain_room *room, uint32_t n, double total,
+		     uint64_t position)
 {
 	double u = philox_uniform(job->spec->seed, position, c->choice, philox_stream(PHILOX_DRAW), 0);
 
 	return logits_pick(&room->weigh, n, total, u);
 }
 
-static bool draw_edited(const struct chain *c, struct weft_job *job, struct chain_room *room, const float *logits, uint64_t position,
-			int32_t *token)
+static bool draw_edited(const struct chain *c, struct weft_job *job, struct chain_room *room, const float *logits,
+			uint64_t position, int32_t *token)
 {
 	struct weft_candidates cand = {.size = sizeof cand,
 				       .n = room->vocab,

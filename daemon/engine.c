@@ -16,7 +16,7 @@ struct command {
 	struct command *next;
 	enum command_kind kind;
 	uint64_t id;
-	struct engine_job *job;	/* SUBMIT */
+	struct engine_job *job; /* SUBMIT */
 };
 
 struct engine {
@@ -26,16 +26,16 @@ struct engine {
 	struct engine_stats stats;
 	pthread_t thread;
 
-	pthread_mutex_t lock;		/* of the next four */
+	pthread_mutex_t lock; /* of the next four */
 	pthread_cond_t more;
 	struct command *commands, **last_command;
 	bool stop;
 
-	pthread_mutex_t events_lock;	/* of the next two */
+	pthread_mutex_t events_lock; /* of the next two */
 	struct engine_event *events, **last_event;
 
 	/* engine thread */
-	struct weft_job *jobs, **last_job;	/* running and parked, by age */
+	struct weft_job *jobs, **last_job; /* running and parked, by age */
 	uint64_t born;
 	struct run_out out;
 	struct batch batch;
@@ -259,8 +259,8 @@ static void plan_all(struct engine *e)
 
 static void too_few_pages(struct engine *e, struct weft_job *job)
 {
-	run_end(job, END_FAILED, WEFT_ENOMEM, "the job needs more KV pages than there are: %u of %d tokens each", core_ctx_pages_total(e->core),
-		CORE_PAGE);
+	run_end(job, END_FAILED, WEFT_ENOMEM, "the job needs more KV pages than there are: %u of %d tokens each",
+		core_ctx_pages_total(e->core), CORE_PAGE);
 }
 
 /* Fills the batch; jobs are parked or ended until what is left fits. */
@@ -303,7 +303,8 @@ static void forward_failed(struct engine *e, const struct core_error *err)
 		return;
 	}
 	for (uint32_t i = 0; i < b->n; i++) /* the batch is not looked into after this loop */
-		run_end(b->from[i].job, END_FAILED, err->code == CORE_ENOMEM ? WEFT_ENOMEM : WEFT_EINTERNAL, "the model failed: %s", err->text);
+		run_end(b->from[i].job, END_FAILED, err->code == CORE_ENOMEM ? WEFT_ENOMEM : WEFT_EINTERNAL, "the model failed: %s",
+			err->text);
 	b->n = 0;
 }
 
@@ -450,7 +451,8 @@ static int check_params(const struct engine_params *p, struct core_error *err)
 	if (p->max_rows == 0 || p->kv_pages == 0)
 		return core_fail(err, CORE_EINVAL, "the engine needs at least one row and one KV page");
 	if (p->max_context > info->context)
-		return core_fail(err, CORE_EINVAL, "the context cannot be %u tokens: the model was made for %u", p->max_context, info->context);
+		return core_fail(err, CORE_EINVAL, "the context cannot be %u tokens: the model was made for %u", p->max_context,
+				 info->context);
 	return 0;
 }
 

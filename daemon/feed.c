@@ -1,7 +1,7 @@
 /* feed.c: one wish of a decoder, from host->feed to its struct weft_result.
  *
- * The rows of a feed may run in many steps. What is wanted of a row is reduced as soon as its logits are there, so that no more than one step's
- * logits are ever kept; what is not wanted is never computed. */
+ * The rows of a feed may run in many steps. What is wanted of a row is reduced as soon as its logits are there, so that no more
+ * than one step's logits are ever kept; what is not wanted is never computed. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -14,11 +14,13 @@ static int check_tokens(struct weft_job *job, const struct weft_feed *f, uint32_
 	*n_targets = 0;
 	for (uint32_t i = 0; i < f->n_tokens; i++) {
 		if ((uint32_t)f->tokens[i] >= job->model->vocab)
-			return run_breach(job, WEFT_EINVAL, "it feeds the token %d, and the vocabulary has %u", f->tokens[i], job->model->vocab);
+			return run_breach(job, WEFT_EINVAL, "it feeds the token %d, and the vocabulary has %u", f->tokens[i],
+					  job->model->vocab);
 		if (f->targets == NULL || f->targets[i] < 0)
 			continue;
 		if ((uint32_t)f->targets[i] >= job->model->vocab)
-			return run_breach(job, WEFT_EINVAL, "it asks for the token %d, and the vocabulary has %u", f->targets[i], job->model->vocab);
+			return run_breach(job, WEFT_EINVAL, "it asks for the token %d, and the vocabulary has %u", f->targets[i],
+					  job->model->vocab);
 		++*n_targets;
 	}
 	return 0;
@@ -43,7 +45,8 @@ static int check_feed(struct weft_job *job, const struct weft_feed *f, const str
 	int rc = check_tokens(job, f, n_targets);
 	if (rc != 0)
 		return rc;
-	uint64_t values = (uint64_t)(*n_targets + f->n_choices) * (1 + f->top) + ((f->flags & WEFT_FEED_LOGITS) != 0 ? job->model->vocab : 0);
+	uint64_t values =
+		(uint64_t)(*n_targets + f->n_choices) * (1 + f->top) + ((f->flags & WEFT_FEED_LOGITS) != 0 ? job->model->vocab : 0);
 	job->values += values;
 	if (values > RUN_VALUES || job->values > RUN_VALUES)
 		return run_breach(job, WEFT_EINVAL, "it asks for more than %d values in one plan", RUN_VALUES);
@@ -88,8 +91,8 @@ static int alloc_feed(struct weft_job *job, struct feed *to, const struct weft_f
 	to->target_results = arena_alloc(a, drawn, sizeof *to->target_results);
 	struct weft_top *tops = arena_alloc(a, drawn * f->top, sizeof *tops);
 	to->logits = (f->flags & WEFT_FEED_LOGITS) == 0 ? NULL : arena_alloc(a, job->model->vocab, sizeof *to->logits);
-	if (to->tokens == NULL || (to->targets == NULL && n_targets > 0) || to->choices == NULL || to->target_results == NULL || tops == NULL ||
-	    (to->logits == NULL && (f->flags & WEFT_FEED_LOGITS) != 0))
+	if (to->tokens == NULL || (to->targets == NULL && n_targets > 0) || to->choices == NULL || to->target_results == NULL ||
+	    tops == NULL || (to->logits == NULL && (f->flags & WEFT_FEED_LOGITS) != 0))
 		return -1;
 	to->draw_results = to->target_results + n_targets;
 	for (size_t i = 0; i < drawn; i++)
@@ -115,11 +118,11 @@ int feed_add(struct weft_job *job, const struct weft_feed *f)
 	}
 	struct feed *to = &job->feeds[job->n_feeds];
 	*to = (struct feed){.seq = s,
-			   .start = s->n + s->planned,
-			   .flags = f->flags,
-			   .n_tokens = f->n_tokens,
-			   .top = f->top,
-			   .n_targets = n_targets};
+			    .start = s->n + s->planned,
+			    .flags = f->flags,
+			    .n_tokens = f->n_tokens,
+			    .top = f->top,
+			    .n_targets = n_targets};
 	if (alloc_feed(job, to, f, n_targets) != 0 || seq_reserve(s, s->n + s->planned + f->n_tokens) != 0)
 		return run_breach(job, WEFT_ENOMEM, "out of memory");
 	rc = add_choices(job, to, f->choices, f->n_choices);
@@ -141,12 +144,13 @@ bool feed_wants_logits(const struct feed *f, uint32_t row)
 	return row == f->n_tokens - 1 && (f->n_choices > 0 || f->logits != NULL);
 }
 
-struct tops {		/* of one row; found once for all that is drawn from it */
+struct tops { /* of one row; found once for all that is drawn from it */
 	struct weft_top list[RUN_TOP];
 	uint32_t n;
 };
 
-static void fill_drawn(struct weft_drawn *d, int32_t token, const float *logits, const struct logits_row *row, const struct tops *tops)
+static void fill_drawn(struct weft_drawn *d, int32_t token, const float *logits, const struct logits_row *row,
+		       const struct tops *tops)
 {
 	d->token = token;
 	d->logprob = logits_logprob(row, logits[token]);
@@ -155,8 +159,8 @@ static void fill_drawn(struct weft_drawn *d, int32_t token, const float *logits,
 	memcpy((struct weft_top *)d->top, tops->list, tops->n * sizeof *tops->list);
 }
 
-static bool draw_all(struct weft_job *job, struct feed *f, const float *logits, const struct logits_row *row, const struct tops *tops,
-		     uint64_t position, struct chain_room *room)
+static bool draw_all(struct weft_job *job, struct feed *f, const float *logits, const struct logits_row *row,
+		     const struct tops *tops, uint64_t position, struct chain_room *room)
 {
 	for (uint32_t i = 0; i < f->n_choices; i++) {
 		struct choice *c = f->choices[i];

@@ -1,5 +1,6 @@
-/* host.c: what plugins may ask for. Each function checks when it may be called and what it is handed; an impossible wish is a breach, which
- * ends the job whatever the plugin returns. Structs that plugins hand over may be of an older minor: they are copied into full-size ones. */
+/* host.c: what plugins may ask for. Each function checks when it may be called and what it is handed; an impossible wish is a
+ * breach, which ends the job whatever the plugin returns. Structs that plugins hand over may be of an older minor: they are copied
+ * into full-size ones. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,8 +11,8 @@
 #include "daemon/run.h"
 
 enum {
-	TEXT_MAX = 1 << 20,		/* bytes of a text to tokenize */
-	DELTA_TOKENS = 1 << 16		/* tokens of one delta; a score may have a context of them */
+	TEXT_MAX = 1 << 20,    /* bytes of a text to tokenize */
+	DELTA_TOKENS = 1 << 16 /* tokens of one delta; a score may have a context of them */
 };
 #define NEEDED(type, last) (offsetof(type, last) + sizeof(((type *)0)->last))
 
@@ -110,7 +111,8 @@ static int64_t host_tokenize(struct weft_job *job, const char *text, uint64_t le
 	size_t n = 0;
 
 	if (len > TEXT_MAX)
-		return run_breach(job, WEFT_EINVAL, "it tokenizes a text of %llu bytes; %d is the limit", (unsigned long long)len, TEXT_MAX);
+		return run_breach(job, WEFT_EINVAL, "it tokenizes a text of %llu bytes; %d is the limit", (unsigned long long)len,
+				  TEXT_MAX);
 	if (core_tokenizer_encode(job->model->tokenizer, text, len, CORE_ENCODE_NO_PREFIX, &tokens, &n, &err) != 0)
 		return run_breach(job, WEFT_EINTERNAL, "a text could not be tokenized: %s", err.text);
 	if (n > 0 && cap > 0)
@@ -201,7 +203,8 @@ static int host_trim(struct weft_job *job, uint32_t seq, uint64_t len)
 	if (s == NULL)
 		return WEFT_EINVAL;
 	if (len > s->n)
-		return run_breach(job, WEFT_EINVAL, "it trims the sequence %u to %llu tokens, and it has %u", seq, (unsigned long long)len, s->n);
+		return run_breach(job, WEFT_EINVAL, "it trims the sequence %u to %llu tokens, and it has %u", seq,
+				  (unsigned long long)len, s->n);
 	if (s->planned > 0)
 		return run_breach(job, WEFT_EINVAL, "it trims the sequence %u, which it feeds in the same plan", seq);
 	if (core_seq_trim(job->core, s->kv, (uint32_t)len) != 0)
@@ -258,23 +261,27 @@ static int host_detokenize(struct weft_job *job, uint32_t choice, int32_t token,
 	if (c == NULL)
 		return WEFT_ENOMEM;
 	if (token >= 0 && (uint32_t)token >= job->model->vocab)
-		return run_breach(job, WEFT_EINVAL, "it detokenizes the token %d, and the vocabulary has %u", token, job->model->vocab);
+		return run_breach(job, WEFT_EINVAL, "it detokenizes the token %d, and the vocabulary has %u", token,
+				  job->model->vocab);
 	*len = token < 0 ? core_detok_flush(&c->detok, job->detok_text)
 			 : core_detok_push(&c->detok, job->model->tokenizer, token, job->detok_text);
 	return 0;
 }
 
 /* Copies tokens with their log-probabilities into an event: one block, the tops behind the tokens. drawn NULL: ids alone. */
-static int copy_tokens(struct weft_job *job, struct engine_event *e, const int32_t *ids, const struct weft_drawn *drawn, size_t n, bool first_null)
+static int copy_tokens(struct weft_job *job, struct engine_event *e, const int32_t *ids, const struct weft_drawn *drawn, size_t n,
+		       bool first_null)
 {
 	size_t n_tops = 0;
 
 	for (size_t i = 0; i < n; i++) {
 		int32_t id = ids != NULL ? ids[i] : drawn[i].token;
 		if ((uint32_t)id >= job->model->vocab)
-			return run_breach(job, WEFT_EINVAL, "it reports the token %d, and the vocabulary has %u", id, job->model->vocab);
+			return run_breach(job, WEFT_EINVAL, "it reports the token %d, and the vocabulary has %u", id,
+					  job->model->vocab);
 		if (drawn != NULL && (drawn[i].n_top > RUN_TOP || (drawn[i].n_top > 0 && drawn[i].top == NULL)))
-			return run_breach(job, WEFT_EINVAL, "it reports %u most likely tokens; %d is the limit", drawn[i].n_top, RUN_TOP);
+			return run_breach(job, WEFT_EINVAL, "it reports %u most likely tokens; %d is the limit", drawn[i].n_top,
+					  RUN_TOP);
 		n_tops += drawn == NULL || (i == 0 && first_null) ? 0 : drawn[i].n_top;
 	}
 	e->tokens = calloc(1, n * sizeof *e->tokens + n_tops * sizeof(struct engine_top) + 1);

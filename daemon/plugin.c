@@ -13,7 +13,7 @@
 #include "daemon/plugin.h"
 #include "daemon/plugin_check.h"
 
-enum { FILES_MAX = 1024 };	/* plugin files in one folder */
+enum { FILES_MAX = 1024 }; /* plugin files in one folder */
 
 struct reporter {
 	void (*report)(void *arg, const char *text);
@@ -40,7 +40,7 @@ struct user {
 	unsigned sets;
 	struct user *next;
 };
-static struct user *users;	/* [loop] */
+static struct user *users; /* [loop] */
 
 static bool first_use(struct plugin *p, struct plugin_reason *why)
 {
@@ -58,7 +58,8 @@ static bool first_use(struct plugin *p, struct plugin_reason *why)
 		int rc = p->desc->init == NULL ? 0 : p->desc->init(&host_table);
 		if (rc != 0) {
 			const char *text = host_orphan_reason();
-			snprintf(why->text, sizeof why->text, "init() failed with code %d%s%s", rc, text[0] == '\0' ? "" : ": ", text);
+			snprintf(why->text, sizeof why->text, "init() failed with code %d%s%s", rc, text[0] == '\0' ? "" : ": ",
+				 text);
 			free(u);
 			return false;
 		}

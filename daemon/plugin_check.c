@@ -1,7 +1,7 @@
 /* plugin_check.c: a plugin's description, field by field.
  *
- * Minor versions: what 1.0 cannot work without must be inside each struct's size; the fields behind that may be missing (they become zero),
- * and more may follow (it is not looked at). */
+ * Minor versions: what 1.0 cannot work without must be inside each struct's size; the fields behind that may be missing (they
+ * become zero), and more may follow (it is not looked at). */
 #include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -13,16 +13,17 @@
 enum {
 	NAME_MAX_BYTES = 63,
 	PARAMS_MAX = 256,
-	ITEMS_MAX = 1 << 20,	/* of a list or a map */
-	STRUCT_MAX = 1 << 16	/* bytes: a size beyond that is not a size */
+	ITEMS_MAX = 1 << 20, /* of a list or a map */
+	STRUCT_MAX = 1 << 16 /* bytes: a size beyond that is not a size */
 };
-#define INT_LIMIT 0x1p53	/* integers travel as doubles in the table */
+#define INT_LIMIT 0x1p53 /* integers travel as doubles in the table */
 #define NEEDED(type, last) (offsetof(type, last) + sizeof(((type *)0)->last))
 
 /* Keys of a request: a parameter of that name could never be set. */
-static const char *const request_keys[] = {"v",		"id",	    "op",	"topic",	 "prompt",   "messages",     "tokens",
-					   "template",	"decoder",  "samplers", "seed",		 "class",    "priority",     "deadline_ms",
-					   "queue_ms",	"adapters", "durable",	"on_disconnect", "key",	     "continuations", "name"};
+static const char *const request_keys[] = {
+	"v",        "id",       "op",       "topic",         "prompt", "messages",      "tokens",
+	"template", "decoder",  "samplers", "seed",          "class",  "priority",      "deadline_ms",
+	"queue_ms", "adapters", "durable",  "on_disconnect", "key",    "continuations", "name"};
 
 static bool __attribute__((format(printf, 2, 3))) refuse(struct plugin_reason *why, const char *fmt, ...)
 {
@@ -115,7 +116,8 @@ static bool copy_params(struct plugin *p, const struct weft_plugin *from, struct
 		struct weft_param *to = &p->params[i];
 		memcpy(to, raw, stride < sizeof *to ? stride : sizeof *to);
 		if (to->size != stride)
-			return refuse(why, "parameter %zu has another size than the first one: %u, not %zu", i, (unsigned)to->size, stride);
+			return refuse(why, "parameter %zu has another size than the first one: %u, not %zu", i, (unsigned)to->size,
+				      stride);
 		to->size = sizeof *to;
 		if (!check_param(to, i, why))
 			return false;
@@ -215,10 +217,11 @@ bool plugin_check_set(const struct plugin *p, const struct plugin_set *s, struct
 			if (at < 0)
 				continue;
 			if (!mine->shared || !other->params[at].shared)
-				return refuse(why, "its parameter %s is declared by %s as well, and not shared by both", mine->name, other->desc->name);
-			if (!same_declaration(mine, &other->params[at]))
-				return refuse(why, "its shared parameter %s has another type, default or range than that of %s", mine->name,
+				return refuse(why, "its parameter %s is declared by %s as well, and not shared by both", mine->name,
 					      other->desc->name);
+			if (!same_declaration(mine, &other->params[at]))
+				return refuse(why, "its shared parameter %s has another type, default or range than that of %s",
+					      mine->name, other->desc->name);
 		}
 	}
 	return true;

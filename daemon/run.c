@@ -70,7 +70,8 @@ void run_free(struct weft_job *job)
 	free(job);
 }
 
-static void say_done(struct engine_job *spec, struct run_out *out, enum engine_end end, int code, const char *text, uint64_t completion)
+static void say_done(struct engine_job *spec, struct run_out *out, enum engine_end end, int code, const char *text,
+		     uint64_t completion)
 {
 	struct engine_event *e = spec->last;
 
@@ -133,7 +134,8 @@ bool run_leave(struct weft_job *job, const char *function, int rc)
 	if (job->breach_code != 0)
 		run_end(job, END_FAILED, job->breach_code, "the plugin %s failed: %s", name, job->breach);
 	else if (rc > 0 || rc < WEFT_EINTERNAL)
-		run_end(job, END_FAILED, WEFT_EINTERNAL, "the plugin %s failed: %s() returned %d, which is no code", name, function, rc);
+		run_end(job, END_FAILED, WEFT_EINTERNAL, "the plugin %s failed: %s() returned %d, which is no code", name, function,
+			rc);
 	else if (job->said_code != 0)
 		run_end(job, END_FAILED, rc, "%s: %s", name, job->said);
 	else
@@ -172,7 +174,8 @@ struct engine_event *run_event(struct weft_job *job, enum engine_event_kind kind
 
 /* ---- choices ---- */
 
-/* An answer that begins the sequence (its prompt is nothing but control tokens) loses its leading space, as whole-sequence decoding does. */
+/* An answer that begins the sequence (its prompt is nothing but control tokens) loses its leading space, as whole-sequence decoding
+ * does. */
 static bool begins_text(const struct weft_job *job)
 {
 	for (size_t i = 0; i < job->spec->n_prompt; i++)
@@ -270,7 +273,8 @@ static bool finished_all(struct weft_job *job)
 {
 	for (uint32_t i = 0; i < job->n_choices; i++)
 		if (job->choices[i]->spoke && !job->choices[i]->finished) {
-			run_end(job, END_FAILED, WEFT_EINTERNAL, "the plugin %s failed: it said done, and the choice %u has no finish",
+			run_end(job, END_FAILED, WEFT_EINTERNAL,
+				"the plugin %s failed: it said done, and the choice %u has no finish",
 				job->spec->decoder.plugin->desc->name, job->choices[i]->index);
 			return false;
 		}
@@ -292,13 +296,15 @@ bool run_plan(struct weft_job *job)
 		return false;
 	if (job->said_done) {
 		if (job->n_feeds > 0)
-			run_end(job, END_FAILED, WEFT_EINTERNAL, "the plugin %s failed: it said done and planned feeds", p->desc->name);
+			run_end(job, END_FAILED, WEFT_EINTERNAL, "the plugin %s failed: it said done and planned feeds",
+				p->desc->name);
 		else if (finished_all(job))
 			run_end(job, END_DONE, 0, "%s", "");
 		return false;
 	}
 	if (job->n_feeds == 0) {
-		run_end(job, END_FAILED, WEFT_EINTERNAL, "the plugin %s failed: it planned nothing and did not say done", p->desc->name);
+		run_end(job, END_FAILED, WEFT_EINTERNAL, "the plugin %s failed: it planned nothing and did not say done",
+			p->desc->name);
 		return false;
 	}
 	return true;

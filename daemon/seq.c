@@ -1,8 +1,8 @@
 /* seq.c: the token sequences of a job and their KV.
  *
- * A sequence remembers each token and the path it came by. That is all a rebuild needs: promise P1 of the core says that the same tokens by
- * the same paths give the same KV. Beginnings that sequences have in common are computed once and forked, as they were the first time:
- * sorted by their tokens, a sequence shares the most with the one before it. */
+ * A sequence remembers each token and the path it came by. That is all a rebuild needs: promise P1 of the core says that the same
+ * tokens by the same paths give the same KV. Beginnings that sequences have in common are computed once and forked, as they were
+ * the first time: sorted by their tokens, a sequence shares the most with the one before it. */
 #include <stdlib.h>
 #include <string.h>
 

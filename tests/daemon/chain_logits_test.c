@@ -216,7 +216,7 @@ static void pick_draws_by_weight(void **state)
 	assert_true(logits_weigh(&room, l, 4, &row));
 	for (int i = 0; i < 100000; i++)
 		hits[logits_pick(&room, 4, row.total, (i + 0.5) / 100000)]++;
-	assert_int_equal(hits[0], 9003);  /* 100000 / (1 + e + e^2) = 9003.06 */
+	assert_int_equal(hits[0], 9003); /* 100000 / (1 + e + e^2) = 9003.06 */
 	assert_in_range(hits[1], 24472, 24474);
 	assert_in_range(hits[2], 66523, 66525);
 	assert_int_equal(hits[3], 0);

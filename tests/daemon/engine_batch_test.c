@@ -36,7 +36,8 @@ static void begin(uint32_t pages, uint32_t rows)
 
 	assert_int_equal(core_ctx_new(&core, &p, NULL), 0);
 	assert_int_equal(batch_init(&batch, rows), 0);
-	model = (struct run_model){core_model_info(kit.model)->vocab, core_model_info(kit.model)->context, 2, core_model_tokenizer(kit.model)};
+	model = (struct run_model){core_model_info(kit.model)->vocab, core_model_info(kit.model)->context, 2,
+				   core_model_tokenizer(kit.model)};
 	out = (struct run_out){.last = &out.first};
 	n_jobs = 0;
 }
@@ -65,7 +66,8 @@ static void feed(struct weft_job *job, uint32_t seq, uint32_t flags, uint32_t n)
 
 static struct weft_job *add(enum job_class class, uint32_t priority)
 {
-	struct weft_job *job = run_new(kit_job(&kit, n_jobs + 1, &(struct kit_ask){.words = "seed=1", .prompt = "A"}), &model, core, &out);
+	struct weft_job *job =
+		run_new(kit_job(&kit, n_jobs + 1, &(struct kit_ask){.words = "seed=1", .prompt = "A"}), &model, core, &out);
 
 	assert_non_null(job);
 	assert_non_null(seq_make(job));

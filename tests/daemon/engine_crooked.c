@@ -9,7 +9,7 @@ enum { MODE, AT, TOKENS };
 struct crooked {
 	const struct weft_host *host;
 	const char *mode;
-	int64_t at, tokens, step;	/* step: commits so far */
+	int64_t at, tokens, step; /* step: commits so far */
 	int32_t last;
 };
 
@@ -205,9 +205,25 @@ static int commit(void *self, struct weft_job *job, const struct weft_result *re
 }
 
 static const struct weft_param params[] = {
-	{.size = sizeof(struct weft_param), .type = WEFT_STRING, .name = "crooked_mode", .doc = "What to do wrong; empty is nothing.", .def_str = ""},
-	{.size = sizeof(struct weft_param), .type = WEFT_INT, .name = "crooked_at", .doc = "After how many tokens.", .def = 0, .min = 0, .max = 1000},
-	{.size = sizeof(struct weft_param), .type = WEFT_INT, .name = "crooked_tokens", .doc = "Length of the answer.", .def = 10, .min = 1, .max = 1000},
+	{.size = sizeof(struct weft_param),
+	 .type = WEFT_STRING,
+	 .name = "crooked_mode",
+	 .doc = "What to do wrong; empty is nothing.",
+	 .def_str = ""},
+	{.size = sizeof(struct weft_param),
+	 .type = WEFT_INT,
+	 .name = "crooked_at",
+	 .doc = "After how many tokens.",
+	 .def = 0,
+	 .min = 0,
+	 .max = 1000},
+	{.size = sizeof(struct weft_param),
+	 .type = WEFT_INT,
+	 .name = "crooked_tokens",
+	 .doc = "Length of the answer.",
+	 .def = 10,
+	 .min = 1,
+	 .max = 1000},
 };
 static const struct weft_decoder decoder = {
 	.size = sizeof decoder, .create = create, .plan = plan, .commit = commit, .destroy = free};

@@ -37,6 +37,7 @@ static void set_all(struct weft_candidates *c, float to)
 
 static int apply(void *self, struct weft_job *job, struct weft_candidates *c)
 {
+	static int32_t other[1 << 16];
 	struct crooked *s = self;
 	const char *m = s->mode;
 
@@ -59,7 +60,7 @@ static int apply(void *self, struct weft_job *job, struct weft_candidates *c)
 	if (strcmp(m, "dense_lie") == 0)
 		c->n = 10;
 	if (strcmp(m, "exchange") == 0)
-		c->ids = malloc(4);
+		c->ids = other;
 	if (strcmp(m, "feed") == 0)
 		s->host->feed(job, &(struct weft_feed){.size = sizeof(struct weft_feed)});
 	if (strcmp(m, "secret_order") == 0) /* not to be seen from outside; must not be felt by others */
@@ -79,15 +80,19 @@ static int accept(void *self, struct weft_job *job, int32_t token, uint32_t from
 }
 
 static const struct weft_param params[] = {
-	{.size = sizeof(struct weft_param), .type = WEFT_STRING, .name = "crooked_sampler", .doc = "What to do wrong; empty is nothing."},
-	{.size = sizeof(struct weft_param), .type = WEFT_INT, .name = "crooked_sampler_at", .doc = "At which token.", .min = 0, .max = 1000},
+	{.size = sizeof(struct weft_param),
+	 .type = WEFT_STRING,
+	 .name = "crooked_sampler",
+	 .doc = "What to do wrong; empty is nothing."},
+	{.size = sizeof(struct weft_param),
+	 .type = WEFT_INT,
+	 .name = "crooked_sampler_at",
+	 .doc = "At which token.",
+	 .min = 0,
+	 .max = 1000},
 };
-static const struct weft_sampler sampler = {.size = sizeof sampler,
-					    .order = 1,
-					    .create = create,
-					    .apply = apply,
-					    .accept = accept,
-					    .destroy = free};
+static const struct weft_sampler sampler = {
+	.size = sizeof sampler, .order = 1, .create = create, .apply = apply, .accept = accept, .destroy = free};
 static const struct weft_plugin plugin = {.size = sizeof plugin,
 					  .abi = WEFT_ABI,
 					  .name = "crooked_sampler",

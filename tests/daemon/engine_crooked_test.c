@@ -5,7 +5,8 @@
 
 static struct kit kit;
 static const struct kit_params params = {.threads = 1, .kv_pages = 4096, .max_rows = 64};
-static const struct kit_ask honest = {.words = "seed=5 max_tokens=40 n=2 temperature=0.9 top_k=50 logprobs=1", .prompt = "Which hat goes with a raincoat?"};
+static const struct kit_ask honest = {.words = "seed=5 max_tokens=40 n=2 temperature=0.9 top_k=50 logprobs=1",
+				      .prompt = "Which hat goes with a raincoat?"};
 static char *expected;
 static size_t expected_len;
 
@@ -96,7 +97,8 @@ static void assert_crime(struct kit_run *r, uint64_t id, const struct crime *c)
 	if (a == NULL || a->done != 1 || a->after_done != 0)
 		fail_msg("%s: not exactly one end", c->mode);
 	if (a->end != END_FAILED || a->code != c->code || strstr(a->reason, c->reason) == NULL)
-		fail_msg("%s: ended with %d, code %d, \"%s\"; expected code %d, \"%s\"", c->mode, a->end, a->code, a->reason, c->code, c->reason);
+		fail_msg("%s: ended with %d, code %d, \"%s\"; expected code %d, \"%s\"", c->mode, a->end, a->code, a->reason,
+			 c->code, c->reason);
 }
 
 static void assert_honest(struct kit_run *r, uint64_t id)
@@ -145,7 +147,9 @@ static void a_sampler_that_cheats_ends_its_own_job(void **state)
 	for (int at = 0; at <= 4; at += 4) {
 		kit_start(&r, &kit, &params);
 		for (uint64_t i = 0; i < N_SAMPLER; i++) {
-			submit(&r, 1000 + i, "max_tokens=8 ignore_eos=1 samplers=crooked_sampler,temperature crooked_sampler=%s crooked_sampler_at=%d",
+			submit(&r, 1000 + i,
+			       "max_tokens=8 ignore_eos=1 samplers=crooked_sampler,temperature crooked_sampler=%s "
+			       "crooked_sampler_at=%d",
 			       sampler_crimes[i].mode, at);
 			engine_submit(r.engine, kit_job(&kit, 1 + i, &honest));
 		}
@@ -164,7 +168,8 @@ static void a_sampler_that_moves_ids_in_secret_is_not_felt_by_others(void **stat
 	struct kit_run r;
 
 	kit_start(&r, &kit, &params);
-	submit(&r, 1, "max_tokens=40 ignore_eos=1 samplers=crooked_sampler crooked_sampler=%s crooked_sampler_at=%d", "secret_order", 3);
+	submit(&r, 1, "max_tokens=40 ignore_eos=1 samplers=crooked_sampler crooked_sampler=%s crooked_sampler_at=%d",
+	       "secret_order", 3);
 	engine_submit(r.engine, kit_job(&kit, 2, &honest));
 	kit_wait_done(&r, 2);
 	assert_honest(&r, 2);

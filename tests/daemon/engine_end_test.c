@@ -33,7 +33,8 @@ static const struct kit_ask asks[] = {
 	{.words = "decoder=score", .prompt = "Is silk warm?", .continuations = {"Yes.", "No."}},
 	{.words = "decoder=crooked crooked_mode=plan_error crooked_at=3 samplers=", .prompt = "Wrong"},
 	{.words = "decoder=crooked crooked_mode=create_error samplers=", .prompt = "Wrong"},
-	{.words = "max_tokens=60 ignore_eos=1 class=batch priority=5", .prompt = "A long story about a scarf that went around the world and came back"},
+	{.words = "max_tokens=60 ignore_eos=1 class=batch priority=5",
+	 .prompt = "A long story about a scarf that went around the world and came back"},
 };
 enum { N_ASKS = sizeof asks / sizeof *asks };
 
@@ -165,7 +166,9 @@ static void worst_pages_are_an_upper_bound(void **state)
 		{.words = "max_tokens=40 n=5 ignore_eos=1", .prompt = "A coat for a tall man who likes green and has a blue hat"},
 		{.words = "max_tokens=33 ignore_eos=1", .prompt = "A"},
 		{.words = "max_tokens=0 ignore_eos=1", .prompt = "A coat"},
-		{.words = "decoder=score", .prompt = "Is silk warm?", .continuations = {"Yes, it is warm and light and it dries in no time.", "No."}},
+		{.words = "decoder=score",
+		 .prompt = "Is silk warm?",
+		 .continuations = {"Yes, it is warm and light and it dries in no time.", "No."}},
 	};
 
 	for (size_t i = 0; i < sizeof bound / sizeof *bound; i++) {

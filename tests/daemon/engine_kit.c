@@ -212,8 +212,8 @@ struct engine_job *kit_job(const struct kit *k, uint64_t id, const struct kit_as
 			j->continuations = calloc(4, sizeof *j->continuations);
 			j->continuation_len = calloc(4, sizeof *j->continuation_len);
 		}
-		j->continuations[j->n_continuations] =
-			encode(k, ask->continuations[j->n_continuations], CORE_ENCODE_NO_PREFIX, &j->continuation_len[j->n_continuations]);
+		j->continuations[j->n_continuations] = encode(k, ask->continuations[j->n_continuations], CORE_ENCODE_NO_PREFIX,
+							      &j->continuation_len[j->n_continuations]);
 	}
 	return j;
 }
@@ -492,5 +492,6 @@ void kit_assert_idle(struct kit_run *r)
 	/* gauges are never older than the events that were taken */
 	if (atomic_load(&s->running) + atomic_load(&s->parked) == 0 && !atomic_load(&s->busy) && atomic_load(&s->pages_used) == 0)
 		return;
-	fail_msg("not idle: %u running, %u parked, %u pages used", atomic_load(&s->running), atomic_load(&s->parked), atomic_load(&s->pages_used));
+	fail_msg("not idle: %u running, %u parked, %u pages used", atomic_load(&s->running), atomic_load(&s->parked),
+		 atomic_load(&s->pages_used));
 }

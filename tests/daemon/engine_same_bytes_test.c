@@ -7,7 +7,7 @@
 #include "engine_kit.h"
 
 static struct kit kit;
-enum { CONTEXT = 160 };	/* short enough that a job may well come to its end */
+enum { CONTEXT = 160 }; /* short enough that a job may well come to its end */
 static const struct kit_params plain = {.threads = 1, .kv_pages = 2048, .max_context = CONTEXT, .max_rows = 256};
 
 #define CHAT(user) "### System:\nYou are a fashion assistant.\n### User:\n" user "\n### Assistant:\n"
@@ -16,24 +16,34 @@ static const struct kit_params plain = {.threads = 1, .kv_pages = 2048, .max_con
 static const struct kit_ask asks[] = {
 	{.words = "seed=1 max_tokens=24 logprobs=3", .prompt = CHAT("How do I wash a wool coat?")},
 	{.words = "seed=2 max_tokens=40 temperature=0 logprobs=0", .prompt = CHAT("Which shoes go with a navy suit?")},
-	{.words = "seed=3 max_tokens=20 n=4 temperature=0.8 top_k=40 top_p=0.9 logprobs=2", .prompt = CHAT("Name a light summer fabric.")},
+	{.words = "seed=3 max_tokens=20 n=4 temperature=0.8 top_k=40 top_p=0.9 logprobs=2",
+	 .prompt = CHAT("Name a light summer fabric.")},
 	{.words = "seed=4 max_tokens=30 temperature=1.3 min_p=0.02 repetition_penalty=1.2 frequency_penalty=0.3 penalty_last_n=64",
 	 .prompt = CHAT("What is denim?")},
 	{.words = "seed=5 max_tokens=16 n=3 mirostat=2 mirostat_tau=4 class=batch", .prompt = CHAT("I need a hat.")},
 	{.words = "seed=6 max_tokens=25 xtc_probability=0.5 xtc_threshold=0.05 top_n_sigma=2 ignore_eos=1", .prompt = "A"},
 	{.words = "seed=7 max_tokens=40 stop=the|a typical_p=0.9 min_tokens=5", .prompt = CHAT("Tell me about linen.")},
 	{.words = "seed=8 max_tokens=6 prompt_logprobs=2 echo=1 logprobs=1", .prompt = CHAT("Is silk warm?")},
-	{.words = "decoder=score logprobs=2", .prompt = CHAT("Is silk warm?"), .continuations = {"Yes, it is.", "No.", "Silk keeps you warm in winter."}},
-	{.words = "decoder=score echo=1 class=batch", .prompt = CHAT("What is tweed?"), .continuations = {"A rough woollen cloth."}},
+	{.words = "decoder=score logprobs=2",
+	 .prompt = CHAT("Is silk warm?"),
+	 .continuations = {"Yes, it is.", "No.", "Silk keeps you warm in winter."}},
+	{.words = "decoder=score echo=1 class=batch",
+	 .prompt = CHAT("What is tweed?"),
+	 .continuations = {"A rough woollen cloth."}},
 	{.words = "seed=9 max_tokens=12 n=2 temperature=0.7 class=batch priority=9",
-	 .prompt = CHAT("I have a wedding in May, a dinner in June and a long journey in July. I like green and dark red, I do not like wool, "
-				"and I am rather tall. My shoes are brown, my belt is black, and my coat is very old. Which five pieces should I "
-				"buy first, in which order, and how should I care for each of them once I am back at home?")},
+	 .prompt = CHAT(
+		 "I have a wedding in May, a dinner in June and a long journey in July. I like green and dark red, I do not like "
+		 "wool, "
+		 "and I am rather tall. My shoes are brown, my belt is black, and my coat is very old. Which five pieces should I "
+		 "buy first, in which order, and how should I care for each of them once I am back at home?")},
 	{.words = "seed=10 max_tokens=0 ignore_eos=1", .prompt = CHAT("Go on until the context is full.")},
 };
 enum { N_ASKS = sizeof asks / sizeof *asks };
 
-static struct { char *bytes; size_t len; } expected[N_ASKS];
+static struct {
+	char *bytes;
+	size_t len;
+} expected[N_ASKS];
 
 static int setup(void **state)
 {
@@ -118,7 +128,8 @@ static void alone_and_among_64_neighbours(void **state)
 
 static void with_two_threads(void **state)
 {
-	check_mixed(&(struct kit_params){.threads = 2, .kv_pages = 2048, .max_context = CONTEXT, .max_rows = 256}, 48, "two threads");
+	check_mixed(&(struct kit_params){.threads = 2, .kv_pages = 2048, .max_context = CONTEXT, .max_rows = 256}, 48,
+		    "two threads");
 }
 
 static void with_prompts_cut_into_chunks_of_any_size(void **state)
@@ -128,7 +139,8 @@ static void with_prompts_cut_into_chunks_of_any_size(void **state)
 	for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
 		char what[40];
 		snprintf(what, sizeof what, "max_rows %u", rows[i]);
-		check_mixed(&(struct kit_params){.threads = 1, .kv_pages = 2048, .max_context = CONTEXT, .max_rows = rows[i]}, rows[i] == 1 ? N_ASKS : 24, what);
+		check_mixed(&(struct kit_params){.threads = 1, .kv_pages = 2048, .max_context = CONTEXT, .max_rows = rows[i]},
+			    rows[i] == 1 ? N_ASKS : 24, what);
 	}
 }
 
@@ -208,7 +220,8 @@ static int32_t plain_draw(const float *logits, uint32_t n, uint64_t seed, uint64
 static void an_answer_is_that_of_a_plain_loop_over_the_core(void **state)
 {
 	enum { N = 40, SEED = 2024 };
-	struct kit_ask ask = {.words = "seed=2024 max_tokens=40 ignore_eos=1 logprobs=0", .prompt = CHAT("Which colours go with grey?")};
+	struct kit_ask ask = {.words = "seed=2024 max_tokens=40 ignore_eos=1 logprobs=0",
+			      .prompt = CHAT("Which colours go with grey?")};
 	struct core_ctx_params cp = {.model = kit.model, .threads = 1, .kv_pages = 64, .max_rows = 128};
 	struct core_row rows[128];
 	struct core_ctx *core;
@@ -230,7 +243,8 @@ static void an_answer_is_that_of_a_plain_loop_over_the_core(void **state)
 	for (uint32_t i = 0; i < N; i++) {
 		double logprob, edge;
 		int32_t token = plain_draw(core_logits(core, 0), vocab, SEED, n + i, &logprob, &edge);
-		assert_true(edge > 1e-12); /* else the draw falls on the edge of two tokens, and either is right: take another seed */
+		assert_true(edge >
+			    1e-12); /* else the draw falls on the edge of two tokens, and either is right: take another seed */
 		assert_int_equal(got->tokens[i], token);
 		assert_true(fabs(got->logprobs[i] - logprob) < 1e-6 * (1 + fabs(logprob)));
 		rows[0] = (struct core_row){seq, token, CORE_GENERATED, true};

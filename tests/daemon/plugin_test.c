@@ -97,7 +97,9 @@ static int clean(void **state)
 
 static void a_malformed_plugin_is_left_out_with_its_reason(void **state)
 {
-	static const struct { const char *name, *reason; } wrong[] = {
+	static const struct {
+		const char *name, *reason;
+	} wrong[] = {
 		{"null", "weft_plugin() returned NULL"},
 		{"bad_major", "built for plugin ABI 2.0, and this is 1.0"},
 		{"bad_size", "struct weft_plugin has the impossible size 4"},
@@ -238,8 +240,11 @@ static void a_parameter_may_be_shared_when_both_say_so_and_agree(void **state)
 	assert_non_null(plugin_find(s, "share_b"));
 	assert_null(plugin_find(s, "share_c"));
 	assert_null(plugin_find(s, "share_d"));
-	assert_non_null(strstr(reports, "share_c.so: left out: its shared parameter common has another type, default or range than that of share_a"));
-	assert_non_null(strstr(reports, "share_d.so: left out: its parameter common is declared by share_a as well, and not shared by both"));
+	assert_non_null(strstr(
+		reports,
+		"share_c.so: left out: its shared parameter common has another type, default or range than that of share_a"));
+	assert_non_null(strstr(
+		reports, "share_d.so: left out: its parameter common is declared by share_a as well, and not shared by both"));
 	plugin_set_unref(s);
 }
 

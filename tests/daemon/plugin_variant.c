@@ -1,5 +1,5 @@
-/* A plugin whose description follows from the name of the file that it was opened as: the test copies it under the names below. Most of them are
- * wrong in one way; the others are of an older or a newer minor version. */
+/* A plugin whose description follows from the name of the file that it was opened as: the test copies it under the names below.
+ * Most of them are wrong in one way; the others are of an older or a newer minor version. */
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
 #endif
@@ -49,7 +49,7 @@ static int save(void *self, struct weft_blob *out)
 	return 0;
 }
 
-static int inits, finis;	/* of this copy of the file */
+static int inits, finis; /* of this copy of the file */
 
 static int init(const struct weft_host *host)
 {
@@ -81,9 +81,9 @@ int variant_finis(void)
 }
 
 static struct newer_param params[3];
-static struct newer_sampler sampler = {.old = {.size = sizeof(struct weft_sampler), .order = 50, .create = create, .apply = apply, .destroy = free}};
-static struct weft_decoder decoder = {
-	.size = sizeof decoder, .create = create, .plan = step, .commit = commit, .destroy = free};
+static struct newer_sampler sampler = {
+	.old = {.size = sizeof(struct weft_sampler), .order = 50, .create = create, .apply = apply, .destroy = free}};
+static struct weft_decoder decoder = {.size = sizeof decoder, .create = create, .plan = step, .commit = commit, .destroy = free};
 static struct newer_plugin plugin = {.old = {.size = sizeof(struct weft_plugin),
 					     .abi = WEFT_ABI,
 					     .version = "1",
@@ -105,7 +105,8 @@ static void lay_out(uint32_t stride)
 	memset(params, 0, sizeof params);
 	params[0].old.size = stride;
 	for (size_t i = 0; i < 2; i++) {
-		struct weft_param p = {.size = stride, .type = WEFT_INT, .name = own[i], .doc = "A number.", .def = 3, .min = 0, .max = 9};
+		struct weft_param p = {
+			.size = stride, .type = WEFT_INT, .name = own[i], .doc = "A number.", .def = 3, .min = 0, .max = 9};
 		memcpy((char *)params + i * stride, &p, stride < sizeof p ? stride : sizeof p);
 	}
 }
