@@ -276,22 +276,28 @@ static int take_pair(void *arg, const char *section, const char *name, const cha
 	return 1;
 }
 
-int conf_read(struct conf *c, const char *path, char why[static CONF_WHY])
+int conf_parse(struct conf *c, FILE *file, const char *path, char why[static CONF_WHY])
 {
-	struct reading r = {.conf = c, .path = path, .why = why};
+	struct reading r = {.conf = c, .file = file, .path = path, .why = why};
 	why[0] = 0;
-	r.file = fopen(path, "re");
-	if (!r.file) {
-		snprintf(why, CONF_WHY, "%s: %s", path, strerror(errno));
-		return -1;
-	}
 	int rc = ini_parse_stream(read_line, &r, take_pair, &r);
 	if (rc && !why[0])
 		snprintf(why, CONF_WHY, "%s:%d: expected [section] or option = value", path, rc > 0 ? rc : r.line);
-	if (ferror(r.file) && !why[0])
+	if (ferror(file) && !why[0])
 		snprintf(why, CONF_WHY, "%s: %s", path, strerror(errno));
-	fclose(r.file);
 	return why[0] ? -1 : 0;
+}
+
+int conf_read(struct conf *c, const char *path, char why[static CONF_WHY])
+{
+	FILE *file = fopen(path, "re");
+	if (!file) {
+		snprintf(why, CONF_WHY, "%s: %s", path, strerror(errno));
+		return -1;
+	}
+	int rc = conf_parse(c, file, path, why);
+	fclose(file);
+	return rc;
 }
 
 /* ---- judgement ---- */

@@ -74,6 +74,7 @@ void conf_finish(struct conf *c);
 /* Sets one option from text. 0, or -1 with the reason in why; then nothing has changed. */
 int conf_set(struct conf *c, const struct conf_option *o, const char *value, char why[static CONF_WHY]);
 /* Reads a file over what is there. why names file and line. */
+int conf_parse(struct conf *c, FILE *file, const char *path, char why[static CONF_WHY]);
 int conf_read(struct conf *c, const char *path, char why[static CONF_WHY]);
 /* Values that contradict each other or ask for what this version does not have. Returns 0 or the exit code that fits. */
 int conf_check(const struct conf *c, char why[static CONF_WHY]);

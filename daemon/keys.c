@@ -109,7 +109,7 @@ int keys_load(struct keys *k, const struct conf *c, char why[static CONF_WHY])
 		return 0;
 	if (c->curve_secret[0]) {
 		snprintf(path, sizeof path, "%s", c->curve_secret);
-	} else if (credentials) {
+	} else if (credentials && credentials[0]) {
 		snprintf(path, sizeof path, "%s/weftd.curve.secret", credentials);
 	} else {
 		snprintf(why, CONF_WHY, "a tcp endpoint needs curve_secret (or the systemd credential weftd.curve.secret)");

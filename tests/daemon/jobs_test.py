@@ -1,5 +1,7 @@
 """The life of jobs over real sockets: order, cancel, deadlines, overload, pre-emption, disconnection, replay."""
-from peer import Peer, Weftd, check_events, run
+import os
+
+from peer import BUILD, Peer, Weftd, check_events, run
 
 LONG = dict(prompt="Tell me about wool.", max_tokens=400, ignore_eos=True, temperature=1)
 SLOW = {**LONG, "n": 8, "max_tokens": 250}    # a second or more: time enough to act on it while it runs
@@ -243,6 +245,19 @@ def test_score_gives_logprobs_that_generate_agrees_with():
         s = p.done(p.call("score", topic=p.topic, prompt="I like", continuations=[[token["token"]], [t for t, _ in token["top"][1:2]]])["job"])
         assert s["choices"][0]["token_logprobs"] == [token["logprob"]] and s["choices"][0]["greedy"]
         assert s["choices"][1]["logprob"] == token["top"][1][1] and not s["choices"][1]["greedy"]
+
+
+def test_a_plugin_that_fails_ends_its_own_job_with_its_reason():
+    crooked = os.path.join(BUILD, "tests", "daemon", ".libs")
+    assert os.path.exists(os.path.join(crooked, "engine_crooked.so")), "make check builds it"
+    with Weftd("--plugins", os.path.join(BUILD, "plugins", ".libs") + ":" + crooked) as d, Peer(d) as p:
+        neighbour = p.generate(**LONG)
+        refused = p.done(p.generate(prompt="x", decoder={"name": "crooked", "crooked_mode": "create_error"}))
+        assert refused["state"] == "failed" and refused["choices"][0]["finish"] == "error"
+        assert refused["error"] == {"code": "invalid_argument", "message": "crooked: crooked_mode: this value is refused"}, refused["error"]
+        cheated = p.done(p.generate(prompt="x", decoder={"name": "crooked", "crooked_mode": "delta_in_create"}))
+        assert cheated["state"] == "failed" and cheated["error"]["message"]
+        assert p.done(neighbour)["state"] == "done" and p.call("stats")["jobs"]["failed"] == 2
 
 
 run(globals())

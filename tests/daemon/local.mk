@@ -32,7 +32,23 @@ daemon_scripts = \
 	tests/daemon/jobs_test.py \
 	tests/daemon/requests_test.py \
 	tests/daemon/stop_test.py \
+	tests/daemon/tcp_test.py \
 	tests/daemon/many_jobs_test.py \
 	tests/daemon/load_test.py
 TESTS += $(daemon_scripts)
 EXTRA_DIST += $(daemon_scripts) tests/daemon/peer.py
+
+# The fuzz target: always as a fixed run in `make check`, with --enable-fuzzers as a libFuzzer program, too.
+check_PROGRAMS += tests/daemon/fuzz_request_fixed
+TESTS += tests/daemon/fuzz_request_fixed
+tests_daemon_fuzz_request_fixed_SOURCES = tests/daemon/fuzz_request.c
+tests_daemon_fuzz_request_fixed_CPPFLAGS = $(AM_CPPFLAGS) -DFUZZ_STANDALONE
+tests_daemon_fuzz_request_fixed_CFLAGS = $(AM_CFLAGS) $(MSGPACK_CFLAGS)
+tests_daemon_fuzz_request_fixed_LDADD = daemon/libdaemon.la
+if FUZZERS
+noinst_PROGRAMS += tests/daemon/fuzz_request
+tests_daemon_fuzz_request_SOURCES = tests/daemon/fuzz_request.c
+tests_daemon_fuzz_request_CFLAGS = $(AM_CFLAGS) $(MSGPACK_CFLAGS) -fsanitize=fuzzer,address,undefined
+tests_daemon_fuzz_request_LDFLAGS = -fsanitize=fuzzer,address,undefined
+tests_daemon_fuzz_request_LDADD = daemon/libdaemon.la
+endif
