@@ -1,15 +1,22 @@
 /* core_kl.c: fast paths (bf16, q8, q4, GGUF blocks; int8 activations, f16 KV) stay close to a double-precision run of the same
  * dequantised weights. */
+#include <jansson.h>
+
 #include "core_double.h"
 #include "gguf_model.h"
 
 #define BOUND 1e-3	/* mean divergence in nats: what the project promises */
 
-static void stays_close(struct core_model *m, const int32_t *tokens, uint32_t n)
+struct tally {
+	double sum, worst;
+	uint32_t n;
+};
+
+static void measure(struct tally *t, const struct core_model *m, const int32_t *tokens, uint32_t n)
 {
 	uint32_t vocab = core_model_info(m)->vocab;
-	double *want = double_forward(m, tokens, n), sum = 0, worst = 0;
-	struct core_ctx *c = new_ctx(m, NULL, 1, 16, n);
+	double *want = double_forward(m, tokens, n);
+	struct core_ctx *c = new_ctx(m, NULL, 1, n / CORE_PAGE + 1, n);
 	struct core_seq *s = core_seq_new(c);
 
 	feed(c, s, tokens, n);
@@ -17,35 +24,72 @@ static void stays_close(struct core_model *m, const int32_t *tokens, uint32_t n)
 		double kl = divergence(want + (size_t)i * vocab, core_logits(c, i), vocab);
 
 		assert_true(isfinite(kl));
-		sum += kl;
-		worst = fmax(worst, kl);
+		t->sum += kl;
+		t->worst = fmax(t->worst, kl);
 	}
-	print_message("%s on %s: mean divergence %.2g, worst %.2g\n", core_model_info(m)->quant, core_ctx_cpu(c), sum / n, worst);
-	assert_true(sum / n <= BOUND);
+	t->n += n;
 	core_seq_free(c, s);
 	core_ctx_free(c);
 	free(want);
 }
 
-/* ---- the demo model on its own kind of text ---- */
+static void stays_close(const struct core_model *m, const struct tally *t)
+{
+	print_message("%s: mean divergence %.2g, worst %.2g, %u tokens\n", core_model_info(m)->quant, t->sum / t->n, t->worst, t->n);
+	assert_true(t->sum / t->n <= BOUND);
+}
 
-static const char sentence[] = "A chat between a curious human and an artificial intelligence assistant. ### User: How do I wash a wool "
-			       "sweater without shrinking it, and which colour goes with navy trousers? ### Assistant: Wash it cold by hand, "
-			       "press the water out and dry it flat.";
+/* ---- the demo model on conversations that it was not trained on ---- */
+
+enum { CONVERSATIONS = 12 };
+
+/* FashionGPT's template, with the answer. The caller frees it. */
+static char *conversation_text(const json_t *line)
+{
+	const json_t *message;
+	char *text = NULL;
+	size_t size, i;
+	FILE *f = open_memstream(&text, &size);
+
+	json_array_foreach(json_object_get(line, "messages"), i, message) {
+		const char *role = json_string_value(json_object_get(message, "role"));
+
+		fprintf(f, "### %s:\n%s\n", !strcmp(role, "system") ? "System" : !strcmp(role, "user") ? "User" : "Assistant",
+			json_string_value(json_object_get(message, "content")));
+	}
+	fprintf(f, "### Assistant:\n%s", json_string_value(json_object_get(line, "answer")));
+	fclose(f);
+	return text;
+}
 
 static void demo_stays_close(enum core_quant quant)
 {
-	char path[512];
+	const char *top = getenv("top_srcdir") ? getenv("top_srcdir") : ".";
+	struct tally tally = { 0 };
 	struct core_model *m;
-	int32_t *tokens;
-	size_t n;
+	char path[512];
+	FILE *f;
 
-	snprintf(path, sizeof(path), "%s/tests/demo/model", getenv("top_srcdir") ? getenv("top_srcdir") : ".");
+	snprintf(path, sizeof(path), "%s/tests/demo/model", top);
 	m = load_model(path, quant);
 	assert_non_null(core_model_tokenizer(m));
-	must(core_tokenizer_encode(core_model_tokenizer(m), sentence, strlen(sentence), CORE_ENCODE_BOS, &tokens, &n, &why));
-	stays_close(m, tokens, (uint32_t)n);
-	free(tokens);
+	snprintf(path, sizeof(path), "%s/tests/demo/heldout/base.jsonl", top);
+	f = fopen(path, "r");
+	assert_non_null(f);
+	for (int i = 0; i < CONVERSATIONS; i++) {
+		json_t *line = json_loadf(f, JSON_DISABLE_EOF_CHECK, NULL);
+		char *text = conversation_text(line);
+		int32_t *tokens;
+		size_t n;
+
+		must(core_tokenizer_encode(core_model_tokenizer(m), text, strlen(text), CORE_ENCODE_BOS, &tokens, &n, &why));
+		measure(&tally, m, tokens, (uint32_t)n);
+		free(tokens);
+		free(text);
+		json_decref(line);
+	}
+	fclose(f);
+	stays_close(m, &tally);
 	core_model_free(m);
 }
 
@@ -71,11 +115,13 @@ enum { TOKENS = 40 };
 static void gguf_stays_close(unsigned which, bool mixed)
 {
 	struct core_model *m = load_model(write_gguf(which, mixed), CORE_QUANT_NONE);
+	struct tally tally = { 0 };
 	int32_t tokens[TOKENS];
 
 	for (int i = 0; i < TOKENS; i++)
 		tokens[i] = (int32_t)(random_bits() % GGUF_VOCAB);
-	stays_close(m, tokens, TOKENS);
+	measure(&tally, m, tokens, TOKENS);
+	stays_close(m, &tally);
 	core_model_free(m);
 }
 
