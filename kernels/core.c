@@ -52,9 +52,11 @@ static const char *cpu_lacks(enum core_cpu cpu)
 			       ? NULL : "this machine lacks AVX2, FMA or F16C";
 	case CORE_CPU_AVX512:
 		__builtin_cpu_init();
-		return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
-				       __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vnni")
-			       ? NULL : "this machine lacks AVX-512 F, BW, VL, DQ or VNNI";
+		return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+				       __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
+				       __builtin_cpu_supports("avx512vnni")
+			       ? NULL
+			       : "this machine lacks AVX-512 F, BW, VL, DQ or VNNI";
 #else
 	case CORE_CPU_AVX2:
 	case CORE_CPU_AVX512:

@@ -88,7 +88,8 @@ static int ctx_build(struct core_ctx *c, const struct core_ctx_params *p, struct
 	int rc;
 
 	if (!p->model || p->max_rows == 0 || p->max_rows > 65536 || (unsigned)p->kv_type > CORE_KV_F32)
-		return core_fail(err, CORE_EINVAL, "max_rows is %u: expected 1 to 65536, with a model and a known KV type", p->max_rows);
+		return core_fail(err, CORE_EINVAL, "max_rows is %u: expected 1 to 65536, with a model and a known KV type",
+				 p->max_rows);
 	c->model = p->model;
 	c->max_rows = p->max_rows;
 	c->max_context = p->max_context ? p->max_context : p->model->config.context;
@@ -229,12 +230,13 @@ static int take_rows(struct core_ctx *c, const struct core_row *rows, uint32_t n
 		const struct core_row *r = &rows[i];
 
 		if (r->token < 0 || (uint32_t)r->token >= c->model->config.vocab)
-			return core_fail(err, CORE_EINVAL, "row %u: token %d: expected 0 to %u", i, r->token, c->model->config.vocab - 1);
+			return core_fail(err, CORE_EINVAL, "row %u: token %d: expected 0 to %u", i, r->token,
+					 c->model->config.vocab - 1);
 		if (r->path != CORE_PROMPT && r->path != CORE_GENERATED)
 			return core_fail(err, CORE_EINVAL, "row %u: unknown path %d", i, (int)r->path);
 		if (r->seq->len + r->seq->pending >= c->max_context)
-			return core_fail(err, CORE_EINVAL, "row %u: position %u is beyond the context of %u", i, r->seq->len + r->seq->pending,
-					 c->max_context);
+			return core_fail(err, CORE_EINVAL, "row %u: position %u is beyond the context of %u", i,
+					 r->seq->len + r->seq->pending, c->max_context);
 		if (r->seq->pending == 0)
 			c->touched[c->n_touched++] = r->seq;
 		c->position[i] = r->seq->len + r->seq->pending++;

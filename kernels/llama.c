@@ -172,17 +172,22 @@ static void project(struct core_ctx *c, const struct buffer *x, uint32_t m, cons
 
 static void layer(struct core_ctx *c, const struct layer *y, uint32_t i)
 {
-	norm(c, y->attn_norm, i > 0);									/* h      [m][dim] */
-	project(c, &c->h, c->m, (struct linear[]){ { &y->q, &c->q }, { &y->k, &c->k }, { &y->v, &c->v } }, 3);	/* q      [m][heads][head_dim]; k, v [m][kv_heads][head_dim] */
+	const struct linear qkv[] = { { &y->q, &c->q }, { &y->k, &c->k }, { &y->v, &c->v } };
+	const struct linear o[] = { { &y->o, &c->delta } };
+	const struct linear gate_up[] = { { &y->gate, &c->gate }, { &y->up, &c->up } };
+	const struct linear down[] = { { &y->down, &c->delta } };
+
+	norm(c, y->attn_norm, i > 0);				/* h        [m][dim] */
+	project(c, &c->h, c->m, qkv, 3);			/* q        [m][heads][head_dim], k and v [m][kv_heads][head_dim] */
 	weave(c, i, ADAPTER_ATTN, &c->h, (const struct buffer *[]){ &c->q, &c->k, &c->v });
-	attend(c, i);											/* a      [m][heads][head_dim] */
-	project(c, &c->a, c->m, (struct linear[]){ { &y->o, &c->delta } }, 1);				/* delta  [m][dim] */
+	attend(c, i);						/* a        [m][heads][head_dim] */
+	project(c, &c->a, c->m, o, 1);				/* delta    [m][dim] */
 	weave(c, i, ADAPTER_O, &c->a, (const struct buffer *[]){ &c->delta });
-	norm(c, y->ffn_norm, true);									/* h      [m][dim] */
-	project(c, &c->h, c->m, (struct linear[]){ { &y->gate, &c->gate }, { &y->up, &c->up } }, 2);	/* gate, up [m][ffn] */
+	norm(c, y->ffn_norm, true);				/* h        [m][dim] */
+	project(c, &c->h, c->m, gate_up, 2);			/* gate, up [m][ffn] */
 	weave(c, i, ADAPTER_MLP, &c->h, (const struct buffer *[]){ &c->gate, &c->up });
-	pool_run(c->pool, swiglu_row, c, c->m);								/* gate   [m][ffn] */
-	project(c, &c->gate, c->m, (struct linear[]){ { &y->down, &c->delta } }, 1);			/* delta  [m][dim] */
+	pool_run(c->pool, swiglu_row, c, c->m);			/* gate     [m][ffn] */
+	project(c, &c->gate, c->m, down, 1);			/* delta    [m][dim] */
 	weave(c, i, ADAPTER_DOWN, &c->gate, (const struct buffer *[]){ &c->delta });
 }
 
@@ -197,12 +202,13 @@ static void gather_row(void *arg, uint32_t i)
 void llama_forward(struct core_ctx *c)
 {
 	const struct core_model *m = c->model;
+	const struct linear head[] = { { &m->head, &c->logits } };
 
-	pool_run(c->pool, embed_row, c, c->m);								/* x      [m][dim] */
+	pool_run(c->pool, embed_row, c, c->m);			/* x        [m][dim] */
 	for (uint32_t i = 0; i < m->config.layers; i++)
-		layer(c, &m->layers[i], i);
-	norm(c, m->norm, true);										/* h      [m][dim] */
-	pool_run(c->pool, gather_row, c, c->n_logits);							/* delta  [n_logits][dim] */
+		layer(c, &m->layers[i], i);			/* x, but for the last delta */
+	norm(c, m->norm, true);					/* h        [m][dim] */
+	pool_run(c->pool, gather_row, c, c->n_logits);		/* delta    [n_logits][dim] */
 	if (c->n_logits)
-		project(c, &c->delta, c->n_logits, (struct linear[]){ { &m->head, &c->logits } }, 1);	/* logits [n_logits][vocab] */
+		project(c, &c->delta, c->n_logits, head, 1);	/* logits   [n_logits][vocab] */
 }

@@ -49,7 +49,8 @@ static const struct tensor *find(struct loader *l, const char *name, uint64_t ro
 		return NULL;
 	}
 	if (t->n_dims != n_dims || t->dims[n_dims - 1] != cols || (rows && t->dims[0] != rows)) {
-		core_fail(l->err, CORE_EFORMAT, "tensor %s has %u dimensions (%" PRIu64 ", %" PRIu64 "): the config asks for (%" PRIu64 ", %" PRIu64 ")",
+		core_fail(l->err, CORE_EFORMAT,
+			  "tensor %s has %u dimensions (%" PRIu64 ", %" PRIu64 "): the config asks for (%" PRIu64 ", %" PRIu64 ")",
 			  name, t->n_dims, t->dims[0], t->n_dims > 1 ? t->dims[1] : 1, rows ? rows : cols, rows ? cols : 1);
 		return NULL;
 	}
@@ -145,7 +146,8 @@ static int refuse_leftovers(struct loader *l)
 		const char *name = checkpoint_at(l->cp, i)->name;
 
 		if (!l->used[i] && !may_be_unused(l, name))
-			return core_fail(l->err, CORE_EUNSUPPORTED, "tensor %s has no place in a Llama model as this core computes it", name);
+			return core_fail(l->err, CORE_EUNSUPPORTED,
+					 "tensor %s has no place in a Llama model as this core computes it", name);
 	}
 	return CORE_OK;
 }
@@ -256,7 +258,8 @@ static void hash_shape(crypto_generichash_state *h, const struct core_model *m)
 	crypto_generichash_update(h, (const unsigned char *)&c->norm_eps, sizeof(c->norm_eps));
 	crypto_generichash_update(h, (const unsigned char *)&m->rope->magnitude, sizeof(m->rope->magnitude));
 	crypto_generichash_update(h, (const unsigned char *)m->rope->frequency, m->rope->half * sizeof(m->rope->frequency[0]));
-	crypto_generichash_update(h, (const unsigned char *)m->norms, ((size_t)c->layers * NORMS_PER_LAYER + 1) * c->dim * sizeof(float));
+	crypto_generichash_update(h, (const unsigned char *)m->norms,
+				  ((size_t)c->layers * NORMS_PER_LAYER + 1) * c->dim * sizeof(float));
 }
 
 static int pack_all(struct loader *l)

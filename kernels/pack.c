@@ -207,7 +207,8 @@ static bool put_own_row(const struct matrix *w, const struct tensor *t, uint32_t
 	       (!w->has_min || put_factors(w, row, s->mins, NULL, w->mins, w->sub_mins));
 }
 
-static int put_int_rows(const struct matrix *w, const struct tensor *t, enum pack_form form, uint32_t r0, uint32_t r1, struct core_error *err)
+static int put_int_rows(const struct matrix *w, const struct tensor *t, enum pack_form form, uint32_t r0, uint32_t r1,
+			struct core_error *err)
 {
 	struct row_scratch s;
 	size_t floats = (size_t)w->kpad + 2 + 2 * (size_t)w->groups;
@@ -224,11 +225,13 @@ static int put_int_rows(const struct matrix *w, const struct tensor *t, enum pac
 	for (r = r0; r < r1 && good; r++)
 		good = form == PACK_KEEP ? put_block_row(w, t, r, &s) : put_own_row(w, t, r, &s);
 	free(memory);
-	return good ? CORE_OK : core_fail(err, CORE_EFORMAT, "tensor %s, row %u: a weight or scale is not finite or exceeds f16's range",
-					  t->name, r - 1);
+	return good ? CORE_OK
+		    : core_fail(err, CORE_EFORMAT, "tensor %s, row %u: a weight or scale is not finite or exceeds f16's range",
+				t->name, r - 1);
 }
 
-int pack_blocks(const struct matrix *w, const struct tensor *t, enum pack_form form, uint32_t b0, uint32_t b1, struct core_error *err)
+int pack_blocks(const struct matrix *w, const struct tensor *t, enum pack_form form, uint32_t b0, uint32_t b1,
+		struct core_error *err)
 {
 	uint32_t end = b1 * LANES < w->rows ? b1 * LANES : w->rows;
 	size_t row_bytes = (size_t)w->cols * (w->kind == PACK_F32 ? 4 : 2);

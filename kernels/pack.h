@@ -18,7 +18,8 @@ void pack_plan(struct matrix *w, const struct tensor *t, enum pack_form form);
 size_t pack_bytes(const struct matrix *w);			/* a multiple of 64 */
 void pack_place(struct matrix *w, unsigned char *memory);	/* 64-byte aligned, pack_bytes() long, borrowed */
 /* Fails on numbers that no format here can hold (infinities, NaNs, scales beyond f16). */
-int pack_blocks(const struct matrix *w, const struct tensor *t, enum pack_form form, uint32_t b0, uint32_t b1, struct core_error *err);
+int pack_blocks(const struct matrix *w, const struct tensor *t, enum pack_form form, uint32_t b0, uint32_t b1,
+		struct core_error *err);
 
 /* One group of n (a multiple of 16, up to 128) values to codes; the scale (and minimum) come back as the f16 values that are
  * stored, or as infinities when f16 cannot hold them. */

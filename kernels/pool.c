@@ -2,7 +2,8 @@
  *
  *     gate = generation << 32 | OPEN | workers inside
  *
- *   caller: publish fn, arg, n -> gate = (generation + 1, OPEN, 0) -> wake sleepers -> take parts -> clear OPEN -> wait for inside == 0
+ *   caller: publish fn, arg and shares -> gate = (generation + 1, OPEN, 0) -> wake sleepers -> take parts -> clear OPEN
+ *           -> wait for inside == 0
  *   worker: sees OPEN with a generation it has not served -> inside + 1 by compare-and-swap -> take parts -> inside - 1
  *
  * The swap fails once the caller has closed the run, so a late worker never touches the fields of a run that is over, and the

@@ -1,9 +1,10 @@
 /* pool.h: worker threads that share the parts of one loop.
  *
  * pool_run() hands out the indices 0 .. n - 1 to the caller and the workers, a contiguous share each and what is left to whoever
- * is free, in no promised order, and returns when all are done: what a part computes must not depend on who computes it (P1 holds by the operators' orders, not by the
- * partition). Nothing is allocated per run. Workers spin briefly between runs, because a forward pass is hundreds of short runs,
- * then sleep; a worker that wakes late finds the run closed and goes back to sleep, and nobody waits for it. */
+ * is free, in no promised order, and returns when all are done: what a part computes must not depend on who computes it (P1 holds
+ * by the operators' orders, not by the partition). Nothing is allocated per run. Workers spin briefly between runs, because a
+ * forward pass is hundreds of short runs, then sleep; a worker that wakes late finds the run closed and goes back to sleep, and
+ * nobody waits for it. */
 #ifndef WEFT_POOL_H
 #define WEFT_POOL_H
 

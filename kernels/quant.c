@@ -111,7 +111,7 @@ static void fit_q4(const float *x, uint32_t n, const float *codes, float *scale,
 	*min = (*scale * sc - sv) / (float)n;
 }
 
-/* The full range first; then narrower ranges (outliers clamp, the rest gets finer steps), each followed by one least-squares fit. */
+/* The full range first; then narrower ranges (outliers clamp, the rest gets finer steps), each with one least-squares fit. */
 void quantize_group_q4(const float *x, uint32_t n, uint8_t *codes, float *scale, float *min)
 {
 	static const float shrink[] = { 1.0f, 1.0f, 0.92f, 0.84f };

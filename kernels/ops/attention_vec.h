@@ -51,7 +51,8 @@ VEC void kv_store_vec(const struct kv_view *kv, uint32_t position, const float *
 }
 
 /* Scores of `heads` heads against pages first .. first + ATT_PAGES - 1 of the block at `base`; pages past the end are masked. */
-VEC void score_pages(struct heads_state *s, uint32_t heads, const struct kv_view *kv, uint32_t base, uint32_t first, uint32_t n, bool half)
+VEC void score_pages(struct heads_state *s, uint32_t heads, const struct kv_view *kv, uint32_t base, uint32_t first, uint32_t n,
+		     bool half)
 {
 	v16 sum[ATT_HEADS][ATT_PAGES];
 	const unsigned char *page[ATT_PAGES];
@@ -105,8 +106,8 @@ VEC float weigh(float *p, v16 *l, float *m)
 	return factor;
 }
 
-VEC void gather_values(struct heads_state *s, uint32_t heads, const float *factor, const struct kv_view *kv, uint32_t base, uint32_t n,
-		       uint32_t d, uint32_t vectors, bool half)
+VEC void gather_values(struct heads_state *s, uint32_t heads, const float *factor, const struct kv_view *kv, uint32_t base,
+		       uint32_t n, uint32_t d, uint32_t vectors, bool half)
 {
 	v16 acc[ATT_HEADS][ATT_DIMS];
 

@@ -45,7 +45,8 @@ VEC __m256i pairs(__m256i v, __m256i u, const int8_t *q, enum code_kind kind)
 }
 
 /* One group of one block: n[i][half] += codes . q */
-VEC void int_group(__m256i n[INT_ROWS][2], const unsigned char *c, const int8_t *q, size_t ldq, uint32_t rows, uint32_t group, enum code_kind kind)
+VEC void int_group(__m256i n[INT_ROWS][2], const unsigned char *c, const int8_t *q, size_t ldq, uint32_t rows, uint32_t group,
+		   enum code_kind kind)
 {
 	const __m256i low = _mm256_set1_epi8(15), flip = _mm256_set1_epi8(-128);
 
@@ -63,11 +64,13 @@ VEC void int_group(__m256i n[INT_ROWS][2], const unsigned char *c, const int8_t 
 			}
 			UNROLL
 			for (uint32_t i = 0; i < rows; i++)
-				n[i][h] = _mm256_add_epi32(n[i][h], _mm256_madd_epi16(pairs(v, u, q + i * ldq + k, kind), _mm256_set1_epi16(1)));
+				n[i][h] = _mm256_add_epi32(
+					n[i][h], _mm256_madd_epi16(pairs(v, u, q + i * ldq + k, kind), _mm256_set1_epi16(1)));
 		}
 }
 
-VEC void int_tile(float *out, size_t ldo, const struct matrix *w, const struct rows *x, uint32_t first, uint32_t rows, uint32_t b, enum code_kind kind)
+VEC void int_tile(float *out, size_t ldo, const struct matrix *w, const struct rows *x, uint32_t first, uint32_t rows, uint32_t b,
+		  enum code_kind kind)
 {
 	v16 acc[INT_ROWS];
 	const unsigned char *codes = w->codes + b * matrix_block_bytes(w);
@@ -86,7 +89,8 @@ VEC void int_tile(float *out, size_t ldo, const struct matrix *w, const struct r
 		UNROLL
 		for (uint32_t i = 0; i < rows; i++)
 			n[i][0] = n[i][1] = _mm256_set1_epi32(-zero * sum[i * w->groups + g]);
-		int_group(n, codes + k * LANES * (kind == CODES_4 ? 4 : 8) / 8, x->q + (size_t)first * w->kpad + k, w->kpad, rows, w->group, kind);
+		int_group(n, codes + k * LANES * (kind == CODES_4 ? 4 : 8) / 8, x->q + (size_t)first * w->kpad + k, w->kpad, rows,
+			  w->group, kind);
 		UNROLL
 		for (uint32_t i = 0; i < rows; i++)
 			acc[i] = v16_fma(v16_mul(f, v16_all(xs[i * w->groups + g])), to_floats(n[i][0], n[i][1]), acc[i]);
@@ -102,7 +106,8 @@ VEC void int_tile(float *out, size_t ldo, const struct matrix *w, const struct r
 		v16_store(out + (first + i) * ldo + b * LANES, acc[i]);
 }
 
-VEC void int_kind(float *out, size_t ldo, const struct matrix *w, const struct rows *x, uint32_t m, uint32_t b0, uint32_t b1, enum code_kind kind)
+VEC void int_kind(float *out, size_t ldo, const struct matrix *w, const struct rows *x, uint32_t m, uint32_t b0, uint32_t b1,
+		  enum code_kind kind)
 {
 	for (uint32_t b = b0; b < b1; b++) {
 		uint32_t i = 0;

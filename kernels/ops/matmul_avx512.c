@@ -11,7 +11,8 @@ VEC v16 factors(const uint16_t *high, const int8_t *sub, const struct matrix *w,
 	if (!w->two_level)
 		return v16_half(high + (size_t)g * LANES);
 	f = v16_half(high + (size_t)g * w->group / SUPER * LANES);
-	return v16_mul(f, _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)(sub + ((size_t)b * w->groups + g) * LANES)))));
+	return v16_mul(f, _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(
+				  _mm_loadu_si128((const __m128i *)(sub + ((size_t)b * w->groups + g) * LANES)))));
 }
 
 VEC __m512i four(const int8_t *q)
@@ -42,8 +43,8 @@ struct place {
  *
  * The blocks that come next are fetched into the cache meanwhile, a part in each pass, `ahead` bytes per step: with several rows
  * the arithmetic takes about as long as memory does, and without this the two would take turns. */
-VEC void int_group(__m512i n[INT_ROWS][MATMUL_CHUNK], const unsigned char *c, const char *next, size_t ahead, size_t stride, const int8_t *q,
-		   size_t ldq, uint32_t rows, uint32_t blocks, uint32_t group, unsigned bits)
+VEC void int_group(__m512i n[INT_ROWS][MATMUL_CHUNK], const unsigned char *c, const char *next, size_t ahead, size_t stride,
+		   const int8_t *q, size_t ldq, uint32_t rows, uint32_t blocks, uint32_t group, unsigned bits)
 {
 	const __m512i low = _mm512_set1_epi8(15);
 
@@ -115,7 +116,8 @@ VEC void int_tile(const struct place *p, uint32_t rows, uint32_t blocks, unsigne
 
 			UNROLL
 			for (uint32_t i = 0; i < rows; i++)
-				acc[i][b] = v16_fma(v16_mul(scale, v16_all(xs[i * w->groups])), _mm512_cvtepi32_ps(n[i][b]), acc[i][b]);
+				acc[i][b] =
+					v16_fma(v16_mul(scale, v16_all(xs[i * w->groups])), _mm512_cvtepi32_ps(n[i][b]), acc[i][b]);
 		}
 		if (!w->has_min)
 			continue;

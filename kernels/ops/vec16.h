@@ -96,15 +96,16 @@ VEC v16 v16_first(v16 a, unsigned n, float other)
 {
 	__m256i lanes = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7), end = _mm256_set1_epi32((int)(n < 16 ? n : 16));
 	__m256 o = _mm256_set1_ps(other);
+	__m256i lo = _mm256_cmpgt_epi32(end, lanes), hi = _mm256_cmpgt_epi32(end, _mm256_add_epi32(lanes, _mm256_set1_epi32(8)));
 
-	return (v16){ _mm256_blendv_ps(o, a.lo, _mm256_castsi256_ps(_mm256_cmpgt_epi32(end, lanes))),
-		      _mm256_blendv_ps(o, a.hi, _mm256_castsi256_ps(_mm256_cmpgt_epi32(_mm256_sub_epi32(end, _mm256_set1_epi32(8)), lanes))) };
+	return (v16){ _mm256_blendv_ps(o, a.lo, _mm256_castsi256_ps(lo)), _mm256_blendv_ps(o, a.hi, _mm256_castsi256_ps(hi)) };
 }
 VEC v16 v16_zero_below(v16 a, v16 x, float limit)
 {
 	__m256 l = _mm256_set1_ps(limit);
 
-	return (v16){ _mm256_and_ps(a.lo, _mm256_cmp_ps(x.lo, l, _CMP_GE_OQ)), _mm256_and_ps(a.hi, _mm256_cmp_ps(x.hi, l, _CMP_GE_OQ)) };
+	return (v16){ _mm256_and_ps(a.lo, _mm256_cmp_ps(x.lo, l, _CMP_GE_OQ)),
+		      _mm256_and_ps(a.hi, _mm256_cmp_ps(x.hi, l, _CMP_GE_OQ)) };
 }
 VEC __m256 v8_power_of_two(__m256 n)
 {

@@ -20,17 +20,17 @@
 #include "kernels/memory.h"
 #include "kernels/pack.h"
 
-enum { LAYERS = 22, DIM = 2048, FFN = 5632, HEADS = 32, KV_HEADS = 4, HEAD = 64, VOCAB = 32000 };
+enum { LAYERS = 22, DIM = 2048, FFN = 5632, HEADS = 32, KV_HEADS = 4, HEAD = 64, VOCAB = 32000, CONTEXT = 2048 };
 enum { PROMPT = 512, RUNS = 3, STEPS = 12, BATCH = 16, WARM_CONTEXT = 64 };
 
 static struct core_error why;
 
-#define must(call)                                                                                                                       \
-	do {                                                                                                                             \
-		if ((call) != CORE_OK) {                                                                                                 \
-			fprintf(stderr, "%s: %s\n", #call, why.text);                                                                    \
-			exit(1);                                                                                                         \
-		}                                                                                                                        \
+#define must(call)                                                                                                                 \
+	do {                                                                                                                       \
+		if ((call) != CORE_OK) {                                                                                           \
+			fprintf(stderr, "%s: %s\n", #call, why.text);                                                              \
+			exit(1);                                                                                                   \
+		}                                                                                                                  \
 	} while (0)
 
 static int cpu_time_of_threads;	/* 0: wall time */
@@ -73,7 +73,8 @@ static void put_tensor(struct writer *w, const char *name, uint64_t rows, uint64
 	fprintf(w->header, "%s\"%s\":{\"dtype\":\"BF16\",\"shape\":[", w->at ? "," : "{", name);
 	if (rows)
 		fprintf(w->header, "%llu,", (unsigned long long)rows);
-	fprintf(w->header, "%llu],\"data_offsets\":[%llu,%llu]}", (unsigned long long)cols, (unsigned long long)w->at, (unsigned long long)(w->at + 2 * n));
+	fprintf(w->header, "%llu],\"data_offsets\":[%llu,%llu]}", (unsigned long long)cols, (unsigned long long)w->at,
+		(unsigned long long)(w->at + 2 * n));
 	w->at += 2 * n;
 	while (n) {
 		uint64_t from = (w->salt += 7919) % (NOISE / 2), now_n = n < NOISE / 2 ? n : NOISE / 2;
@@ -92,9 +93,15 @@ static void put_layers(struct writer *w)
 		const char *name;
 		uint32_t rows, cols;
 	} part[] = {
-		{ "self_attn.q_proj", HEADS * HEAD, DIM }, { "self_attn.k_proj", KV_HEADS * HEAD, DIM }, { "self_attn.v_proj", KV_HEADS * HEAD, DIM },
-		{ "self_attn.o_proj", DIM, HEADS * HEAD }, { "mlp.gate_proj", FFN, DIM }, { "mlp.up_proj", FFN, DIM }, { "mlp.down_proj", DIM, FFN },
-		{ "input_layernorm", 0, DIM }, { "post_attention_layernorm", 0, DIM },
+		{"self_attn.q_proj", HEADS * HEAD, DIM},
+		{"self_attn.k_proj", KV_HEADS * HEAD, DIM},
+		{"self_attn.v_proj", KV_HEADS * HEAD, DIM},
+		{"self_attn.o_proj", DIM, HEADS * HEAD},
+		{"mlp.gate_proj", FFN, DIM},
+		{"mlp.up_proj", FFN, DIM},
+		{"mlp.down_proj", DIM, FFN},
+		{"input_layernorm", 0, DIM},
+		{"post_attention_layernorm", 0, DIM},
 	};
 	char name[128];
 
@@ -152,9 +159,10 @@ static void make_model(const char *folder)
 		exit(1);
 	}
 	f = open_in(folder, "config.json", "w");
-	fprintf(f, "{\"architectures\":[\"LlamaForCausalLM\"],\"model_type\":\"llama\",\"hidden_act\":\"silu\",\"hidden_size\":%d,\"intermediate_size\":%d,"
-		   "\"num_hidden_layers\":%d,\"num_attention_heads\":%d,\"num_key_value_heads\":%d,\"vocab_size\":%d,\"max_position_embeddings\":2048,"
-		   "\"rms_norm_eps\":1e-5,\"rope_theta\":10000.0,\"tie_word_embeddings\":false}\n", DIM, FFN, LAYERS, HEADS, KV_HEADS, VOCAB);
+	fprintf(f, "{\"architectures\":[\"LlamaForCausalLM\"],\"model_type\":\"llama\",\"hidden_act\":\"silu\",");
+	fprintf(f, "\"hidden_size\":%d,\"intermediate_size\":%d,\"num_hidden_layers\":%d,", DIM, FFN, LAYERS);
+	fprintf(f, "\"num_attention_heads\":%d,\"num_key_value_heads\":%d,\"vocab_size\":%d,", HEADS, KV_HEADS, VOCAB);
+	fprintf(f, "\"max_position_embeddings\":%d,\"rms_norm_eps\":1e-5,\"rope_theta\":10000.0,\"tie_word_embeddings\":false}\n", CONTEXT);
 	fclose(f);
 	/* Two walks: the header needs all offsets before the data begins, so data goes behind a fixed 64 KiB of it. */
 	w.header = open_memstream(&header, &length);
@@ -291,8 +299,8 @@ static void bench_quant(const char *folder, enum core_quant quant, int threads, 
 	prefill = prefill_rate(c);
 	one = decode_rate(c, 1);
 	many = decode_rate(c, BATCH);
-	printf("| %-10s | %5.2f | %5.1f | %7.1f | %7.2f | %5.1f | %4.0f%% | %7.1f |\n", core_model_info(m)->quant, bytes / 1e9, load, prefill, one,
-	       bytes * one / 1e9, 100 * bytes * one / bytes_per_second, many * BATCH);
+	printf("| %-10s | %5.2f | %5.1f | %7.1f | %7.2f | %5.1f | %4.0f%% | %7.1f |\n", core_model_info(m)->quant, bytes / 1e9,
+	       load, prefill, one, bytes * one / 1e9, 100 * bytes * one / bytes_per_second, many * BATCH);
 	fflush(stdout);
 	core_ctx_free(c);
 	core_model_free(m);
@@ -314,8 +322,8 @@ static void print_machine(int threads)
 		}
 	if (f)
 		fclose(f);
-	printf("%s kernels, %d threads of %ld CPUs, compiler %s, %s\n", core_cpu_name(cpu), threads, sysconf(_SC_NPROCESSORS_ONLN), __VERSION__,
-	       cpu_time_of_threads ? "CPU time" : "wall time");
+	printf("%s kernels, %d threads of %ld CPUs, compiler %s, %s\n", core_cpu_name(cpu), threads, sysconf(_SC_NPROCESSORS_ONLN),
+	       __VERSION__, cpu_time_of_threads ? "CPU time" : "wall time");
 }
 
 int main(int argc, char **argv)
@@ -344,7 +352,8 @@ int main(int argc, char **argv)
 	make_model(folder);
 	rate = bandwidth(threads);
 	printf("read bandwidth %.1f GB/s; shape of TinyLlama-1.1B, random weights; medians of %d\n\n", rate / 1e9, RUNS);
-	printf("| weights    |    GB | load s | prefill %d t/s | decode 1 t/s | GB/s | of bandwidth | decode %d t/s |\n|---|---|---|---|---|---|---|---|\n",
+	printf("| weights    |    GB | load s | prefill %d t/s | decode 1 t/s | GB/s | of bandwidth | decode %d t/s "
+	       "|\n|---|---|---|---|---|---|---|---|\n",
 	       PROMPT, BATCH);
 	for (int i = 0; i < n_quants; i++)
 		bench_quant(folder, quants[i], threads, rate);

@@ -43,7 +43,8 @@ static inline void double_rope(double *x, uint32_t n, uint32_t heads, uint32_t d
 	for (uint32_t i = 0; i < n; i++)
 		for (uint32_t h = 0; h < heads; h++)
 			for (uint32_t k = 0; k < dim / 2; k++) {
-				double *a = x + ((size_t)i * heads + h) * dim + k, *b = a + dim / 2, angle = i * pow(theta, -2.0 * k / dim), old = *a;
+				double *a = x + ((size_t)i * heads + h) * dim + k, *b = a + dim / 2,
+				       angle = i * pow(theta, -2.0 * k / dim), old = *a;
 
 				*a = old * cos(angle) - *b * sin(angle);
 				*b = old * sin(angle) + *b * cos(angle);
@@ -63,12 +64,14 @@ static inline double *double_attention(const double *q, const double *k, const d
 				double s = 0;
 
 				for (uint32_t j = 0; j < d; j++)
-					s += q[((size_t)i * c->heads + h) * d + j] * k[((size_t)t * c->kv_heads + h / share) * d + j];
+					s += q[((size_t)i * c->heads + h) * d + j] *
+					     k[((size_t)t * c->kv_heads + h / share) * d + j];
 				sum += p[t] = exp(s / sqrt(d));
 			}
 			for (uint32_t t = 0; t <= i; t++)
 				for (uint32_t j = 0; j < d; j++)
-					out[((size_t)i * c->heads + h) * d + j] += p[t] / sum * v[((size_t)t * c->kv_heads + h / share) * d + j];
+					out[((size_t)i * c->heads + h) * d + j] +=
+						p[t] / sum * v[((size_t)t * c->kv_heads + h / share) * d + j];
 		}
 	free(p);
 	return out;
@@ -83,7 +86,8 @@ static inline void double_add(double *x, double *delta, size_t n)
 
 static inline void double_layer(double *x, uint32_t n, const struct layer *y, const struct llama_config *c)
 {
-	double *h = double_norm(x, y->attn_norm, n, c->dim, c->norm_eps), *q = double_linear(&y->q, h, n), *k = double_linear(&y->k, h, n);
+	double *h = double_norm(x, y->attn_norm, n, c->dim, c->norm_eps), *q = double_linear(&y->q, h, n),
+	       *k = double_linear(&y->k, h, n);
 	double *v = double_linear(&y->v, h, n), *a, *gate, *up;
 
 	double_rope(q, n, c->heads, c->head_dim, c->rope_theta);

@@ -64,10 +64,10 @@ static void agrees(const char *name)
 	free(g.logits);
 }
 
-#define CASE(id, name)                                                                                                                   \
-	static void id(void **state)                                                                                                     \
-	{                                                                                                                                \
-		agrees(name);                                                                                                            \
+#define CASE(id, name)                                                                                                             \
+	static void id(void **state)                                                                                               \
+	{                                                                                                                          \
+		agrees(name);                                                                                                      \
 	}
 CASE(grouped_heads_with_an_untied_head, "gqa-untied")
 CASE(one_kv_head_per_head_with_a_tied_head, "mha-tied")

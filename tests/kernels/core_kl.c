@@ -35,7 +35,8 @@ static void measure(struct tally *t, const struct core_model *m, const int32_t *
 
 static void stays_close(const struct core_model *m, const struct tally *t)
 {
-	print_message("%s: mean divergence %.2g, worst %.2g, %u tokens\n", core_model_info(m)->quant, t->sum / t->n, t->worst, t->n);
+	print_message("%s: mean divergence %.2g, worst %.2g, %u tokens\n", core_model_info(m)->quant, t->sum / t->n, t->worst,
+		      t->n);
 	assert_true(t->sum / t->n <= BOUND);
 }
 

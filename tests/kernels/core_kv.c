@@ -102,7 +102,8 @@ static void forks_written_in_one_pass_do_not_see_each_other(void **state)
 	feed(c, a, text, 20);
 	b = core_seq_fork(c, a);
 	{
-		struct core_row rows[] = { { b, 63, CORE_GENERATED, true }, { a, text[20], CORE_GENERATED, true }, { b, 62, CORE_GENERATED, true } };
+		struct core_row rows[] = {
+			{b, 63, CORE_GENERATED, true}, {a, text[20], CORE_GENERATED, true}, {b, 62, CORE_GENERATED, true}};
 
 		must(core_forward(c, rows, 3, &why));
 	}

@@ -21,13 +21,14 @@ static void expect(const struct story *t, const struct core_ctx *c, uint32_t got
 	if (memcmp(a, b, t->vocab * sizeof(float)))
 		for (uint32_t k = 0; k < t->vocab; k++)
 			if (memcmp(&a[k], &b[k], sizeof(float)))
-				fail_msg("%s (%s, %d threads, %s): position %u, token %u: %a, alone it was %a", core_model_info(t->m)->quant,
-					 core_ctx_cpu(c), core_ctx_threads(c), how, position, k, a[k], b[k]);
+				fail_msg("%s (%s, %d threads, %s): position %u, token %u: %a, alone it was %a",
+					 core_model_info(t->m)->quant, core_ctx_cpu(c), core_ctx_threads(c), how, position, k, a[k],
+					 b[k]);
 }
 
 static struct core_ctx *engine(const struct story *t, const char *cpu, int threads)
 {
-	struct core_ctx_params p = { .model = t->m, .threads = threads, .kv_pages = PAGES, .max_rows = ROWS, .max_context = CONTEXT };
+	struct core_ctx_params p = {.model = t->m, .threads = threads, .kv_pages = PAGES, .max_rows = ROWS, .max_context = CONTEXT};
 	struct core_ctx *c = NULL;
 
 	if (cpu)
@@ -100,7 +101,8 @@ static void among_neighbours(const struct story *t, struct core_ctx *c)
 
 			if (!us && core_seq_len(s) + 64 > CONTEXT)
 				must(core_seq_trim(c, s, 0));
-			rows[n++] = (struct core_row){ s, us ? t->token[at++] : (int32_t)((i * 37 + pass * 101) % t->vocab), i % 2 ? CORE_PROMPT : CORE_GENERATED, us || i % 5 == 0 };
+			rows[n++] = (struct core_row){s, us ? t->token[at++] : (int32_t)((i * 37 + pass * 101) % t->vocab),
+						      i % 2 ? CORE_PROMPT : CORE_GENERATED, us || i % 5 == 0};
 			mine -= us;
 		}
 		must(core_forward(c, rows, n, &why));
@@ -185,10 +187,10 @@ static const char *demo_path(void)
 	return path;
 }
 
-#define CASE(id, path, quant)                                                                                                            \
-	static void id(void **state)                                                                                                     \
-	{                                                                                                                                \
-		holds(path, quant);                                                                                                      \
+#define CASE(id, path, quant)                                                                                                      \
+	static void id(void **state)                                                                                               \
+	{                                                                                                                          \
+		holds(path, quant);                                                                                                \
 	}
 CASE(f32, golden_path("gqa-untied"), CORE_QUANT_NONE)
 CASE(f32_of_odd_sizes, golden_path("odd-sizes"), CORE_QUANT_NONE)
@@ -207,8 +209,13 @@ static void gguf_of_all_block_types(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(f32), cmocka_unit_test(f32_of_odd_sizes), cmocka_unit_test(q8_of_odd_sizes), cmocka_unit_test(q4_of_odd_sizes),
-		cmocka_unit_test(demo_bf16), cmocka_unit_test(demo_q8), cmocka_unit_test(demo_q4),
+		cmocka_unit_test(f32),
+		cmocka_unit_test(f32_of_odd_sizes),
+		cmocka_unit_test(q8_of_odd_sizes),
+		cmocka_unit_test(q4_of_odd_sizes),
+		cmocka_unit_test(demo_bf16),
+		cmocka_unit_test(demo_q8),
+		cmocka_unit_test(demo_q4),
 		cmocka_unit_test_teardown(gguf_of_all_block_types, build_remove),
 	};
 

@@ -74,7 +74,8 @@ static double clock_seconds(clockid_t id)
 /* CPU time of all threads but this one, over 20 ms of this thread's watching. */
 static double others_cpu_in_a_window(void)
 {
-	double begin = clock_seconds(CLOCK_MONOTONIC), cpu = clock_seconds(CLOCK_PROCESS_CPUTIME_ID) - clock_seconds(CLOCK_THREAD_CPUTIME_ID);
+	double begin = clock_seconds(CLOCK_MONOTONIC),
+	       cpu = clock_seconds(CLOCK_PROCESS_CPUTIME_ID) - clock_seconds(CLOCK_THREAD_CPUTIME_ID);
 
 	while (clock_seconds(CLOCK_MONOTONIC) - begin < 0.02)
 		;

@@ -15,10 +15,10 @@
 
 #include "kernels/core.h"
 
-#define must(call)                                                                                                                       \
-	do {                                                                                                                             \
-		if ((call) != CORE_OK)                                                                                                   \
-			fail_msg("%s: %s", #call, why.text);                                                                             \
+#define must(call)                                                                                                                 \
+	do {                                                                                                                       \
+		if ((call) != CORE_OK)                                                                                             \
+			fail_msg("%s: %s", #call, why.text);                                                                       \
 	} while (0)
 
 static struct core_error why __attribute__((unused));

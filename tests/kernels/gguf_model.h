@@ -13,9 +13,10 @@ static const struct {
 	float d, min;		/* min: in units of d */
 	int at_d;		/* byte of the f16 d in its block; the minimum follows */
 } spread[] = {
-	{ TENSOR_Q4_0, 0.0135f, 0, 0 }, { TENSOR_Q4_1, 0.0135f, -7.5f, 0 }, { TENSOR_Q5_0, 0.0068f, 0, 0 }, { TENSOR_Q5_1, 0.0068f, -15.5f, 0 },
-	{ TENSOR_Q8_0, 0.00085f, 0, 0 }, { TENSOR_Q2_K, 0.004f, 1.5f, 80 }, { TENSOR_Q3_K, 0.0015f, 0, 108 }, { TENSOR_Q4_K, 0.00025f, 7.5f, 0 },
-	{ TENSOR_Q5_K, 0.00012f, 15.5f, 0 }, { TENSOR_Q6_K, 4.6e-5f, 0, 208 },
+	{TENSOR_Q4_0, 0.0135f, 0, 0},      {TENSOR_Q4_1, 0.0135f, -7.5f, 0}, {TENSOR_Q5_0, 0.0068f, 0, 0},
+	{TENSOR_Q5_1, 0.0068f, -15.5f, 0}, {TENSOR_Q8_0, 0.00085f, 0, 0},    {TENSOR_Q2_K, 0.004f, 1.5f, 80},
+	{TENSOR_Q3_K, 0.0015f, 0, 108},    {TENSOR_Q4_K, 0.00025f, 7.5f, 0}, {TENSOR_Q5_K, 0.00012f, 15.5f, 0},
+	{TENSOR_Q6_K, 4.6e-5f, 0, 208},
 };
 enum { N_SPREADS = sizeof(spread) / sizeof(spread[0]) };
 
@@ -53,10 +54,18 @@ struct part {
 	uint32_t rows, cols;	/* rows 0: a norm */
 };
 static const struct part layer_parts[] = {
-	{ "attn_norm", 0, GGUF_DIM }, { "attn_q", GGUF_HEADS * GGUF_HEAD, GGUF_DIM }, { "attn_k", GGUF_KV_HEADS * GGUF_HEAD, GGUF_DIM }, { "attn_v", GGUF_KV_HEADS * GGUF_HEAD, GGUF_DIM },
-	{ "attn_output", GGUF_DIM, GGUF_HEADS * GGUF_HEAD }, { "ffn_norm", 0, GGUF_DIM }, { "ffn_gate", GGUF_FFN, GGUF_DIM }, { "ffn_up", GGUF_FFN, GGUF_DIM }, { "ffn_down", GGUF_DIM, GGUF_FFN },
+	{"attn_norm", 0, GGUF_DIM},
+	{"attn_q", GGUF_HEADS *GGUF_HEAD, GGUF_DIM},
+	{"attn_k", GGUF_KV_HEADS *GGUF_HEAD, GGUF_DIM},
+	{"attn_v", GGUF_KV_HEADS *GGUF_HEAD, GGUF_DIM},
+	{"attn_output", GGUF_DIM, GGUF_HEADS *GGUF_HEAD},
+	{"ffn_norm", 0, GGUF_DIM},
+	{"ffn_gate", GGUF_FFN, GGUF_DIM},
+	{"ffn_up", GGUF_FFN, GGUF_DIM},
+	{"ffn_down", GGUF_DIM, GGUF_FFN},
 };
-static const struct part ends[] = { { "token_embd", GGUF_VOCAB, GGUF_DIM }, { "output_norm", 0, GGUF_DIM }, { "output", GGUF_VOCAB, GGUF_DIM } };
+static const struct part ends[] = {
+	{"token_embd", GGUF_VOCAB, GGUF_DIM}, {"output_norm", 0, GGUF_DIM}, {"output", GGUF_VOCAB, GGUF_DIM}};
 enum { N_LAYER_PARTS = sizeof(layer_parts) / sizeof(layer_parts[0]), N_ENDS = sizeof(ends) / sizeof(ends[0]) };
 
 static inline void put_part(struct build *b, FILE *f, const char *prefix, const struct part *p, unsigned which, uint64_t *offset)

@@ -70,7 +70,8 @@ static void attention_gives_the_same_bits_everywhere(void **state)
 					memset(got, 0xff, sizeof(got));
 					ops_named(*cpu)->attention(got, q, heads, &c.view, keys[n]);
 					if (memcmp(got, want, sizeof(got)))
-						fail_msg("head_dim %u, %u heads, %u keys, f%d: %s differs", dims[d], heads, keys[n], half ? 16 : 32, *cpu);
+						fail_msg("head_dim %u, %u heads, %u keys, f%d: %s differs", dims[d], heads, keys[n],
+							 half ? 16 : 32, *cpu);
 				}
 			}
 			cache_free(&c);
@@ -91,8 +92,10 @@ static void stores_give_the_same_pages_everywhere(void **state)
 					for (uint32_t t = 0; t < PAGE; t++) {
 						size_t size = half ? 2 : 4, row = (size_t)t * c.view.head_pad * size;
 
-						assert_memory_equal(kv_page_v(&other.view, i) + row, kv_page_v(&c.view, i) + row, dims[d] * size);
-						assert_memory_equal(kv_page_k(&other.view, i), kv_page_k(&c.view, i), dims[d] * PAGE * size);
+						assert_memory_equal(kv_page_v(&other.view, i) + row, kv_page_v(&c.view, i) + row,
+								    dims[d] * size);
+						assert_memory_equal(kv_page_k(&other.view, i), kv_page_k(&c.view, i),
+								    dims[d] * PAGE * size);
 					}
 				free(other.view.pool);
 			}
@@ -128,7 +131,8 @@ static void attention_is_near_double(void **state)
 					exact += s[t] / sum * c.v[t * dims[d] + j];
 					spread += s[t] / sum * fabs(c.v[t * dims[d] + j]);
 				}
-				/* a score is off by head_dim roundings of its terms; e^x turns that into a relative error of each weight */
+				/* a score is off by head_dim roundings of its terms; e^x turns that into a relative error of each
+				 * weight */
 				assert_true(fabs(out[j] - exact) <= spread * (dims[d] * size + keys[i] + 20) * 6e-8 * 2);
 			}
 		}

@@ -21,8 +21,8 @@ static struct activations make_rows(const struct matrix *w, uint32_t m)
 	for (uint32_t i = 0; i < m; i++) {
 		fill_hard(a.f + (size_t)i * ld, w->cols);
 		if (w->groups)
-			quantize_plain(a.q + (size_t)i * w->kpad, a.scale + (size_t)i * groups, a.sum + (size_t)i * groups, a.f + (size_t)i * ld,
-				       w->cols, w->kpad, w->group);
+			quantize_plain(a.q + (size_t)i * w->kpad, a.scale + (size_t)i * groups, a.sum + (size_t)i * groups,
+				       a.f + (size_t)i * ld, w->cols, w->kpad, w->group);
 	}
 	a.rows = (struct rows){ a.f, ld, a.q, a.scale, a.sum };
 	return a;
@@ -56,8 +56,8 @@ static void same_bits(const struct matrix *w, uint32_t m, const char *what)
 
 		for (size_t i = 0; i < m * ldo; i++)
 			if (memcmp(&got[i], &want[i], 4))
-				fail_msg("%s (%u x %u), %u rows, %s: [%zu][%zu] is %a, plain gives %a", what, w->rows, w->cols, m, *cpu, i / ldo,
-					 i % ldo, got[i], want[i]);
+				fail_msg("%s (%u x %u), %u rows, %s: [%zu][%zu] is %a, plain gives %a", what, w->rows, w->cols, m,
+					 *cpu, i / ldo, i % ldo, got[i], want[i]);
 		free(got);
 	}
 	/* and a row's result does not depend on the other rows */
@@ -186,7 +186,8 @@ static void the_plain_reference_is_within_rounding_of_double(void **state)
 					sum += row[k] * x;
 					size += fabs(row[k] * x);
 				}
-				/* row[k] itself is rounded once where a type has minima: 2^-24 of scale * code, at most twice |min| + |value| */
+				/* row[k] itself is rounded once where a type has minima: 2^-24 of scale * code, at most twice |min|
+				 * + |value| */
 				assert_true(fabs(out[m * w.blocks * LANES + r] - sum) <= (roundings + 32) * size * 6e-8 + 1e-30);
 			}
 		free(out);
@@ -233,11 +234,13 @@ static void own_formats_lose_no_more_than_half_a_step(void **state)
 		}
 		quantize_group_q8(x, 128, codes, &scale);
 		for (int k = 0; k < 128; k++)
-			assert_true(fabsf(scale * (float)(codes[k] - 128) - x[k]) <= top / 127 * 0.57f);	/* f16 scale: 127 * 2^-11 more */
+			assert_true(fabsf(scale * (float)(codes[k] - 128) - x[k]) <=
+				    top / 127 * 0.57f); /* f16 scale: 127 * 2^-11 more */
 		quantize_group_q4(x, 128, codes, &scale, &min);
 		range = (high - low) / 15;
 		for (int k = 0; k < 128; k++) {
-			double naive = low + range * roundf((x[k] - low) / range) - x[k], ours = scale * (float)codes[k] - min - x[k];
+			double naive = low + range * roundf((x[k] - low) / range) - x[k],
+			       ours = scale * (float)codes[k] - min - x[k];
 
 			plain += naive * naive;
 			searched += ours * ours;

@@ -32,7 +32,7 @@ static void rmsnorm_is_the_same_everywhere_and_near_double(void **state)
 		for (uint32_t k = 0; k < n; k++) {
 			double exact = x[k] / sqrt(sum / n + 1e-5f) * weight[k];
 
-			assert_true(fabs(want[k] - exact) <= fabs(exact) * (n / 16 + 8) * 6e-8);	/* a chain has n / 16 steps */
+			assert_true(fabs(want[k] - exact) <= fabs(exact) * (n / 16 + 8) * 6e-8); /* a chain has n / 16 steps */
 		}
 		for (const char *const *cpu = cpus_here(); *cpu; cpu++) {
 			float *got = poisoned(n * 4 + 128);
@@ -146,8 +146,15 @@ static double frequency(struct llama_config *c, uint32_t i)
 /* Check values of FACTS 4.5 and the definitions. */
 static void rotary_frequencies_follow_each_scaling(void **state)
 {
-	struct llama_config c = { .head_dim = 128, .rope_theta = 10000, .context = 4096, .original_context = 4096, .scaling_factor = 2,
-				  .beta_fast = 32, .beta_slow = 1, .low_freq_factor = 1, .high_freq_factor = 4 };
+	struct llama_config c = {.head_dim = 128,
+				 .rope_theta = 10000,
+				 .context = 4096,
+				 .original_context = 4096,
+				 .scaling_factor = 2,
+				 .beta_fast = 32,
+				 .beta_slow = 1,
+				 .low_freq_factor = 1,
+				 .high_freq_factor = 4};
 	float divisors[64];
 	struct rope *r;
 
