@@ -140,14 +140,17 @@ static void after_forks(const struct story *t, struct core_ctx *c)
 	for (uint32_t at = 0; at < LENGTH; at++) {
 		feed(c, parent, t->token + at, 1);
 		expect(t, c, 0, at, "parent of forks");
-		if (at % 9 != 5 || at + 1 == LENGTH)
+		if (at % 11 != 5 || at + 1 == LENGTH)
 			continue;
-		wild = core_seq_fork(c, parent);	/* writes other tokens into its copy */
+		wild = core_seq_fork(c, parent);
 		child = core_seq_fork(c, parent);
-		feed(c, wild, t->token, LENGTH - at - 1);
-		feed(c, child, t->token + at + 1, LENGTH - at - 1);
-		for (uint32_t i = at + 1; i < LENGTH; i++)
-			expect(t, c, i - at - 1, i, "in a fork");
+		feed(c, child, t->token + at + 1, 1);
+		expect(t, c, 0, at + 1, "in a fork");
+		feed(c, wild, t->token, LENGTH - at - 1);	/* other tokens, where child and parent would find them without a copy */
+		for (uint32_t i = at + 2; i < LENGTH; i++) {
+			feed(c, child, t->token + i, 1);
+			expect(t, c, 0, i, "in a fork");
+		}
 		core_seq_free(c, wild);
 		core_seq_free(c, child);
 	}

@@ -42,6 +42,21 @@ static void every_part_runs_exactly_once(void **state)
 	}
 }
 
+/* Runs so short that workers find them closed: none may run a part of the wrong run, or keep the caller waiting. */
+static void workers_that_come_too_late_do_no_harm(void **state)
+{
+	static struct tally t[2];
+	struct pool *p = NULL;
+
+	must(pool_new(&p, 4, &why));
+	for (unsigned run = 0; run < 40000; run++)
+		pool_run(p, count, &t[run % 2], 2 + run % 3);
+	for (int k = 0; k < 2; k++)
+		for (int i = 0; i < 2; i++)
+			assert_int_equal(t[k].done[i], 20000);
+	pool_free(p);
+}
+
 static void count_nested(void *arg, uint32_t i)
 {
 	atomic_fetch_add(&((struct tally *)arg)->nested, 1);
@@ -115,6 +130,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(every_part_runs_exactly_once),
+		cmocka_unit_test(workers_that_come_too_late_do_no_harm),
 		cmocka_unit_test(a_run_inside_a_part_runs_on_the_spot),
 		cmocka_unit_test(idle_workers_sleep_and_wake_for_the_next_run),
 		cmocka_unit_test(impossible_numbers_of_threads_are_refused),
