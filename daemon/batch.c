@@ -188,7 +188,7 @@ static int64_t collect(struct batch *b, struct weft_job *jobs)
 			b->turns_cap = cap;
 		}
 		uint32_t group = (generates ? 1 : 3) + (j->spec->class == CLASS_BATCH);
-		b->turns[n++] = (struct batch_turn){j, want, j->waited >= BATCH_PATIENCE ? 0 : group};
+		b->turns[n++] = (struct batch_turn){j, want, j->waited >= BATCH_PATIENCE ? 0 : group, generates};
 	}
 	if (n > 1)
 		qsort(b->turns, n, sizeof *b->turns, by_turn);
@@ -241,6 +241,8 @@ static enum batch_state serve(struct batch *b, struct batch_turn *turns, uint32_
 		struct weft_job *job = turns[i].job;
 		uint32_t share = (budget + n - i - 1) / (n - i), before = b->n;
 		uint32_t grant = turns[i].want < share ? turns[i].want : share;
+		if (!turns[i].generates && grant > b->prompt_left)
+			grant = b->prompt_left;
 		bool alone;
 		enum taken t = take(b, job, grant, false);
 		if (t == SHORT && (*who = gives_way(jobs, job, &alone)) != NULL)
@@ -250,6 +252,7 @@ static enum batch_state serve(struct batch *b, struct batch_turn *turns, uint32_
 		if (t == SHORT && (*stuck == NULL || lower(*stuck, job)))
 			*stuck = job;
 		budget -= b->n - before;
+		b->prompt_left -= turns[i].generates ? 0 : b->n - before;
 	}
 	return BATCH_READY;
 }
@@ -263,6 +266,8 @@ static enum batch_state serve_group(struct batch *b, struct batch_turn *turns, u
 
 	if (group == 0)
 		left = left < 4 ? left : left / 4;
+	else if (group >= 3 && left > b->prompt_left)
+		left = b->prompt_left;
 	while (n > 0 && left > 0) {
 		uint32_t at_once = group < 3 ? left : left < BATCH_LEAST ? 1 : left / BATCH_LEAST;
 		uint32_t m = n < at_once ? n : at_once, before = b->n;
@@ -287,6 +292,12 @@ enum batch_state batch_build(struct batch *b, struct weft_job *jobs, struct core
 	n = collect(b, jobs);
 	if (n < 0)
 		return BATCH_NO_MEMORY;
+	bool generating = false;
+	for (int64_t i = 0; i < n; i++)
+		generating |= b->turns[i].generates;
+	b->prompt_left = generating ? b->beside : b->alone;
+	if (b->prompt_left == 0)
+		b->prompt_left = b->cap;
 	for (int64_t at = 0, end; at < n; at = end) {
 		for (end = at; end < n && b->turns[end].group == b->turns[at].group; end++)
 			;

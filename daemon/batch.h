@@ -4,7 +4,8 @@
  *   1. jobs that had no row for BATCH_PATIENCE steps, together at most a quarter of the rows;
  *   2. jobs that generate, interactive class; 3. the same, batch class;
  *   4. jobs that are in a prompt or a rebuild, interactive class; 5. the same, batch class.
- * So a generating job waits for no more than the one step that runs, whatever prompts arrive, and no job waits for ever. */
+ * So a generating job waits for no more than the one step that runs, whatever prompts arrive, and no job waits for ever. How long a step may
+ * take is the engine's to say: it sets how many rows of prompts and rebuilds fit beside generating jobs, and without them. */
 #ifndef WEFT_DAEMON_BATCH_H
 #define WEFT_DAEMON_BATCH_H
 
@@ -26,6 +27,7 @@ struct batch_from {	/* whose row it is */
 struct batch_turn {	/* one job's claim */
 	struct weft_job *job;
 	uint32_t want, group;
+	bool generates;
 };
 
 struct batch {
@@ -35,6 +37,8 @@ struct batch {
 	struct batch_turn *turns;	/* [turns_cap] */
 	uint32_t turns_cap;
 	uint32_t pages_left;		/* of the pool, after the rows that are in */
+	uint32_t beside, alone;		/* most rows of prompts and rebuilds in a step with and without generating jobs; 0: no limit */
+	uint32_t prompt_left;		/* of that limit, after the rows that are in */
 };
 int batch_init(struct batch *b, uint32_t max_rows);	/* -1: out of memory */
 void batch_finish(struct batch *b);

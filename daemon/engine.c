@@ -40,7 +40,12 @@ struct engine {
 	struct run_out out;
 	struct batch batch;
 	struct chain_room room;
+	int64_t row_ns; /* what a row of a full batch has cost of late; 0: not known yet */
 };
+
+/* How long a step should take at most: tokens that users wait for come at this pace while others' prompts run, and commands are
+ * heard. */
+static const int64_t pace_beside_ns = 100 * 1000 * 1000, pace_alone_ns = 1000 * 1000 * 1000;
 
 static int64_t now_ns(void)
 {
@@ -340,11 +345,35 @@ static void commit_all(struct engine *e)
 	}
 }
 
+static uint32_t rows_within(const struct engine *e, int64_t ns)
+{
+	int64_t rows = e->row_ns == 0 ? 0 : ns / e->row_ns;
+
+	return rows < BATCH_LEAST ? BATCH_LEAST : rows > e->p.max_rows ? e->p.max_rows : (uint32_t)rows;
+}
+
+/* Sizes the pieces that prompts run in. Time decides about the cutting alone, which no answer depends on (P1). */
+static void set_pace(struct engine *e)
+{
+	e->batch.beside = rows_within(e, pace_beside_ns);
+	e->batch.alone = rows_within(e, pace_alone_ns);
+}
+
+/* Few rows say nothing about many: the weights are read for each batch. */
+static void learn_pace(struct engine *e, int64_t ns, uint32_t rows)
+{
+	if (rows < BATCH_LEAST)
+		return;
+	int64_t cost = ns / rows + 1;
+	e->row_ns = e->row_ns == 0 ? cost : (3 * e->row_ns + cost) / 4;
+}
+
 static void step(struct engine *e)
 {
 	struct core_error err;
 	int64_t t0 = now_ns(), t1, t2, t3;
 
+	set_pace(e);
 	plan_all(e);
 	build(e);
 	t1 = t2 = now_ns();
@@ -352,6 +381,7 @@ static void step(struct engine *e)
 		int rc = core_forward(e->core, e->batch.rows, e->batch.n, &err);
 		t2 = now_ns();
 		if (rc == 0) {
+			learn_pace(e, t2 - t1, e->batch.n);
 			struct batch_rows rows = batch_ran(&e->batch);
 			count(&e->stats.prompt_rows, rows.prompt);
 			count(&e->stats.generated_rows, rows.generated);

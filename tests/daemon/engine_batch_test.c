@@ -161,6 +161,23 @@ static void a_generating_job_never_waits_while_prompts_stream_in(void **state)
 	}
 }
 
+static void the_engine_may_keep_prompts_from_making_a_step_long(void **state)
+{
+	begin(512, ROWS);
+	struct weft_job *prompt = add_fed(CLASS_INTERACTIVE, WEFT_FEED_PROMPT, 400);
+	struct weft_job *other = add_fed(CLASS_BATCH, WEFT_FEED_PROMPT, 400);
+	batch.beside = 20;
+	batch.alone = 50;
+	build();
+	assert_int_equal(batch.n, 50);
+	struct weft_job *generates = add_fed(CLASS_BATCH, 0, 3);
+	for (int step = 0; step <= 3 * BATCH_PATIENCE; step++) { /* also in the steps in which the other has waited too long */
+		build();
+		assert_int_equal(rows_of(generates), 3);
+		assert_int_equal(rows_of(prompt) + rows_of(other), 20);
+	}
+}
+
 static void every_job_has_its_turn(void **state)
 {
 	uint32_t last[JOBS] = {0};
@@ -331,6 +348,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_teardown(generating_jobs_come_first_and_prompts_share_the_rest, end),
 		cmocka_unit_test_teardown(a_generating_job_never_waits_while_prompts_stream_in, end),
+		cmocka_unit_test_teardown(the_engine_may_keep_prompts_from_making_a_step_long, end),
 		cmocka_unit_test_teardown(every_job_has_its_turn, end),
 		cmocka_unit_test_teardown(feeds_of_a_job_run_in_order, end),
 		cmocka_unit_test_teardown(the_lowest_job_gives_way_when_pages_are_short, end),
