@@ -3,13 +3,15 @@
  * The loop thread hands it jobs and commands (a locked list), and gets events back (another locked list; `wake` is called when it stops
  * being empty, from the engine thread; wakes coalesce, so drain fully). Nothing else is shared but the atomic counters of engine_stats.
  *
- * Each step: take commands -> decoder.plan() of every running job that has no open feeds -> one batch of rows: first one row (or the whole short
- * feed) for every job that generates, then prompt chunks, interactive class before batch class, up to max_rows -> core_forward -> targets and sampler
- * chains of the feeds that are complete -> decoder.commit() -> events. The thread sleeps when no job is running.
+ * Each step: take commands -> decoder.plan() of every running job that has no open feeds -> one batch of rows: first one row (or the
+ * whole short feed) for every job that generates, then prompt chunks, interactive class before batch class, up to max_rows and to what
+ * keeps the step short (batch.h) -> core_forward -> targets and sampler chains of the feeds that are complete -> decoder.commit() ->
+ * events. The thread sleeps when no job is running.
  *
- * Pages: the loop admits jobs so that the sum of engine_worst_pages() fits; should pages run short all the same (a decoder that forks more than it said),
- * the engine pre-empts the job of lowest rank by itself. A pre-empted job keeps its decoder, samplers and token lists, loses its pages, and is
- * rebuilt from its tokens when it goes on (each token by the path it came by), with the same bytes (P1). */
+ * Pages: the loop admits jobs so that the sum of engine_worst_pages() fits; should pages run short all the same (a decoder that forks
+ * more than it said), the engine pre-empts the job of lowest rank by itself. A pre-empted job keeps its decoder, samplers and token
+ * lists, loses its pages, and is rebuilt from its tokens when it goes on (each token by the path it came by), with the same bytes
+ * (P1). A job that is pre-empted before its first plan says EV_STARTED when it goes on, any other EV_RESUMED. */
 #ifndef WEFT_DAEMON_ENGINE_H
 #define WEFT_DAEMON_ENGINE_H
 
