@@ -74,8 +74,8 @@ static void on_engine_log(void *arg, uint64_t job, int level, const char *text)
 	log_line(level > LOG_AT_DEBUG ? LOG_AT_DEBUG : (enum log_level)level, job == BOOT_TEST_ID ? 0 : job, "%s", text);
 }
 
-/* Enough for max_running full contexts (or 64: one job may have 64 answers), but without a word from the operator at most an eighth of the
- * machine's memory. */
+/* Enough for max_running full contexts (or 64: one job may have 64 answers), but without a word from the operator at most an eighth
+ * of the machine's memory. */
 static uint32_t count_pages(const struct conf *c, const struct core_model *m, uint32_t context)
 {
 	uint64_t page = core_kv_page_bytes(m, CORE_KV_AUTO);
@@ -98,9 +98,15 @@ int boot_engine(struct engine **out, const struct conf *c, const struct core_mod
 		snprintf(why, CONF_WHY, "context = %u: the model has %u", context, info->context);
 		return EXIT_CONFIG;
 	}
-	struct engine_params p = {.model = model, .threads = (int)c->threads, .kv_pages = count_pages(c, model, context),
-				  .max_rows = (uint32_t)c->batch_rows, .max_jobs = (uint32_t)c->max_running, .max_context = context,
-				  .wake = wake, .log = on_engine_log, .arg = arg};
+	struct engine_params p = {.model = model,
+				  .threads = (int)c->threads,
+				  .kv_pages = count_pages(c, model, context),
+				  .max_rows = (uint32_t)c->batch_rows,
+				  .max_jobs = (uint32_t)c->max_running,
+				  .max_context = context,
+				  .wake = wake,
+				  .log = on_engine_log,
+				  .arg = arg};
 	if (p.kv_pages < (context + CORE_PAGE - 1) / CORE_PAGE) {
 		snprintf(why, CONF_WHY, "kv_memory: %u pages of %llu bytes are too few for one context of %u tokens", p.kv_pages,
 			 (unsigned long long)core_kv_page_bytes(model, CORE_KV_AUTO), context);
@@ -154,7 +160,7 @@ int boot_lock_state(const char *folder, char why[static CONF_WHY])
 		snprintf(why, CONF_WHY, "state = %s: another weftd has it", folder);
 		return EXIT_CANTBIND;
 	}
-	return 0;	/* fd stays open on purpose: the lock lives as long as the process */
+	return 0; /* fd stays open on purpose: the lock lives as long as the process */
 fail:
 	snprintf(why, CONF_WHY, "state = %s: %s", folder, strerror(errno));
 	return EXIT_CANTBIND;

@@ -7,7 +7,8 @@
 
 /* Loads the model; takes minutes for a large one. progress is set to 0..1000. 0, or an exit code with the reason. [any thread] */
 int boot_model(struct core_model **out, const struct conf *c, atomic_int *progress, char why[static CONF_WHY]);
-/* All plugins of the configured folders. NULL with the reason: not one decoder, or out of memory. What is left out is logged. [loop] */
+/* All plugins of the configured folders. NULL with the reason: not one decoder, or out of memory. What is left out is logged.
+ * [loop] */
 struct plugin_set *boot_plugins(const struct conf *c, char why[static CONF_WHY]);
 /* Makes the engine: memory for keys and values is taken here. [any thread] */
 int boot_engine(struct engine **out, const struct conf *c, const struct core_model *model, void (*wake)(void *arg), void *arg,

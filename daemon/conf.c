@@ -22,7 +22,8 @@ const struct conf_option conf_options[] = {
 	{"model", "threads", CONF_INT, AT(threads), "0", 0, 1024, NULL, 0, "Threads of the engine; 0 is one per CPU."},
 	{"model", "context", CONF_INT, AT(context), "0", 0, 1 << 24, NULL, 0, "Longest sequence in tokens; 0 is the model's own."},
 	{"model", "kv_memory", CONF_SIZE, AT(kv_memory), "0", 0, (int64_t)1 << 50, NULL, 0,
-	 "Memory for keys and values; 0 takes what max_running (at least 64) full contexts need, at most an eighth of the machine's memory."},
+	 "Memory for keys and values; 0 takes what max_running (at least 64) full contexts need, at most an eighth of the "
+	 "machine's memory."},
 	{"model", "batch_rows", CONF_INT, AT(batch_rows), "256", 1, 65536, NULL, 0,
 	 "Most tokens of one engine step, all jobs together; long prompts are fed in chunks."},
 	{"model", "template", CONF_CHOICE, AT(template), "fashiongpt", 0, 0, TEMPLATE_NAMES, CONF_RELOADABLE,
@@ -30,8 +31,10 @@ const struct conf_option conf_options[] = {
 	{"model", "adapters", CONF_STRING, AT(adapters), "", 0, 0, NULL, 0,
 	 "Folder of LoRA adapters; not part of this version: anything but empty is refused."},
 
-	{"listen", "request", CONF_STRING, AT(request), "ipc:///run/weft/request", 0, 0, NULL, 0, "Endpoint of the request socket (ROUTER)."},
-	{"listen", "answer", CONF_STRING, AT(answer), "ipc:///run/weft/answer", 0, 0, NULL, 0, "Endpoint of the answer socket (XPUB)."},
+	{"listen", "request", CONF_STRING, AT(request), "ipc:///run/weft/request", 0, 0, NULL, 0,
+	 "Endpoint of the request socket (ROUTER)."},
+	{"listen", "answer", CONF_STRING, AT(answer), "ipc:///run/weft/answer", 0, 0, NULL, 0,
+	 "Endpoint of the answer socket (XPUB)."},
 	{"listen", "curve_secret", CONF_STRING, AT(curve_secret), "", 0, 0, NULL, 0,
 	 "File with the server's CURVE secret key; when empty, the systemd credential weftd.curve.secret is used if there is one."},
 	{"listen", "curve_clients", CONF_STRING, AT(curve_clients), "", 0, 0, NULL, CONF_RELOADABLE,
@@ -58,7 +61,8 @@ const struct conf_option conf_options[] = {
 	 "How long SIGTERM lets accepted jobs go on before the rest is ended with finish shutdown."},
 	{"queue", "stall_timeout", CONF_TIME, AT(stall_timeout), "60s", 1000, 24 * HOUR, NULL, CONF_RELOADABLE,
 	 "An engine that has work and makes no step for this long counts as dead: the watchdog is no longer fed."},
-	{"queue", "results_jobs", CONF_INT, AT(results_jobs), "1000", 0, 1000000, NULL, CONF_RELOADABLE, "Ended jobs whose events are kept."},
+	{"queue", "results_jobs", CONF_INT, AT(results_jobs), "1000", 0, 1000000, NULL, CONF_RELOADABLE,
+	 "Ended jobs whose events are kept."},
 	{"queue", "results_bytes", CONF_SIZE, AT(results_bytes), "64M", 0, (int64_t)1 << 40, NULL, CONF_RELOADABLE,
 	 "Memory of the events that are kept of ended jobs."},
 	{"queue", "results_time", CONF_TIME, AT(results_time), "10min", 0, 720 * HOUR, NULL, CONF_RELOADABLE,
@@ -124,7 +128,8 @@ static int parse_number(const struct conf_option *o, const char *value, int64_t 
 		int64_t v;
 		if (__builtin_mul_overflow((int64_t)n, u->factor, &v) || v < o->min || v > o->max) {
 			const char *what = o->type == CONF_TIME ? " ms" : o->type == CONF_SIZE ? " bytes" : "";
-			snprintf(why, CONF_WHY, "%s = %s: must be from %lld to %lld%s", o->name, value, (long long)o->min, (long long)o->max, what);
+			snprintf(why, CONF_WHY, "%s = %s: must be from %lld to %lld%s", o->name, value, (long long)o->min,
+				 (long long)o->max, what);
 			return -1;
 		}
 		*out = v;
@@ -132,8 +137,9 @@ static int parse_number(const struct conf_option *o, const char *value, int64_t 
 	}
 bad:
 	snprintf(why, CONF_WHY, "%s = %s: expected a whole number%s", o->name, value,
-		 o->type == CONF_SIZE ? " of bytes, with K, M, G or T if you like"
-		 : o->type == CONF_TIME ? " with ms, s, min or h (alone: seconds)" : "");
+		 o->type == CONF_SIZE   ? " of bytes, with K, M, G or T if you like"
+		 : o->type == CONF_TIME ? " with ms, s, min or h (alone: seconds)"
+					: "");
 	return -1;
 }
 
@@ -220,8 +226,8 @@ struct reading {
 	struct conf *conf;
 	FILE *file;
 	const char *path;
-	char *why;	/* the first reason; "" so far: none */
-	int line;	/* being read */
+	char *why; /* the first reason; "" so far: none */
+	int line;  /* being read */
 };
 
 /* For inih, which hands over lines but not their numbers to the handler, and would split a line that its buffer cannot hold. */
@@ -251,7 +257,8 @@ static void unknown_option(struct reading *r, const char *section, const char *n
 	}
 	const struct conf_option *elsewhere = conf_find(name);
 	if (elsewhere)
-		snprintf(r->why, CONF_WHY, "%s:%d: %s belongs into section [%s], not [%s]", r->path, r->line, name, elsewhere->section, section);
+		snprintf(r->why, CONF_WHY, "%s:%d: %s belongs into section [%s], not [%s]", r->path, r->line, name,
+			 elsewhere->section, section);
 	else if (!known_section)
 		snprintf(r->why, CONF_WHY, "%s:%d: no section [%s]", r->path, r->line, section);
 	else
@@ -335,7 +342,8 @@ static int check_listen(const struct conf *c, char *why)
 	}
 	bool keys = c->curve_clients[0] != 0;
 	if (is_tcp(c) && !keys && !c->allow_plain_tcp) {
-		snprintf(why, CONF_WHY, "a tcp endpoint without keys: name curve_secret and curve_clients, or say allow_plain_tcp = yes "
+		snprintf(why, CONF_WHY,
+			 "a tcp endpoint without keys: name curve_secret and curve_clients, or say allow_plain_tcp = yes "
 			 "(then anyone who reaches the port may use the service)");
 		return EXIT_CONFIG;
 	}
@@ -352,7 +360,8 @@ static int check_device(const struct conf *c, char *why)
 		return 0;
 	const char *n = c->device + 5;
 	if (strncmp(c->device, "cuda:", 5) == 0 && *n && strspn(n, "0123456789") == strlen(n)) {
-		snprintf(why, CONF_WHY, "device = %s: unavailable: this weftd was built without a CUDA core; use auto or cpu", c->device);
+		snprintf(why, CONF_WHY, "device = %s: unavailable: this weftd was built without a CUDA core; use auto or cpu",
+			 c->device);
 		return EXIT_UNAVAILABLE;
 	}
 	snprintf(why, CONF_WHY, "device = %s: expected auto, cpu or cuda:N", c->device);
@@ -374,7 +383,8 @@ int conf_check(const struct conf *c, char why[static CONF_WHY])
 		return EXIT_CONFIG;
 	}
 	if (c->adapters[0]) {
-		snprintf(why, CONF_WHY, "adapters = %s: unsupported: this version has no adapters; leave the option out", c->adapters);
+		snprintf(why, CONF_WHY, "adapters = %s: unsupported: this version has no adapters; leave the option out",
+			 c->adapters);
 		return EXIT_CONFIG;
 	}
 	if (!c->plugins[0]) {

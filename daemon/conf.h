@@ -12,64 +12,64 @@
 
 struct conf {
 	/* [model] */
-	char *model;		/* HF folder or .gguf; "" is refused by conf_check */
-	char *device;		/* auto, cpu, cuda:N */
-	char *quant;		/* none, q8, q4, nf4 */
-	int64_t threads;	/* 0: all CPUs */
-	int64_t context;	/* tokens; 0: the model's */
-	int64_t kv_memory;	/* bytes; 0: by context, max_running and the machine's memory */
-	int64_t batch_rows;	/* rows of one engine step */
-	char *template;		/* of `messages` when the request names none */
-	char *adapters;		/* "": none (all that this version has) */
+	char *model;        /* HF folder or .gguf; "" is refused by conf_check */
+	char *device;       /* auto, cpu, cuda:N */
+	char *quant;        /* none, q8, q4, nf4 */
+	int64_t threads;    /* 0: all CPUs */
+	int64_t context;    /* tokens; 0: the model's */
+	int64_t kv_memory;  /* bytes; 0: by context, max_running and the machine's memory */
+	int64_t batch_rows; /* rows of one engine step */
+	char *template;     /* of `messages` when the request names none */
+	char *adapters;     /* "": none (all that this version has) */
 	/* [listen] */
-	char *request, *answer;	/* ZeroMQ endpoints */
-	char *curve_secret;	/* file with our secret key; "": the credential, if there is one */
-	char *curve_clients;	/* folder of client public keys */
+	char *request, *answer; /* ZeroMQ endpoints */
+	char *curve_secret;     /* file with our secret key; "": the credential, if there is one */
+	char *curve_clients;    /* folder of client public keys */
 	bool allow_plain_tcp;
-	int64_t max_message;	/* bytes of one request */
-	int64_t disconnect_grace;	/* ms */
+	int64_t max_message;      /* bytes of one request */
+	int64_t disconnect_grace; /* ms */
 	/* [queue] */
 	int64_t max_running, max_queue, max_queue_tokens, max_queue_bytes;
-	int64_t ageing;		/* ms: what 1000 steps of priority (or the class) are worth in waiting time */
+	int64_t ageing; /* ms: what 1000 steps of priority (or the class) are worth in waiting time */
 	bool preempt;
-	int64_t queue_timeout;	/* ms; 0: none */
-	int64_t drain_timeout, stall_timeout;	/* ms */
-	int64_t results_jobs, results_bytes, results_time;	/* what is kept of ended jobs: count, bytes, ms */
-	char *state;		/* folder that this daemon owns; "": none */
-	char *store;		/* none */
+	int64_t queue_timeout;                             /* ms; 0: none */
+	int64_t drain_timeout, stall_timeout;              /* ms */
+	int64_t results_jobs, results_bytes, results_time; /* what is kept of ended jobs: count, bytes, ms */
+	char *state;                                       /* folder that this daemon owns; "": none */
+	char *store;                                       /* none */
 	/* [plugins] */
-	char *plugins;		/* folders, separated by ':' */
+	char *plugins; /* folders, separated by ':' */
 	/* [log] */
 	char *log_level;
 };
 
 enum conf_type {
 	CONF_STRING,
-	CONF_CHOICE,	/* one word of `words` */
+	CONF_CHOICE, /* one word of `words` */
 	CONF_INT,
-	CONF_SIZE,	/* bytes; K, M, G are powers of 1024 */
-	CONF_TIME,	/* held in ms; written with ms, s, min or h; a bare number is seconds */
-	CONF_BOOL	/* yes, no, true, false, on, off, 1, 0 */
+	CONF_SIZE, /* bytes; K, M, G are powers of 1024 */
+	CONF_TIME, /* held in ms; written with ms, s, min or h; a bare number is seconds */
+	CONF_BOOL  /* yes, no, true, false, on, off, 1, 0 */
 };
 enum { CONF_RELOADABLE = 1 };
 
 struct conf_option {
-	const char *section, *name;	/* name: [a-z_]; the command line says --name with '-' for '_' */
+	const char *section, *name; /* name: [a-z_]; the command line says --name with '-' for '_' */
 	enum conf_type type;
-	size_t offset;			/* in struct conf */
-	const char *def;		/* as text */
-	int64_t min, max;		/* of INT, SIZE and TIME (ms) */
-	const char *words;		/* of CHOICE, separated by '|' */
+	size_t offset;     /* in struct conf */
+	const char *def;   /* as text */
+	int64_t min, max;  /* of INT, SIZE and TIME (ms) */
+	const char *words; /* of CHOICE, separated by '|' */
 	unsigned flags;
-	const char *doc;		/* one sentence */
+	const char *doc; /* one sentence */
 };
 extern const struct conf_option conf_options[];
 extern const size_t conf_n_options;
-const struct conf_option *conf_find(const char *name);	/* NULL: none */
+const struct conf_option *conf_find(const char *name); /* NULL: none */
 
-enum { CONF_WHY = 512 };	/* bytes of a reason */
+enum { CONF_WHY = 512 }; /* bytes of a reason */
 
-int conf_init(struct conf *c);	/* all defaults; -1: out of memory, nothing is held */
+int conf_init(struct conf *c); /* all defaults; -1: out of memory, nothing is held */
 void conf_finish(struct conf *c);
 /* Sets one option from text. 0, or -1 with the reason in why; then nothing has changed. */
 int conf_set(struct conf *c, const struct conf_option *o, const char *value, char why[static CONF_WHY]);
@@ -87,11 +87,11 @@ void conf_help(FILE *out);
 /* Exit codes of weftd (sysexits.h where one fits); weftd(8) documents them, the unit lists CONFIG in RestartPreventExitStatus. */
 enum conf_exit {
 	EXIT_CLEAN = 0,
-	EXIT_USAGE = 64,	/* the command line is wrong */
-	EXIT_UNAVAILABLE = 69,	/* device, model, plugins or memory are not there: may be cured outside */
-	EXIT_INTERNAL = 70,	/* a bug or a dead engine */
-	EXIT_CANTBIND = 73,	/* an endpoint or lock is held by another, or cannot be made */
-	EXIT_CONFIG = 78	/* the configuration is wrong: a restart cures nothing */
+	EXIT_USAGE = 64,       /* the command line is wrong */
+	EXIT_UNAVAILABLE = 69, /* device, model, plugins or memory are not there: may be cured outside */
+	EXIT_INTERNAL = 70,    /* a bug or a dead engine */
+	EXIT_CANTBIND = 73,    /* an endpoint or lock is held by another, or cannot be made */
+	EXIT_CONFIG = 78       /* the configuration is wrong: a restart cures nothing */
 };
 
 #endif

@@ -1,4 +1,5 @@
-/* draft.c: from the fields of generate and score to an engine job. What can be refused cheaply is refused before anything is tokenised. */
+/* draft.c: from the fields of generate and score to an engine job. What can be refused cheaply is refused before anything is
+ * tokenised. */
 #include "draft.h"
 #include "options.h"
 #include <inttypes.h>
@@ -9,11 +10,11 @@
 
 #define WEEK_MS 604800000
 
-struct making {				/* one draft_prepare under way */
+struct making { /* one draft_prepare under way */
 	struct draft *d;
 	const struct draft_env *env;
 	const msgpack_object *body;
-	const struct template *template;	/* NULL: not a messages request */
+	const struct template *template; /* NULL: not a messages request */
 	struct options options;
 	struct problem *p;
 };
@@ -73,10 +74,12 @@ static int take_topic(const struct making *m)
 
 static int refuse_unsupported(const struct making *m)
 {
-	static const char *const later[][2] = {{"adapters", "adapters are"}, {"durable", "the durable store is"}, {"key", "idempotency keys are"}};
+	static const char *const later[][2] = {
+		{"adapters", "adapters are"}, {"durable", "the durable store is"}, {"key", "idempotency keys are"}};
 	for (size_t i = 0; i < sizeof later / sizeof *later; i++)
 		if (field(m, later[i][0]))
-			return problem_set(m->p, WIRE_UNSUPPORTED, later[i][0], "%s not part of this version; leave the field out", later[i][1]);
+			return problem_set(m->p, WIRE_UNSUPPORTED, later[i][0], "%s not part of this version; leave the field out",
+					   later[i][1]);
 	return 0;
 }
 
@@ -86,7 +89,8 @@ static int take_plain_fields(struct making *m)
 	struct draft *d = m->d;
 	int class = CLASS_INTERACTIVE;
 	uint64_t priority = 100;
-	if (refuse_unsupported(m) || take_topic(m) || take_word(m, "class", classes, &class) || take_uint(m, "priority", 0, 1000, &priority))
+	if (refuse_unsupported(m) || take_topic(m) || take_word(m, "class", classes, &class) ||
+	    take_uint(m, "priority", 0, 1000, &priority))
 		return -1;
 	int keep = class == CLASS_BATCH;
 	d->queue_ms = m->env->queue_ms;
@@ -103,8 +107,9 @@ static int take_plain_fields(struct making *m)
 
 static bool own_field(const char *name, size_t len, bool score)
 {
-	static const char *const names[] = {"v", "id", "op", "topic", "prompt", "messages", "tokens", "template", "class", "priority",
-					    "deadline_ms", "queue_ms", "on_disconnect", "decoder", NULL};
+	static const char *const names[] = {"v",        "id",    "op",       "topic",       "prompt",   "messages",      "tokens",
+					    "template", "class", "priority", "deadline_ms", "queue_ms", "on_disconnect", "decoder",
+					    NULL};
 	static const char *const generate[] = {"samplers", "seed", NULL}, *const scoring[] = {"continuations", NULL};
 	const char *const *lists[] = {names, score ? scoring : generate};
 	for (size_t k = 0; k < 2; k++)
@@ -170,7 +175,8 @@ static int take_template(struct making *m)
 static int text_may_fit(const struct making *m, const char *name, size_t len)
 {
 	if (len / m->env->longest_piece > m->env->context)
-		return problem_set(m->p, WIRE_TOO_LARGE, name, "%zu bytes cannot fit into a context of %u tokens", len, m->env->context);
+		return problem_set(m->p, WIRE_TOO_LARGE, name, "%zu bytes cannot fit into a context of %u tokens", len,
+				   m->env->context);
 	return 0;
 }
 
@@ -200,7 +206,7 @@ static int append_token(struct making *m, int32_t token)
 {
 	struct engine_job *w = m->d->work;
 	if (token < 0)
-		return 0;	/* the model has no such token */
+		return 0; /* the model has no such token */
 	int32_t *grown = realloc(w->prompt, (w->n_prompt + 1) * sizeof *grown);
 	if (!grown)
 		return oom(m->p);
@@ -280,7 +286,8 @@ static int take_messages(struct making *m, const msgpack_object *o)
 	return rc;
 }
 
-int draft_token_array(const struct draft_env *env, const char *name, const msgpack_object *o, int32_t **out, size_t *n, struct problem *p)
+int draft_token_array(const struct draft_env *env, const char *name, const msgpack_object *o, int32_t **out, size_t *n,
+		      struct problem *p)
 {
 	char member[96];
 	if (!o || o->type != MSGPACK_OBJECT_ARRAY)
@@ -310,7 +317,10 @@ static int take_prompt(struct making *m)
 	size_t len;
 	int rc;
 	if (!!text + !!messages + !!tokens != 1)
-		return problem_set(m->p, WIRE_INVALID_ARGUMENT, text ? "prompt" : messages ? "messages" : "tokens",
+		return problem_set(m->p, WIRE_INVALID_ARGUMENT,
+				   text       ? "prompt"
+				   : messages ? "messages"
+					      : "tokens",
 				   "expected exactly one of prompt, messages and tokens");
 	if (text && !wire_get_str(text, &s, &len))
 		return problem_type(m->p, "prompt", "a str", text);
@@ -326,7 +336,8 @@ static int take_prompt(struct making *m)
 	if (w->n_prompt == 0)
 		return problem_set(m->p, WIRE_INVALID_ARGUMENT, name, "expected at least one token");
 	if (w->n_prompt >= m->env->context)
-		return problem_set(m->p, WIRE_TOO_LARGE, name, "%zu tokens leave no room in a context of %u", w->n_prompt, m->env->context);
+		return problem_set(m->p, WIRE_TOO_LARGE, name, "%zu tokens leave no room in a context of %u", w->n_prompt,
+				   m->env->context);
 	return 0;
 }
 
@@ -355,8 +366,8 @@ static int take_continuation(struct making *m, uint32_t i, const msgpack_object 
 	if (n == 0)
 		return problem_set(m->p, WIRE_INVALID_ARGUMENT, name, "expected at least one token");
 	if (w->n_prompt + n > m->env->context)
-		return problem_set(m->p, WIRE_TOO_LARGE, name, "prompt and continuation are %zu tokens, the context has %u", w->n_prompt + n,
-				   m->env->context);
+		return problem_set(m->p, WIRE_TOO_LARGE, name, "prompt and continuation are %zu tokens, the context has %u",
+				   w->n_prompt + n, m->env->context);
 	return 0;
 }
 
@@ -382,13 +393,14 @@ static int take_continuations(struct making *m)
 
 /* ---- cost and echo ---- */
 
-/* The longest this job may become, in tokens, and about what its events and answer will need: 96 bytes for a token, 24 for each of its tops
- * (twice: once in a delta, once in the answer). */
+/* The longest this job may become, in tokens, and about what its events and answer will need: 96 bytes for a token, 24 for each of
+ * its tops (twice: once in a delta, once in the answer). */
 static int take_cost(struct making *m, size_t size)
 {
 	struct draft *d = m->d;
 	uint64_t prompt = d->work->n_prompt, room = m->env->context - prompt, answer = 0;
-	int64_t n = options_int(&m->options, "n", 1), max = options_int(&m->options, "max_tokens", 0), top = options_int(&m->options, "logprobs", -1);
+	int64_t n = options_int(&m->options, "n", 1), max = options_int(&m->options, "max_tokens", 0),
+		top = options_int(&m->options, "logprobs", -1);
 	if (d->score) {
 		for (size_t i = 0; i < d->work->n_continuations; i++)
 			answer += d->work->continuation_len[i];
@@ -463,7 +475,8 @@ static int settle(struct making *m, size_t size)
 	return 0;
 }
 
-int draft_prepare(struct draft *d, const struct draft_env *env, bool score, const msgpack_object *body, size_t size, struct problem *p)
+int draft_prepare(struct draft *d, const struct draft_env *env, bool score, const msgpack_object *body, size_t size,
+		  struct problem *p)
 {
 	struct making m = {.d = d, .env = env, .body = body, .p = p};
 	*d = (struct draft){.score = score, .work = engine_job_new()};
@@ -487,7 +500,7 @@ void draft_finish(struct draft *d)
 
 size_t draft_longest_piece(const struct core_tokenizer *t)
 {
-	size_t longest = 16;	/* white space, of which one unknown token may stand for more than its own text */
+	size_t longest = 16; /* white space, of which one unknown token may stand for more than its own text */
 	for (uint32_t i = 0; i < core_tokenizer_size(t); i++) {
 		size_t len;
 		if (core_tokenizer_piece(t, (int32_t)i, &len) && len > longest)

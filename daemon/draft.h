@@ -1,5 +1,5 @@
-/* draft.h: a generate or score request, judged and tokenised: all that is needed to accept it as a job. Reads nothing that changes, so that
- * large requests can be prepared on a worker thread. [any thread] */
+/* draft.h: a generate or score request, judged and tokenised: all that is needed to accept it as a job. Reads nothing that changes,
+ * so that large requests can be prepared on a worker thread. [any thread] */
 #ifndef WEFT_DAEMON_DRAFT_H
 #define WEFT_DAEMON_DRAFT_H
 
@@ -12,12 +12,12 @@ struct draft_env {
 	struct plugin_set *plugins;
 	const struct core_tokenizer *tokenizer;
 	uint32_t vocab, context;
-	size_t longest_piece;		/* bytes of the longest token: a text of n bytes has at least n / longest_piece tokens */
-	const struct template *template;	/* of messages, unless the request names one */
-	uint64_t queue_ms;		/* unless the request says; 0: none */
+	size_t longest_piece;            /* bytes of the longest token: a text of n bytes has at least n / longest_piece tokens */
+	const struct template *template; /* of messages, unless the request names one */
+	uint64_t queue_ms;               /* unless the request says; 0: none */
 };
 
-enum { DRAFT_MAX_N = 64 };		/* choices or continuations of one job */
+enum { DRAFT_MAX_N = 64 }; /* choices or continuations of one job */
 
 struct draft {
 	bool score, keep;
@@ -25,19 +25,21 @@ struct draft {
 	char decoder[64];
 	enum job_class class;
 	uint32_t priority, n_choices;
-	uint64_t deadline_ms, queue_ms;	/* 0: none */
-	uint64_t tokens;		/* it may come to: prompt and longest answers */
-	uint64_t bytes;			/* of memory that it may come to need outside the engine */
-	struct engine_job *work;	/* id and plugins are still missing */
-	void *options;			/* the effective set, as one msgpack map; malloc'ed */
+	uint64_t deadline_ms, queue_ms; /* 0: none */
+	uint64_t tokens;                /* it may come to: prompt and longest answers */
+	uint64_t bytes;                 /* of memory that it may come to need outside the engine */
+	struct engine_job *work;        /* id and plugins are still missing */
+	void *options;                  /* the effective set, as one msgpack map; malloc'ed */
 	size_t options_len;
 };
 /* body: the decoded request, `size` bytes of it. */
-int draft_prepare(struct draft *d, const struct draft_env *env, bool score, const msgpack_object *body, size_t size, struct problem *p);
+int draft_prepare(struct draft *d, const struct draft_env *env, bool score, const msgpack_object *body, size_t size,
+		  struct problem *p);
 void draft_finish(struct draft *d);
 
 /* Also used by tokenize and detokenize. *out is malloc'ed. */
-int draft_token_array(const struct draft_env *env, const char *field, const msgpack_object *array, int32_t **out, size_t *n, struct problem *p);
+int draft_token_array(const struct draft_env *env, const char *field, const msgpack_object *array, int32_t **out, size_t *n,
+		      struct problem *p);
 size_t draft_longest_piece(const struct core_tokenizer *t);
 
 #endif

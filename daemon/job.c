@@ -45,7 +45,7 @@ void jobs_finish(struct jobs *t)
 
 static struct job **slot(const struct jobs *t, uint64_t id)
 {
-	return &t->table[id & (t->size - 1)];	/* ids count up: no better hash is needed */
+	return &t->table[id & (t->size - 1)]; /* ids count up: no better hash is needed */
 }
 
 static void grow(struct jobs *t)
@@ -53,7 +53,7 @@ static void grow(struct jobs *t)
 	size_t old_size = t->size;
 	struct job **old = t->table, **table = calloc(2 * old_size, sizeof *table);
 	if (!table)
-		return;	/* longer chains do no harm */
+		return; /* longer chains do no harm */
 	t->table = table;
 	t->size = 2 * old_size;
 	for (size_t i = 0; i < old_size; i++)
@@ -100,7 +100,7 @@ static void free_events(struct job *j)
 
 static void score_finish(struct job_score *s)
 {
-	free(s->tokens);	/* the tops stand in the same block */
+	free(s->tokens); /* the tops stand in the same block */
 	*s = (struct job_score){0};
 }
 
@@ -221,8 +221,12 @@ int job_add_score(struct job *j, struct engine_event *e)
 	struct job_score *s = e->first_null ? &j->prompt_score : &j->scores[e->choice];
 	if (s->present)
 		return -1;
-	*s = (struct job_score){.present = true, .greedy = e->greedy, .first_null = e->first_null, .logprob = e->logprob,
-				.tokens = e->tokens, .n_tokens = e->n_tokens};
+	*s = (struct job_score){.present = true,
+				.greedy = e->greedy,
+				.first_null = e->first_null,
+				.logprob = e->logprob,
+				.tokens = e->tokens,
+				.n_tokens = e->n_tokens};
 	e->tokens = NULL;
 	e->n_tokens = 0;
 	return 0;

@@ -7,7 +7,7 @@
 #include <string.h>
 #include <zmq.h>
 
-enum { KEYS_MAX = 100000 };	/* files in the folder of client keys */
+enum { KEYS_MAX = 100000 }; /* files in the folder of client keys */
 
 static int read_key(const char *path, char key[static KEY_LEN + 1], char *why)
 {

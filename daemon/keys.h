@@ -4,14 +4,14 @@
 
 #include "conf.h"
 
-enum { KEY_LEN = 40 };		/* Z85 */
+enum { KEY_LEN = 40 }; /* Z85 */
 
 struct key_list {
-	char (*keys)[KEY_LEN + 1];	/* [n], sorted */
+	char (*keys)[KEY_LEN + 1]; /* [n], sorted */
 	size_t n;
 };
 struct keys {
-	bool wanted;			/* a tcp endpoint with CURVE is configured */
+	bool wanted; /* a tcp endpoint with CURVE is configured */
 	char secret[KEY_LEN + 1], public[KEY_LEN + 1];
 	struct key_list clients;
 };

@@ -10,10 +10,13 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { LINE_MAX_LEN = 1024 };	/* a longer line is cut: no caller has more to say than a reason and a path */
+enum { LINE_MAX_LEN = 1024 }; /* a longer line is cut: no caller has more to say than a reason and a path */
 
-static const char *const names[] = {[LOG_AT_ERROR] = "error", [LOG_AT_WARNING] = "warning", [LOG_AT_NOTICE] = "notice",
-				    [LOG_AT_INFO] = "info", [LOG_AT_DEBUG] = "debug"};
+static const char *const names[] = {[LOG_AT_ERROR] = "error",
+				    [LOG_AT_WARNING] = "warning",
+				    [LOG_AT_NOTICE] = "notice",
+				    [LOG_AT_INFO] = "info",
+				    [LOG_AT_DEBUG] = "debug"};
 static atomic_int max_level = LOG_AT_INFO;
 static bool to_journal;
 

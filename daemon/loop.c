@@ -3,13 +3,16 @@
  *      timers    one timer for the nearest deadline, one that measures lag, one that ticks for systemd
  *      prepare   is anything left to do? then idle keeps poll from sleeping
  *      poll      sleeps until a socket, the engine (async), a worker or a signal wakes it
- *      check     dispatch(): requests, subscriptions, engine events, deadlines: each bounded per round, so that none starves another
+ *      check     dispatch(): requests, subscriptions, engine events, deadlines: each bounded per round, so that none starves
+ * another
  *
- * A ZeroMQ file descriptor is edge-triggered and tells of any change, and a send may use up the edge of a receive. So its callback does
- * nothing but wake the loop, and prepare and check ask the sockets themselves. uv_async_send coalesces: the engine's list is taken whole.
+ * A ZeroMQ file descriptor is edge-triggered and tells of any change, and a send may use up the edge of a receive. So its callback
+ * does nothing but wake the loop, and prepare and check ask the sockets themselves. uv_async_send coalesces: the engine's list is
+ * taken whole.
  *
  * Life: LOADING (a worker reads the model) -> TESTING (one token through the engine) -> SERVING (sockets are bound, READY was said)
- *       -> LEAVING (the loop ends after this round). SIGTERM while LOADING ends the process at once: nothing was promised to anybody. */
+ *       -> LEAVING (the loop ends after this round). SIGTERM while LOADING ends the process at once: nothing was promised to
+ * anybody. */
 #include "loop.h"
 #include "boot.h"
 #include "log.h"
@@ -31,13 +34,13 @@ enum {
 	SUBSCRIPTIONS_PER_ROUND = 256,
 	EVENTS_PER_ROUND = 512,
 	DEADLINES_PER_ROUND = 256,
-	LARGE_MAX = 64,			/* large requests, and those that wait behind them: beyond, no request is read */
-	LAG_MS = 20,			/* how often lag is measured */
+	LARGE_MAX = 64, /* large requests, and those that wait behind them: beyond, no request is read */
+	LAG_MS = 20,    /* how often lag is measured */
 	ENGINE_NICE = 5,
 	SLICE_NS = 200000,
-	LINGER_MS = 2000		/* last events and replies get so long to leave */
+	LINGER_MS = 2000 /* last events and replies get so long to leave */
 };
-#define ROUND_NS 2000000		/* about what requests may take of one round */
+#define ROUND_NS 2000000 /* about what requests may take of one round */
 
 enum phase { LOADING, TESTING, SERVING, LEAVING };
 
@@ -47,7 +50,7 @@ struct ticket {
 	struct loop *loop;
 	struct incoming *in;
 	struct request request;
-	TAILQ_ENTRY(ticket) link;		/* in loop.large, or in followers */
+	TAILQ_ENTRY(ticket) link; /* in loop.large, or in followers */
 	TAILQ_HEAD(ticket_list, ticket) followers;
 };
 
@@ -65,7 +68,7 @@ struct loop {
 	uv_check_t check;
 	uv_idle_t idle;
 	uv_poll_t request_poll, answer_poll;
-	bool polling;				/* the two polls are there */
+	bool polling; /* the two polls are there */
 	uv_work_t loading;
 	/* parts */
 	struct core_model *model;
@@ -73,16 +76,16 @@ struct loop {
 	struct sockets *sockets;
 	struct server server;
 	bool server_ready;
-	atomic_int load_progress;		/* 0..1000 */
-	char why[CONF_WHY];			/* of the loading worker */
+	atomic_int load_progress; /* 0..1000 */
+	char why[CONF_WHY];       /* of the loading worker */
 	int load_code;
 	/* work in hand */
-	struct ticket_list large;		/* being prepared */
-	size_t n_large;				/* those and their followers */
-	struct engine_event *events;		/* taken, not handled yet */
-	int terms;				/* SIGTERMs so far */
+	struct ticket_list large;    /* being prepared */
+	size_t n_large;              /* those and their followers */
+	struct engine_event *events; /* taken, not handled yet */
+	int terms;                   /* SIGTERMs so far */
 	int64_t lag_due;
-	uint64_t status_tokens;			/* at the last tick */
+	uint64_t status_tokens; /* at the last tick */
 	int64_t status_at;
 };
 
@@ -177,8 +180,8 @@ static void take_request(struct loop *l, struct incoming *in)
 	size_t size;
 	incoming_data(in, &size);
 	TAILQ_FOREACH(before, &l->large, link)
-		if (incoming_same_sender(before->in, in))
-			break;
+	if (incoming_same_sender(before->in, in))
+		break;
 	if (!before && size <= REQUEST_SMALL) {
 		answer_small(l, in);
 		return;
@@ -296,7 +299,8 @@ static bool work_left(const struct loop *l)
 {
 	if (l->events)
 		return true;
-	return l->phase == SERVING && ((may_take_requests(l) && sockets_request_ready(l->sockets)) || sockets_answer_ready(l->sockets));
+	return l->phase == SERVING &&
+	       ((may_take_requests(l) && sockets_request_ready(l->sockets)) || sockets_answer_ready(l->sockets));
 }
 
 static void on_idle(uv_idle_t *h)
@@ -382,7 +386,8 @@ static void on_tick(uv_timer_t *h)
 {
 	struct loop *l = h->data;
 	if (l->phase == LOADING || l->phase == TESTING) {
-		notify_send("EXTEND_TIMEOUT_USEC=30000000\nSTATUS=loading %s: %d %%", l->conf->model, atomic_load(&l->load_progress) / 10);
+		notify_send("EXTEND_TIMEOUT_USEC=30000000\nSTATUS=loading %s: %d %%", l->conf->model,
+			    atomic_load(&l->load_progress) / 10);
 		return;
 	}
 	if (l->phase != SERVING)
@@ -415,7 +420,8 @@ static void reload(struct loop *l)
 		return;
 	}
 	struct plugin_set *plugins = NULL;
-	if ((curve && fresh.curve_clients[0] && key_list_load(&clients, fresh.curve_clients, why)) || !(plugins = boot_plugins(&fresh, why))) {
+	if ((curve && fresh.curve_clients[0] && key_list_load(&clients, fresh.curve_clients, why)) ||
+	    !(plugins = boot_plugins(&fresh, why))) {
 		log_error("reload: %s: nothing was changed", why);
 		key_list_finish(&clients);
 		conf_finish(&fresh);
@@ -483,12 +489,12 @@ static void on_signal(uv_signal_t *h, int number)
 
 /* ---- start ---- */
 
-/* The engine's threads are born of this one and inherit its niceness: they use every CPU there is, and the loop must get one at once when
- * it wakes. On a machine of its own this costs the engine nothing. */
+/* The engine's threads are born of this one and inherit its niceness: they use every CPU there is, and the loop must get one at
+ * once when it wakes. On a machine of its own this costs the engine nothing. */
 static void load(uv_work_t *w)
 {
 	struct loop *l = w->data;
-	setpriority(PRIO_PROCESS, 0, getpriority(PRIO_PROCESS, 0) + ENGINE_NICE);	/* of the calling thread, on Linux */
+	setpriority(PRIO_PROCESS, 0, getpriority(PRIO_PROCESS, 0) + ENGINE_NICE); /* of the calling thread, on Linux */
 	l->load_code = boot_model(&l->model, l->conf, &l->load_progress, l->why);
 	if (!l->load_code)
 		l->load_code = boot_engine(&l->engine, l->conf, l->model, on_engine_wake, l, l->why);
@@ -503,8 +509,9 @@ static void loaded(uv_work_t *w, int status)
 		leave(l, l->load_code);
 		return;
 	}
-	log_info("%s: %s, %u layers, %" PRIu64 " parameters, %s, context %u, cpu %s, %d threads, %u pages", m->name, m->arch, m->layers,
-		 m->parameters, m->quant, engine_context(l->engine), engine_cpu(l->engine), engine_threads(l->engine), engine_pages_total(l->engine));
+	log_info("%s: %s, %u layers, %" PRIu64 " parameters, %s, context %u, cpu %s, %d threads, %u pages", m->name, m->arch,
+		 m->layers, m->parameters, m->quant, engine_context(l->engine), engine_cpu(l->engine), engine_threads(l->engine),
+		 engine_pages_total(l->engine));
 	l->server.plugins = boot_plugins(l->conf, l->why);
 	struct engine_job *test = l->server.plugins ? boot_test_job(l->server.plugins, l->model, l->why) : NULL;
 	if (!test) {
@@ -522,11 +529,13 @@ static int start_polls(struct loop *l)
 	    uv_poll_init(&l->uv, &l->answer_poll, sockets_answer_fd(l->sockets)))
 		return -1;
 	l->polling = true;
-	return uv_poll_start(&l->request_poll, UV_READABLE, on_poll) || uv_poll_start(&l->answer_poll, UV_READABLE, on_poll) ? -1 : 0;
+	return uv_poll_start(&l->request_poll, UV_READABLE, on_poll) || uv_poll_start(&l->answer_poll, UV_READABLE, on_poll) ? -1
+															     : 0;
 }
 
-/* Asks the scheduler for short and prompt turns (Linux 6.12 and later honour it without privilege): this thread works for microseconds and
- * then sleeps. The socket threads are born later and inherit it. Where it is not honoured, nothing is lost but some lag. */
+/* Asks the scheduler for short and prompt turns (Linux 6.12 and later honour it without privilege): this thread works for
+ * microseconds and then sleeps. The socket threads are born later and inherit it. Where it is not honoured, nothing is lost but
+ * some lag. */
 static void ask_for_short_slices(void)
 {
 	struct {
@@ -534,7 +543,7 @@ static void ask_for_short_slices(void)
 		uint64_t flags;
 		int32_t nice;
 		uint32_t priority;
-		uint64_t runtime, deadline, period;	/* ns; runtime: the slice of an ordinary thread */
+		uint64_t runtime, deadline, period; /* ns; runtime: the slice of an ordinary thread */
 	} attr = {.size = sizeof attr, .policy = SCHED_OTHER, .nice = getpriority(PRIO_PROCESS, 0), .runtime = SLICE_NS};
 	syscall(SYS_sched_setattr, 0, &attr, 0);
 }
@@ -631,13 +640,14 @@ static void drop_tickets(struct loop *l, struct ticket_list *list)
 	}
 }
 
-/* Clients first: the last events leave even if the engine hangs. The engine calls uv_async_send, so it goes before the handles do. */
+/* Clients first: the last events leave even if the engine hangs. The engine calls uv_async_send, so it goes before the handles do.
+ */
 static void stop(struct loop *l)
 {
 	struct ticket *t;
 	/* Workers that still prepare requests end first; nobody waits for their replies. */
 	TAILQ_FOREACH(t, &l->large, link)
-		drop_tickets(l, &t->followers);
+	drop_tickets(l, &t->followers);
 	while (!TAILQ_EMPTY(&l->large))
 		uv_run(&l->uv, UV_RUN_ONCE);
 	if (l->polling) {

@@ -5,7 +5,7 @@
 #include "conf.h"
 
 struct loop_params {
-	struct conf *conf;	/* checked; changed by a reload */
+	struct conf *conf; /* checked; changed by a reload */
 	/* Reads the configuration again, as at start (file, then command line). 0 or -1 with the reason. */
 	int (*read_conf)(void *arg, struct conf *fresh, char why[static CONF_WHY]);
 	void *arg;

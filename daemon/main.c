@@ -19,25 +19,30 @@
 #define DEFAULT_FILE SYSCONFDIR "/weft/weftd.conf"
 
 struct command {
-	const char *file;		/* NULL: the default one, if it is there */
+	const char *file; /* NULL: the default one, if it is there */
 	bool check_only;
-	const char **values;		/* [conf_n_options]: what the command line says; NULL: nothing */
+	const char **values; /* [conf_n_options]: what the command line says; NULL: nothing */
 };
 
 static void usage(FILE *out)
 {
-	fprintf(out, "usage: weftd [-c FILE] [--OPTION VALUE]... [--check-config] [--version] [--help]\n\n"
-		     "weftd serves a Llama model: requests as msgpack over ZeroMQ, answers by publish/subscribe. See weftd(8) and weftd.conf(5).\n\n"
-		     "  -c, --config FILE    configuration (default: %s, if it is there)\n"
-		     "  --check-config       judge configuration and keys, then exit\n\n"
-		     "Each option of the configuration file is also an option here, which goes before the file:\n", DEFAULT_FILE);
+	fprintf(out,
+		"usage: weftd [-c FILE] [--OPTION VALUE]... [--check-config] [--version] [--help]\n\n"
+		"weftd serves a Llama model: requests as msgpack over ZeroMQ, answers by publish/subscribe. See weftd(8) and "
+		"weftd.conf(5).\n\n"
+		"  -c, --config FILE    configuration (default: %s, if it is there)\n"
+		"  --check-config       judge configuration and keys, then exit\n\n"
+		"Each option of the configuration file is also an option here, which goes before the file:\n",
+		DEFAULT_FILE);
 	conf_help(out);
 }
 
 enum { OPT_HELP = 1000, OPT_VERSION, OPT_CHECK, OPT_FIRST };
 
-static const struct option fixed[] = {{"config", required_argument, NULL, 'c'}, {"help", no_argument, NULL, OPT_HELP},
-				      {"version", no_argument, NULL, OPT_VERSION}, {"check-config", no_argument, NULL, OPT_CHECK}};
+static const struct option fixed[] = {{"config", required_argument, NULL, 'c'},
+				      {"help", no_argument, NULL, OPT_HELP},
+				      {"version", no_argument, NULL, OPT_VERSION},
+				      {"check-config", no_argument, NULL, OPT_CHECK}};
 static const size_t n_fixed = sizeof fixed / sizeof *fixed;
 
 /* A row for each option of the table behind the fixed ones, '-' in place of '_'. NULL: out of memory, and weftd ends. */

@@ -3,7 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { NAME_MAX_LEN = 64 };	/* longer words have no near name: option names are shorter */
+enum { NAME_MAX_LEN = 64 }; /* longer words have no near name: option names are shorter */
 
 /* Levenshtein distance with two rows; both words are at most NAME_MAX_LEN bytes. */
 static size_t distance(const char *a, size_t na, const char *b, size_t nb)

@@ -4,10 +4,10 @@
 
 #include <stddef.h>
 
-struct names {			/* the best candidate so far */
-	const char *word;	/* what was written; borrowed; not NUL-terminated */
+struct names {            /* the best candidate so far */
+	const char *word; /* what was written; borrowed; not NUL-terminated */
 	size_t len;
-	const char *best;	/* borrowed; NULL: nothing is near */
+	const char *best; /* borrowed; NULL: nothing is near */
 	size_t distance;
 };
 void names_start(struct names *n, const char *word, size_t len);

@@ -4,7 +4,7 @@
 
 #include <stdint.h>
 
-void notify_send(const char *fmt, ...) __attribute__((format(printf, 1, 2)));	/* lines of VARIABLE=value */
+void notify_send(const char *fmt, ...) __attribute__((format(printf, 1, 2))); /* lines of VARIABLE=value */
 /* How often the watchdog must be fed, in microseconds: half of what the unit says. 0: there is no watchdog for us. */
 uint64_t notify_watchdog_us(void);
 

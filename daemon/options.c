@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { CHAIN_MAX = 256 };	/* samplers in one chain */
+enum { CHAIN_MAX = 256 }; /* samplers in one chain */
 
 const struct weft_param *options_param(const struct plugin *p, size_t i)
 {
@@ -33,7 +33,8 @@ size_t options_chain(const struct plugin_set *set, const struct plugin **out, si
 	return n;
 }
 
-static const struct plugin *find_plugin(const struct plugin_set *set, const char *name, size_t len, bool decoder, const char *field, struct problem *p)
+static const struct plugin *find_plugin(const struct plugin_set *set, const char *name, size_t len, bool decoder, const char *field,
+					struct problem *p)
 {
 	char word[65], hint[96];
 	struct names n;
@@ -46,8 +47,8 @@ static const struct plugin *find_plugin(const struct plugin_set *set, const char
 			return set->list[i];
 		names_offer(&n, d->name);
 	}
-	problem_set(p, WIRE_INVALID_ARGUMENT, field, "no %s named \"%s\"%s", decoder ? "decoder" : "sampler", problem_name(word, name, len),
-		    names_hint(&n, hint, sizeof hint));
+	problem_set(p, WIRE_INVALID_ARGUMENT, field, "no %s named \"%s\"%s", decoder ? "decoder" : "sampler",
+		    problem_name(word, name, len), names_hint(&n, hint, sizeof hint));
 	return NULL;
 }
 
@@ -77,7 +78,8 @@ static int take_chain(struct options *o, const msgpack_object *names, struct pro
 			return -1;
 		for (size_t k = 0; k < o->n_samplers; k++)
 			if (o->samplers[k].plugin == plugin)
-				return problem_set(p, WIRE_INVALID_ARGUMENT, field, "%s stands in the chain already", plugin->desc->name);
+				return problem_set(p, WIRE_INVALID_ARGUMENT, field, "%s stands in the chain already",
+						   plugin->desc->name);
 		if (add_sampler(o, plugin, p))
 			return -1;
 	}
@@ -101,7 +103,8 @@ static int begin_chain(struct options *o, const msgpack_object *samplers, struct
 	return 0;
 }
 
-static int take_value(struct options *o, struct plugin_args *a, size_t index, const char *field, const msgpack_object *v, struct problem *p);
+static int take_value(struct options *o, struct plugin_args *a, size_t index, const char *field, const msgpack_object *v,
+		      struct problem *p);
 
 static int take_decoder_members(struct options *o, const msgpack_object *map, struct problem *p)
 {
@@ -118,8 +121,8 @@ static int take_decoder_members(struct options *o, const msgpack_object *map, st
 			names_start(&n, word, strlen(word));
 			for (size_t k = 0; k < o->decoder.plugin->desc->n_params; k++)
 				names_offer(&n, options_param(o->decoder.plugin, k)->name);
-			return problem_set(p, WIRE_INVALID_ARGUMENT, field, "the decoder %s has no option \"%s\"%s", o->decoder.plugin->desc->name, word,
-					   names_hint(&n, hint, sizeof hint));
+			return problem_set(p, WIRE_INVALID_ARGUMENT, field, "the decoder %s has no option \"%s\"%s",
+					   o->decoder.plugin->desc->name, word, names_hint(&n, hint, sizeof hint));
 		}
 		if (take_value(o, &o->decoder, (size_t)index, field, &kv->val, p))
 			return -1;
@@ -127,8 +130,8 @@ static int take_decoder_members(struct options *o, const msgpack_object *map, st
 	return 0;
 }
 
-int options_begin(struct options *o, const struct plugin_set *set, uint32_t vocab, const msgpack_object *decoder, const char *fallback,
-		  const msgpack_object *samplers, bool with_samplers, struct problem *p)
+int options_begin(struct options *o, const struct plugin_set *set, uint32_t vocab, const msgpack_object *decoder,
+		  const char *fallback, const msgpack_object *samplers, bool with_samplers, struct problem *p)
 {
 	const char *name = fallback;
 	size_t len = strlen(fallback);
@@ -191,7 +194,8 @@ static int count_fits(const struct weft_param *d, const char *field, uint32_t n,
 	return 0;
 }
 
-static int take_ints(struct plugin_args *a, size_t i, const struct weft_param *d, const char *field, const msgpack_object *v, struct problem *p)
+static int take_ints(struct plugin_args *a, size_t i, const struct weft_param *d, const char *field, const msgpack_object *v,
+		     struct problem *p)
 {
 	char member[96];
 	if (v->type != MSGPACK_OBJECT_ARRAY)
@@ -213,7 +217,8 @@ static int take_ints(struct plugin_args *a, size_t i, const struct weft_param *d
 	return rc;
 }
 
-static int take_strings(struct plugin_args *a, size_t i, const struct weft_param *d, const char *field, const msgpack_object *v, struct problem *p)
+static int take_strings(struct plugin_args *a, size_t i, const struct weft_param *d, const char *field, const msgpack_object *v,
+			struct problem *p)
 {
 	char member[96];
 	if (v->type != MSGPACK_OBJECT_ARRAY)
@@ -258,7 +263,8 @@ static int token_key(const msgpack_object *key, uint32_t vocab, int64_t *id)
 	return *id < vocab ? 0 : -1;
 }
 
-static int take_map(struct options *o, struct plugin_args *a, size_t i, const char *field, const msgpack_object *v, struct problem *p)
+static int take_map(struct options *o, struct plugin_args *a, size_t i, const char *field, const msgpack_object *v,
+		    struct problem *p)
 {
 	const struct weft_param *d = options_param(a->plugin, i);
 	char member[176], word[65];
@@ -274,7 +280,8 @@ static int take_map(struct options *o, struct plugin_args *a, size_t i, const ch
 		const msgpack_object_kv *kv = &v->via.map.ptr[k];
 		snprintf(member, sizeof member, "%s.%s", field, problem_name(word, kv->key.via.str.ptr, kv->key.via.str.size));
 		if (token_key(&kv->key, o->vocab, &ids[k]))
-			rc = problem_set(p, WIRE_INVALID_ARGUMENT, member, "the key must be a token below %u, in decimal digits", o->vocab);
+			rc = problem_set(p, WIRE_INVALID_ARGUMENT, member, "the key must be a token below %u, in decimal digits",
+					 o->vocab);
 		else
 			rc = read_float(d, member, &kv->val, &values[k], p);
 	}
@@ -298,7 +305,8 @@ static int take_string(struct plugin_args *a, size_t i, const char *field, const
 	return 0;
 }
 
-static int take_value(struct options *o, struct plugin_args *a, size_t i, const char *field, const msgpack_object *v, struct problem *p)
+static int take_value(struct options *o, struct plugin_args *a, size_t i, const char *field, const msgpack_object *v,
+		      struct problem *p)
 {
 	const struct weft_param *d = options_param(a->plugin, i);
 	int64_t n = 0;
@@ -348,8 +356,9 @@ static int unknown(const struct options *o, const char *name, size_t len, struct
 		for (size_t k = 0; k < o->n_samplers; k++)
 			in_job |= plugin == o->samplers[k].plugin;
 		if (!in_job && plugin_param_index(plugin, word) >= 0 && strlen(word) == len)
-			return problem_set(p, WIRE_INVALID_ARGUMENT, word, "an option of the %s %s, which is not %s", plugin->desc->decoder ? "decoder" : "sampler",
-					   plugin->desc->name, plugin->desc->decoder ? "this job's decoder" : "in this job's chain");
+			return problem_set(p, WIRE_INVALID_ARGUMENT, word, "an option of the %s %s, which is not %s",
+					   plugin->desc->decoder ? "decoder" : "sampler", plugin->desc->name,
+					   plugin->desc->decoder ? "this job's decoder" : "in this job's chain");
 		for (size_t k = 0; in_job && k < plugin->desc->n_params; k++)
 			names_offer(&n, options_param(plugin, k)->name);
 	}
@@ -401,7 +410,8 @@ int options_add_stops(struct options *o, const char *const *stops, size_t n)
 int64_t options_int(const struct options *o, const char *name, int64_t fallback)
 {
 	int index = plugin_param_index(o->decoder.plugin, name);
-	return index < 0 || options_param(o->decoder.plugin, (size_t)index)->type != WEFT_INT ? fallback : o->decoder.values[index].i;
+	return index < 0 || options_param(o->decoder.plugin, (size_t)index)->type != WEFT_INT ? fallback
+											      : o->decoder.values[index].i;
 }
 
 /* ---- echo ---- */

@@ -5,7 +5,7 @@
 #include "server.h"
 
 void publish_queued(struct server *s, struct job *j, uint64_t position);
-void publish_plain(struct server *s, struct job *j, const char *event);	/* started, preempted, resumed */
+void publish_plain(struct server *s, struct job *j, const char *event); /* started, preempted, resumed */
 void publish_progress(struct server *s, struct job *j, uint64_t done, uint64_t total);
 void publish_delta(struct server *s, struct job *j, const struct engine_event *e);
 /* The terminal event; the job has its final state already. code and reason: of a failed job, else NULL. */

@@ -11,9 +11,10 @@ enum { ID_MAX = 128, RESULTS_MAX = 1 << 20, JOBS_MAX = 1000 };
 
 struct op {
 	const char *name;
-	const char *fields;	/* its own fields, each between blanks; NULL: the draft judges them */
-	int (*prepare)(struct request *r);	/* [any thread] may be NULL; -1 with r->problem */
-	int (*answer)(struct request *r, struct server *s, struct wire_buf *b);	/* [loop] writes the whole reply; -1 with r->problem, b untouched */
+	const char *fields;                /* its own fields, each between blanks; NULL: the draft judges them */
+	int (*prepare)(struct request *r); /* [any thread] may be NULL; -1 with r->problem */
+	int (*answer)(struct request *r, struct server *s,
+		      struct wire_buf *b); /* [loop] writes the whole reply; -1 with r->problem, b untouched */
 };
 
 static const msgpack_object *field(const struct request *r, const char *name)
@@ -115,13 +116,14 @@ static int answer_job(struct request *r, struct server *s, struct wire_buf *b)
 }
 
 struct filter {
-	int state, class;	/* -1: any */
+	int state, class; /* -1: any */
 	uint64_t limit, after;
 };
 
 static int read_filter(struct request *r, struct filter *f)
 {
-	const msgpack_object *state = field(r, "state"), *class = field(r, "class"), *limit = field(r, "limit"), *after = field(r, "after");
+	const msgpack_object *state = field(r, "state"), *class = field(r, "class"), *limit = field(r, "limit"),
+			     *after = field(r, "after");
 	const char *name = "";
 	size_t len = 0;
 	*f = (struct filter){.state = -1, .class = -1, .limit = 100};
@@ -147,11 +149,13 @@ static int answer_jobs(struct request *r, struct server *s, struct wire_buf *b)
 	size_t n = 0;
 	if (read_filter(r, &f))
 		return -1;
-	TAILQ_FOREACH(j, &s->jobs.all, by_id) {
+	TAILQ_FOREACH(j, &s->jobs.all, by_id)
+	{
 		if (strcmp(j->identity, r->identity) != 0)
 			continue;
 		counts[j->state]++;
-		if (j->id > f.after && n < f.limit && (f.state < 0 || (int)j->state == f.state) && (f.class < 0 || (int)j->class == f.class))
+		if (j->id > f.after && n < f.limit && (f.state < 0 || (int)j->state == f.state) &&
+		    (f.class < 0 || (int)j->class == f.class))
 			chosen[n++] = j;
 	}
 	put_head(r, b, true, 2);
@@ -210,7 +214,8 @@ static int answer_close(struct request *r, struct server *s, struct wire_buf *b)
 	if (!j)
 		return -1;
 	if (!job_state_final(j->state))
-		return problem_set(&r->problem, WIRE_CONFLICT, "job", "the job is %s: only an ended job can be closed", job_state_name(j->state));
+		return problem_set(&r->problem, WIRE_CONFLICT, "job", "the job is %s: only an ended job can be closed",
+				   job_state_name(j->state));
 	put_head(r, b, true, 1);
 	pair_uint(b, "job", j->id);
 	server_forget(s, j);
@@ -317,8 +322,9 @@ static void put_limits(const struct server *s, struct wire_buf *b)
 	const struct {
 		const char *key;
 		int64_t value;
-	} rows[] = {{"max_message", c->max_message}, {"max_queue", c->max_queue}, {"max_running", c->max_running},
-		    {"max_prompt_tokens", engine_context(s->engine) - 1}, {"max_n", DRAFT_MAX_N}, {"disconnect_ms", c->disconnect_grace},
+	} rows[] = {{"max_message", c->max_message},  {"max_queue", c->max_queue},
+		    {"max_running", c->max_running},  {"max_prompt_tokens", engine_context(s->engine) - 1},
+		    {"max_n", DRAFT_MAX_N},           {"disconnect_ms", c->disconnect_grace},
 		    {"retention_ms", c->results_time}};
 	wire_map(b, sizeof rows / sizeof *rows);
 	for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
@@ -353,8 +359,10 @@ static int answer_hello(struct request *r, struct server *s, struct wire_buf *b)
 
 static const char *type_name(uint32_t type)
 {
-	static const char *const names[] = {[WEFT_BOOL] = "bool", [WEFT_INT] = "int", [WEFT_FLOAT] = "float", [WEFT_STRING] = "string",
-					    [WEFT_INT_LIST] = "int_list", [WEFT_STRING_LIST] = "string_list", [WEFT_TOKEN_MAP] = "token_map"};
+	static const char *const names[] = {
+		[WEFT_BOOL] = "bool",          [WEFT_INT] = "int",           [WEFT_FLOAT] = "float",
+		[WEFT_STRING] = "string",      [WEFT_INT_LIST] = "int_list", [WEFT_STRING_LIST] = "string_list",
+		[WEFT_TOKEN_MAP] = "token_map"};
 	return type < sizeof names / sizeof *names && names[type] ? names[type] : "unknown";
 }
 
@@ -498,7 +506,8 @@ static int find_op(struct request *r)
 		}
 		names_offer(&n, ops[i].name);
 	}
-	return problem_set(&r->problem, WIRE_UNKNOWN_OP, "op", "no operation \"%s\"%s", problem_name(word, name, len), names_hint(&n, hint, sizeof hint));
+	return problem_set(&r->problem, WIRE_UNKNOWN_OP, "op", "no operation \"%s\"%s", problem_name(word, name, len),
+			   names_hint(&n, hint, sizeof hint));
 }
 
 static bool in_list(const char *list, const char *name, size_t len)
@@ -536,9 +545,11 @@ static int check_envelope(struct request *r)
 	if (wire_get_uint(id, &n) || (wire_get_str(id, &s, &len) && len >= 1 && len <= ID_MAX))
 		r->id = id;
 	else
-		return problem_set(&r->problem, WIRE_INVALID_REQUEST, "id", "expected an unsigned integer, or a str of 1 to %d bytes", ID_MAX);
+		return problem_set(&r->problem, WIRE_INVALID_REQUEST, "id",
+				   "expected an unsigned integer, or a str of 1 to %d bytes", ID_MAX);
 	if (!wire_get_uint(v, &n) || n != WIRE_VERSION)
-		return problem_set(&r->problem, WIRE_INVALID_REQUEST, "v", "this server speaks version %d of the protocol", WIRE_VERSION);
+		return problem_set(&r->problem, WIRE_INVALID_REQUEST, "v", "this server speaks version %d of the protocol",
+				   WIRE_VERSION);
 	return 0;
 }
 

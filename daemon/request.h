@@ -11,26 +11,26 @@
 
 struct op;
 struct request {
-	struct draft_env env;		/* a copy; env.plugins is a reference of the request's own */
+	struct draft_env env; /* a copy; env.plugins is a reference of the request's own */
 	char identity[IDENTITY_LEN + 1];
-	const void *data;		/* [size], borrowed: must outlive the request */
+	const void *data; /* [size], borrowed: must outlive the request */
 	size_t size;
 	struct wire_msg msg;
 	bool decoded;
-	const msgpack_object *id;	/* NULL: unknown */
+	const msgpack_object *id; /* NULL: unknown */
 	const struct op *op;
-	struct problem problem;		/* code WIRE_OK: none so far */
-	struct draft draft;		/* generate, score */
-	int32_t *tokens;		/* tokenize, detokenize */
+	struct problem problem; /* code WIRE_OK: none so far */
+	struct draft draft;     /* generate, score */
+	int32_t *tokens;        /* tokenize, detokenize */
 	size_t n_tokens;
-	char *text;			/* detokenize */
+	char *text; /* detokenize */
 	size_t text_len;
 };
-enum { REQUEST_SMALL = 4096 };		/* bytes: at most this much is prepared on the loop (well below a millisecond) */
+enum { REQUEST_SMALL = 4096 }; /* bytes: at most this much is prepared on the loop (well below a millisecond) */
 
-void request_init(struct request *r, struct server *s, const char *identity, const void *data, size_t size);	/* [loop] */
+void request_init(struct request *r, struct server *s, const char *identity, const void *data, size_t size); /* [loop] */
 void request_prepare(struct request *r);
 void request_answer(struct request *r, struct server *s, struct wire_buf *reply);
-void request_finish(struct request *r);	/* [loop] */
+void request_finish(struct request *r); /* [loop] */
 
 #endif

@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { DRAIN_LAST_MS = 5000 };	/* after the drain timeout: how long the engine may take to let go of its jobs */
+enum { DRAIN_LAST_MS = 5000 }; /* after the drain timeout: how long the engine may take to let go of its jobs */
 
 static struct job *job_of(struct deadline *d, size_t offset)
 {
@@ -40,7 +40,7 @@ static void on_trim(struct deadline *d, void *arg)
 void server_forget(struct server *s, struct job *j)
 {
 	if (j->in_engine)
-		return;		/* ended by server_stop_now: the engine still speaks of it */
+		return; /* ended by server_stop_now: the engine still speaks of it */
 	deadline_disarm(&s->deadlines, &j->oblivion);
 	job_forget(&s->jobs, j);
 }
@@ -51,11 +51,12 @@ static void note_end(const struct job *j, const char *reason)
 	if (j->state == JOB_FAILED)
 		log_line(LOG_AT_WARNING, j->id, "failed after %" PRIu64 " ms: %s", total_ms, reason);
 	else
-		log_line(LOG_AT_INFO, j->id, "%s: %" PRIu64 " prompt and %" PRIu64 " answer tokens, %" PRIu64 " ms", job_state_name(j->state),
-			 j->prompt_tokens, j->completion_tokens, total_ms);
+		log_line(LOG_AT_INFO, j->id, "%s: %" PRIu64 " prompt and %" PRIu64 " answer tokens, %" PRIu64 " ms",
+			 job_state_name(j->state), j->prompt_tokens, j->completion_tokens, total_ms);
 }
 
-/* The one place where jobs end. code and reason: of a failure. Forgetting is left to the deadlines, so that callers may go on using j. */
+/* The one place where jobs end. code and reason: of a failure. Forgetting is left to the deadlines, so that callers may go on using
+ * j. */
 static void conclude(struct server *s, struct job *j, enum job_state state, const char *code, const char *reason)
 {
 	int64_t now = clock_now();
@@ -90,7 +91,7 @@ bool server_end(struct server *s, struct job *j, enum job_why why)
 	if (job_state_final(j->state))
 		return false;
 	if (j->why != WHY_NONE)
-		return true;	/* under way */
+		return true; /* under way */
 	j->why = why;
 	if (!j->in_engine) {
 		conclude(s, j, end_state(why), NULL, NULL);
@@ -137,8 +138,10 @@ static void release(struct server *s, struct job *j)
 
 static struct queue_room room(const struct server *s)
 {
-	return (struct queue_room){.slots = (uint32_t)((size_t)s->conf->max_running - s->n_running), .pages = s->pages_total - s->pages_held,
-				   .slots_coming = s->slots_coming, .pages_coming = s->pages_coming};
+	return (struct queue_room){.slots = (uint32_t)((size_t)s->conf->max_running - s->n_running),
+				   .pages = s->pages_total - s->pages_held,
+				   .slots_coming = s->slots_coming,
+				   .pages_coming = s->pages_coming};
 }
 
 static void start(struct server *s, struct job *j)
@@ -198,17 +201,21 @@ static void schedule(struct server *s)
 
 static int admit(struct server *s, const struct draft *d, uint32_t pages, struct problem *p)
 {
-	const struct queue_limits limits = {(uint64_t)s->conf->max_queue, (uint64_t)s->conf->max_queue_tokens, (uint64_t)s->conf->max_queue_bytes};
+	const struct queue_limits limits = {(uint64_t)s->conf->max_queue, (uint64_t)s->conf->max_queue_tokens,
+					    (uint64_t)s->conf->max_queue_bytes};
 	if (s->state == SERVER_DRAINING)
 		return problem_set(p, WIRE_DRAINING, NULL, "the server is going down: it takes no new work");
 	if (s->state == SERVER_PAUSED)
 		return problem_set(p, WIRE_DRAINING, NULL, "the server is paused: it takes no new work");
 	if (pages > s->pages_total)
-		return problem_set(p, WIRE_TOO_LARGE, NULL, "the job may need %u pages of keys and values, there are %u: lower max_tokens or n", pages,
+		return problem_set(p, WIRE_TOO_LARGE, NULL,
+				   "the job may need %u pages of keys and values, there are %u: lower max_tokens or n", pages,
 				   s->pages_total);
 	if (d->tokens > limits.tokens || d->bytes > limits.bytes)
-		return problem_set(p, WIRE_TOO_LARGE, NULL, "the job may come to %" PRIu64 " tokens and %" PRIu64 " bytes, the queue takes %" PRIu64
-				   " and %" PRIu64, d->tokens, d->bytes, limits.tokens, limits.bytes);
+		return problem_set(p, WIRE_TOO_LARGE, NULL,
+				   "the job may come to %" PRIu64 " tokens and %" PRIu64 " bytes, the queue takes %" PRIu64
+				   " and %" PRIu64,
+				   d->tokens, d->bytes, limits.tokens, limits.bytes);
 	const char *full = queue_full(&s->queue, &limits, d->tokens, d->bytes);
 	if (!full)
 		return 0;
@@ -284,8 +291,9 @@ int server_accept(struct server *s, struct draft *d, const char *identity, struc
 	j->work->plugins = plugin_set_ref(s->plugins);
 	d->work = NULL;
 	s->accepted++;
-	log_line(LOG_AT_DEBUG, j->id, "accepted: %s, %s, priority %u, %" PRIu64 " prompt tokens, topic %.8s...", j->score ? "score" : "generate",
-		 j->entry.batch ? "batch" : "interactive", j->priority, j->prompt_tokens, j->topic);
+	log_line(LOG_AT_DEBUG, j->id, "accepted: %s, %s, priority %u, %" PRIu64 " prompt tokens, topic %.8s...",
+		 j->score ? "score" : "generate", j->entry.batch ? "batch" : "interactive", j->priority, j->prompt_tokens,
+		 j->topic);
 	publish_queued(s, j, queue_ahead(&s->queue, &j->entry));
 	*out = j;
 	return 0;
@@ -306,7 +314,7 @@ static void on_gone(struct deadline *d, void *arg)
 		if (j->keep)
 			continue;
 		log_line(LOG_AT_DEBUG, j->id, "nobody listens any more");
-		server_end(s, j, WHY_DISCONNECT);	/* with the last job the topic may go, too */
+		server_end(s, j, WHY_DISCONNECT); /* with the last job the topic may go, too */
 	}
 	schedule(s);
 }
@@ -333,7 +341,7 @@ void server_unsubscribed(struct server *s, const char *topic, size_t len)
 	bool minded = false;
 	struct job *j;
 	TAILQ_FOREACH(j, &t->jobs, by_topic)
-		minded |= !j->keep;
+	minded |= !j->keep;
 	if (minded)
 		deadline_arm(&s->deadlines, &t->gone, clock_after(clock_now(), (uint64_t)s->conf->disconnect_grace));
 	topics_let_go(&s->topics, t, &s->deadlines);
@@ -574,7 +582,7 @@ void server_drain(struct server *s)
 	s->state = SERVER_DRAINING;
 	s->drain.fire = on_drain;
 	deadline_arm(&s->deadlines, &s->drain, clock_after(clock_now(), (uint64_t)s->conf->drain_timeout));
-	schedule(s);	/* a pause ends here */
+	schedule(s); /* a pause ends here */
 }
 
 bool server_engine_alive(struct server *s, int64_t now)
@@ -614,7 +622,9 @@ int server_init(struct server *s)
 	s->pages_total = engine_pages_total(s->engine);
 	s->started_at = clock_now();
 	s->trim.fire = on_trim;
-	s->env = (struct draft_env){.plugins = s->plugins, .tokenizer = core_model_tokenizer(s->model), .vocab = info->vocab,
+	s->env = (struct draft_env){.plugins = s->plugins,
+				    .tokenizer = core_model_tokenizer(s->model),
+				    .vocab = info->vocab,
 				    .context = engine_context(s->engine)};
 	s->env.longest_piece = draft_longest_piece(s->env.tokenizer);
 	server_conf_changed(s);

@@ -15,23 +15,23 @@ struct server {
 	struct conf *conf;
 	struct core_model *model;
 	struct engine *engine;
-	struct plugin_set *plugins;	/* for new requests */
-	struct draft_env env;		/* follows conf and plugins */
+	struct plugin_set *plugins; /* for new requests */
+	struct draft_env env;       /* follows conf and plugins */
 	enum server_state state;
 	struct jobs jobs;
 	struct queue queue;
 	struct deadlines deadlines;
 	struct topics topics;
-	struct job **running;		/* [n_running]: jobs that hold a slot */
+	struct job **running; /* [n_running]: jobs that hold a slot */
 	size_t n_running;
 	uint32_t pages_held, pages_total;
-	uint32_t slots_coming, pages_coming;	/* of running jobs that are leaving */
-	struct queue_entry **scratch;	/* [2 * max_running], for victims */
-	struct deadline drain;		/* armed while draining */
-	bool drain_over;		/* its time has passed: what is left was told to end */
-	struct deadline trim;		/* armed when more ended jobs are kept than retention allows */
-	int64_t busy_since;		/* when the engine was first seen with work; 0: it has none */
-	struct histogram lag;		/* of the loop, microseconds */
+	uint32_t slots_coming, pages_coming; /* of running jobs that are leaving */
+	struct queue_entry **scratch;        /* [2 * max_running], for victims */
+	struct deadline drain;               /* armed while draining */
+	bool drain_over;                     /* its time has passed: what is left was told to end */
+	struct deadline trim;                /* armed when more ended jobs are kept than retention allows */
+	int64_t busy_since;                  /* when the engine was first seen with work; 0: it has none */
+	struct histogram lag;                /* of the loop, microseconds */
 	int64_t started_at;
 	uint64_t accepted, rejected, requests, replies_lost;
 	void (*publish)(void *arg, const char *topic, const void *data, size_t len);
@@ -45,21 +45,21 @@ void server_finish(struct server *s);
 
 /* Accepts a draft (takes what it owns) for this identity. 0 and the job, or -1 with the problem. */
 int server_accept(struct server *s, struct draft *d, const char *identity, struct job **out, struct problem *p);
-void server_schedule(struct server *s);	/* after the acceptance was answered */
+void server_schedule(struct server *s); /* after the acceptance was answered */
 /* Ends a job as `why` says: at once when it waits, after its current step when it runs. false: it had ended. */
 bool server_end(struct server *s, struct job *j, enum job_why why);
-void server_engine_event(struct server *s, struct engine_event *e);	/* e stays the caller's */
-bool server_subscribed(struct server *s, const char *topic, size_t len);	/* false: do not admit */
+void server_engine_event(struct server *s, struct engine_event *e);      /* e stays the caller's */
+bool server_subscribed(struct server *s, const char *topic, size_t len); /* false: do not admit */
 void server_unsubscribed(struct server *s, const char *topic, size_t len);
-void server_hello(struct server *s, const char *topic);		/* publishes the hello event */
-void server_forget(struct server *s, struct job *j);			/* an ended job */
+void server_hello(struct server *s, const char *topic); /* publishes the hello event */
+void server_forget(struct server *s, struct job *j);    /* an ended job */
 
-int server_pause(struct server *s, bool paused);	/* -1: draining */
+int server_pause(struct server *s, bool paused); /* -1: draining */
 void server_drain(struct server *s);
-bool server_drained(const struct server *s);		/* draining, and no job is left */
+bool server_drained(const struct server *s); /* draining, and no job is left */
 /* Every job that is left gets its terminal event now, whatever the engine is doing. */
 void server_stop_now(struct server *s);
-void server_new_plugins(struct server *s, struct plugin_set *set);	/* takes the reference */
+void server_new_plugins(struct server *s, struct plugin_set *set); /* takes the reference */
 void server_conf_changed(struct server *s);
 const char *server_state_name(const struct server *s);
 /* The engine makes progress, or has nothing to do. */

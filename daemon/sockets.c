@@ -19,16 +19,16 @@ enum { ROUTE_MAX = 256 };
 
 struct sockets {
 	void *context, *request, *answer;
-	struct zap *zap;			/* NULL: no CURVE */
-	int lock[2];				/* of the two ipc paths; -1: none */
-	char *path[2];				/* bound, to be unlinked; NULL: none */
-	zmq_msg_t subscription;			/* the last one received */
+	struct zap *zap;        /* NULL: no CURVE */
+	int lock[2];            /* of the two ipc paths; -1: none */
+	char *path[2];          /* bound, to be unlinked; NULL: none */
+	zmq_msg_t subscription; /* the last one received */
 };
 
 struct incoming {
 	unsigned char route[ROUTE_MAX];
 	size_t route_len;
-	bool delimiter;				/* an empty frame stood before the body */
+	bool delimiter; /* an empty frame stood before the body */
 	char identity[KEY_LEN + 1];
 	zmq_msg_t body;
 };
@@ -42,7 +42,7 @@ static const char *ipc_path(const char *endpoint)
 
 static int check_length(const char *path, char *why)
 {
-	const size_t room = sizeof ((struct sockaddr_un *)0)->sun_path;
+	const size_t room = sizeof((struct sockaddr_un *)0)->sun_path;
 	if (strlen(path) < room)
 		return 0;
 	snprintf(why, CONF_WHY, "%s: a socket path has at most %zu bytes", path, room - 1);
@@ -86,8 +86,14 @@ static int clear_path(const char *path, char *why)
 		snprintf(why, CONF_WHY, "%s: is there and is not a socket", path);
 		return EXIT_CANTBIND;
 	}
-	unlink(path);	/* left behind: we hold the lock */
+	unlink(path); /* left behind: we hold the lock */
 	return 0;
+}
+
+static int lock_and_clear(const char *path, int *lock, char *why)
+{
+	int rc = take_lock(path, lock, why);
+	return rc ? rc : clear_path(path, why);
 }
 
 /* ---- opening ---- */
@@ -100,7 +106,8 @@ static void set_int(void *socket, int option, int value)
 static int set_curve(void *socket, const struct keys *keys, char *why)
 {
 	int one = 1;
-	if (zmq_setsockopt(socket, ZMQ_ZAP_DOMAIN, ZAP_DOMAIN, strlen(ZAP_DOMAIN)) || zmq_setsockopt(socket, ZMQ_CURVE_SERVER, &one, sizeof one) ||
+	if (zmq_setsockopt(socket, ZMQ_ZAP_DOMAIN, ZAP_DOMAIN, strlen(ZAP_DOMAIN)) ||
+	    zmq_setsockopt(socket, ZMQ_CURVE_SERVER, &one, sizeof one) ||
 	    zmq_setsockopt(socket, ZMQ_CURVE_SECRETKEY, keys->secret, KEY_LEN + 1)) {
 		snprintf(why, CONF_WHY, "CURVE: %s", zmq_strerror(errno));
 		return EXIT_CONFIG;
@@ -113,7 +120,7 @@ static int bind_one(struct sockets *s, int i, void *socket, const char *endpoint
 	const char *path = ipc_path(endpoint);
 	int rc = 0;
 	if (path)
-		rc = check_length(path, why) ?: make_folder(path, why) ?: take_lock(path, &s->lock[i], why) ?: clear_path(path, why);
+		rc = check_length(path, why) ?: make_folder(path, why) ?: lock_and_clear(path, &s->lock[i], why);
 	else if (keys->wanted)
 		rc = set_curve(socket, keys, why);
 	if (rc)
@@ -133,8 +140,8 @@ static int bind_one(struct sockets *s, int i, void *socket, const char *endpoint
 	return 0;
 }
 
-/* MANDATORY: a reply to nobody is an error that we count, not a silence. The marks bound the memory of one peer: 64 requests that wait to be
- * read, 256 replies that the peer does not read. HEARTBEAT finds peers that went without a word. */
+/* MANDATORY: a reply to nobody is an error that we count, not a silence. The marks bound the memory of one peer: 64 requests that
+ * wait to be read, 256 replies that the peer does not read. HEARTBEAT finds peers that went without a word. */
 static void set_request_options(void *socket, const struct conf *c)
 {
 	int64_t max = c->max_message;
@@ -144,8 +151,8 @@ static void set_request_options(void *socket, const struct conf *c)
 	zmq_setsockopt(socket, ZMQ_MAXMSGSIZE, &max, sizeof max);
 }
 
-/* MANUAL: we decide about each subscription. A subscriber that lags by the mark loses events and sees it by seq. What subscribers send is a
- * topic or the handshake: 4 KiB is plenty. */
+/* MANUAL: we decide about each subscription. A subscriber that lags by the mark loses events and sees it by seq. What subscribers
+ * send is a topic or the handshake: 4 KiB is plenty. */
 static void set_answer_options(void *socket)
 {
 	int64_t max = 4096;
@@ -177,7 +184,7 @@ int sockets_open(struct sockets **out, const struct conf *c, struct keys *keys, 
 	s->context = zmq_ctx_new();
 	if (!s->context)
 		goto fail;
-	zmq_ctx_set(s->context, ZMQ_MAX_SOCKETS, 64);	/* sockets of ours, not connections: we have five */
+	zmq_ctx_set(s->context, ZMQ_MAX_SOCKETS, 64); /* sockets of ours, not connections: we have five */
 	if (keys->wanted) {
 		if (zap_start(&s->zap, s->context, why))
 			goto fail;
@@ -215,7 +222,7 @@ void sockets_close(struct sockets *s, int linger_ms)
 		zmq_ctx_term(s->context);
 	for (int i = 0; i < 2; i++) {
 		if (s->path[i])
-			unlink(s->path[i]);	/* libzmq leaves it; the lock is still ours */
+			unlink(s->path[i]); /* libzmq leaves it; the lock is still ours */
 		free(s->path[i]);
 		if (s->lock[i] >= 0)
 			close(s->lock[i]);
@@ -378,6 +385,7 @@ void sockets_admit(struct sockets *s, bool on, const char *topic, size_t len)
 
 void sockets_publish(struct sockets *s, const char *topic, const void *data, size_t size)
 {
-	if (zmq_send(s->answer, topic, WIRE_TOPIC_LEN, ZMQ_SNDMORE | ZMQ_DONTWAIT) < 0 || zmq_send(s->answer, data, size, ZMQ_DONTWAIT) < 0)
+	if (zmq_send(s->answer, topic, WIRE_TOPIC_LEN, ZMQ_SNDMORE | ZMQ_DONTWAIT) < 0 ||
+	    zmq_send(s->answer, data, size, ZMQ_DONTWAIT) < 0)
 		log_debug("an event was not published: %s", zmq_strerror(errno));
 }

@@ -54,9 +54,15 @@ static void write_jobs(const struct server *s, struct wire_buf *b)
 		const char *key;
 		uint64_t value;
 	} rows[] = {
-		{"queued", j->count[JOB_QUEUED]},   {"running", j->count[JOB_RUNNING]}, {"preempted", j->count[JOB_PREEMPTED]},
-		{"accepted", s->accepted},	    {"done", j->total[JOB_DONE]},	{"failed", j->total[JOB_FAILED]},
-		{"cancelled", j->total[JOB_CANCELLED]}, {"expired", j->total[JOB_EXPIRED]}, {"rejected", s->rejected},
+		{"queued", j->count[JOB_QUEUED]},
+		{"running", j->count[JOB_RUNNING]},
+		{"preempted", j->count[JOB_PREEMPTED]},
+		{"accepted", s->accepted},
+		{"done", j->total[JOB_DONE]},
+		{"failed", j->total[JOB_FAILED]},
+		{"cancelled", j->total[JOB_CANCELLED]},
+		{"expired", j->total[JOB_EXPIRED]},
+		{"rejected", s->rejected},
 	};
 	wire_map(b, sizeof rows / sizeof *rows);
 	for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
@@ -135,8 +141,8 @@ static const struct {
 	const char *key;
 	void (*write)(const struct server *s, struct wire_buf *b);
 } rows[] = {
-	{"uptime_ms", write_uptime}, {"state", write_state},	 {"jobs", write_jobs},		{"engine", write_engine},
-	{"loop", write_loop},	     {"clients", write_clients}, {"requests", write_requests}, {"replies_lost", write_replies_lost},
+	{"uptime_ms", write_uptime}, {"state", write_state},     {"jobs", write_jobs},         {"engine", write_engine},
+	{"loop", write_loop},        {"clients", write_clients}, {"requests", write_requests}, {"replies_lost", write_replies_lost},
 };
 
 size_t stats_count(void)

@@ -15,7 +15,7 @@ void histogram_add(struct histogram *h, uint64_t v);
 uint64_t histogram_quantile(const struct histogram *h, double share);
 
 struct server;
-size_t stats_count(void);	/* pairs that stats_write writes */
+size_t stats_count(void); /* pairs that stats_write writes */
 void stats_write(const struct server *s, struct wire_buf *b);
 
 #endif

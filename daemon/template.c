@@ -8,39 +8,95 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define BOS "\001"	/* in the strings below: these two bytes stand for the tokens */
+#define BOS "\001" /* in the strings below: these two bytes stand for the tokens */
 #define EOS "\002"
 
-struct template {
+struct template
+{
 	const char *name;
-	const char *no_system;			/* in place of the system block when there is none */
-	const char *system[2];			/* around the system text */
+	const char *no_system; /* in place of the system block when there is none */
+	const char *system[2]; /* around the system text */
 	const char *user[2];
-	const char *opening;			/* ends a user turn: the answer, given or to be made, comes next */
-	const char *lead;			/* before a given answer: a model makes it by itself */
-	const char *closing;			/* after a given answer */
-	const char *between;			/* before every user turn but the first */
-	const char *bare;			/* a first user turn that follows a system text begins with this instead of user[0]; NULL: user[0] */
+	const char *opening; /* ends a user turn: the answer, given or to be made, comes next */
+	const char *lead;    /* before a given answer: a model makes it by itself */
+	const char *closing; /* after a given answer */
+	const char *between; /* before every user turn but the first */
+	const char *bare;    /* a first user turn that follows a system text begins with this instead of user[0]; NULL: user[0] */
 	const char *stops[4];
-	const char *marks[3];			/* texts that a message must not hold: this vocabulary may have them as special tokens */
-	bool strip;				/* white space around each text goes */
-	bool loose;				/* any order of roles */
+	const char *marks[3]; /* texts that a message must not hold: this vocabulary may have them as special tokens */
+	bool strip;           /* white space around each text goes */
+	bool loose;           /* any order of roles */
 };
 
 /* fashiongpt: the model card gives "### System:\n{}\n### User:\n{}\n### Assistant:\n{}"; EOS and a newline between turns are the
  * convention of our demo model (tests/demo). llama-2-chat puts the system text into the first user turn. */
 static const struct template templates[] = {
-	{"fashiongpt", "", {"### System:\n", "\n"}, {"### User:\n", "\n"}, "### Assistant:\n", "", EOS, "\n", NULL,
-	 {"### User:", "### System:", "### Assistant:"}, {NULL}, false, false},
-	{"llama-2-chat", "", {"[INST] <<SYS>>\n", "\n<</SYS>>\n\n"}, {"[INST] ", " [/INST]"}, "", " ", " " EOS BOS, "", "", {NULL}, {NULL}, true, false},
-	{"chatml", "", {"<|im_start|>system\n", "<|im_end|>\n"}, {"<|im_start|>user\n", "<|im_end|>\n"}, "<|im_start|>assistant\n",
-	 "", "<|im_end|>\n", "", NULL, {"<|im_end|>", "<|im_start|>"}, {"<|im_start|>", "<|im_end|>"}, false, false},
-	{"alpaca", "Below is an instruction that describes a task. Write a response that appropriately completes the request.\n\n",
-	 {"", "\n\n"}, {"### Instruction:\n", "\n\n"}, "### Response:\n", "", EOS, "\n\n", NULL,
-	 {"### Instruction:", "### Response:"}, {NULL}, false, false},
-	{"vicuna", "A chat between a curious user and an artificial intelligence assistant. "
-		   "The assistant gives helpful, detailed, and polite answers to the user's questions. ",
-	 {"", " "}, {"USER: ", " "}, "ASSISTANT:", " ", EOS, "", NULL, {"USER:"}, {NULL}, true, false},
+	{"fashiongpt",
+	 "",
+	 {"### System:\n", "\n"},
+	 {"### User:\n", "\n"},
+	 "### Assistant:\n",
+	 "",
+	 EOS,
+	 "\n",
+	 NULL,
+	 {"### User:", "### System:", "### Assistant:"},
+	 {NULL},
+	 false,
+	 false},
+	{"llama-2-chat",
+	 "",
+	 {"[INST] <<SYS>>\n", "\n<</SYS>>\n\n"},
+	 {"[INST] ", " [/INST]"},
+	 "",
+	 " ",
+	 " " EOS BOS,
+	 "",
+	 "",
+	 {NULL},
+	 {NULL},
+	 true,
+	 false},
+	{"chatml",
+	 "",
+	 {"<|im_start|>system\n", "<|im_end|>\n"},
+	 {"<|im_start|>user\n", "<|im_end|>\n"},
+	 "<|im_start|>assistant\n",
+	 "",
+	 "<|im_end|>\n",
+	 "",
+	 NULL,
+	 {"<|im_end|>", "<|im_start|>"},
+	 {"<|im_start|>", "<|im_end|>"},
+	 false,
+	 false},
+	{"alpaca",
+	 "Below is an instruction that describes a task. Write a response that appropriately completes the request.\n\n",
+	 {"", "\n\n"},
+	 {"### Instruction:\n", "\n\n"},
+	 "### Response:\n",
+	 "",
+	 EOS,
+	 "\n\n",
+	 NULL,
+	 {"### Instruction:", "### Response:"},
+	 {NULL},
+	 false,
+	 false},
+	{"vicuna",
+	 "A chat between a curious user and an artificial intelligence assistant. "
+	 "The assistant gives helpful, detailed, and polite answers to the user's questions. ",
+	 {"", " "},
+	 {"USER: ", " "},
+	 "ASSISTANT:",
+	 " ",
+	 EOS,
+	 "",
+	 NULL,
+	 {"USER:"},
+	 {NULL},
+	 true,
+	 false},
 	{"none", "", {"", ""}, {"", ""}, "", "", "", "\n", NULL, {NULL}, {NULL}, false, true},
 };
 
@@ -161,8 +217,11 @@ static int check_order(const struct template *t, const struct message *m, size_t
 		}
 		enum message_role due = i < first ? ROLE_SYSTEM : (i - first) % 2 ? ROLE_ASSISTANT : ROLE_USER;
 		if (!t->loose && m[i].role != due) {
-			snprintf(why, TEMPLATE_WHY, "expected role %s here: an optional system message, then user and assistant in turn",
-				 due == ROLE_USER ? "user" : due == ROLE_ASSISTANT ? "assistant" : "system");
+			snprintf(why, TEMPLATE_WHY,
+				 "expected role %s here: an optional system message, then user and assistant in turn",
+				 due == ROLE_USER        ? "user"
+				 : due == ROLE_ASSISTANT ? "assistant"
+							 : "system");
 			return -1;
 		}
 	}
@@ -189,7 +248,8 @@ static int put_turn(const struct template *t, const struct message *m, size_t i,
 	return m[i].role == ROLE_USER ? put_marks(out, t->opening) : 0;
 }
 
-int template_render(const struct template *t, const struct message *m, size_t n, struct pieces *out, size_t *at, char why[static TEMPLATE_WHY])
+int template_render(const struct template *t, const struct message *m, size_t n, struct pieces *out, size_t *at,
+		    char why[static TEMPLATE_WHY])
 {
 	if (check_order(t, m, n, at, why))
 		return -1;

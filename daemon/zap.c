@@ -10,14 +10,14 @@
 enum { FRAMES = 7, FRAME_MAX = 256 };
 
 struct zap {
-	void *handler;			/* REP; used by the thread alone once it runs */
-	void *stop, *stopped;		/* PAIR: loop's end, thread's end */
+	void *handler;        /* REP; used by the thread alone once it runs */
+	void *stop, *stopped; /* PAIR: loop's end, thread's end */
 	pthread_t thread;
-	pthread_mutex_t lock;		/* of clients */
+	pthread_mutex_t lock; /* of clients */
 	struct key_list clients;
 };
 
-struct question {			/* version, request id, domain, address, identity, mechanism, credentials */
+struct question { /* version, request id, domain, address, identity, mechanism, credentials */
 	char frame[FRAMES][FRAME_MAX];
 	size_t len[FRAMES];
 	int n;

@@ -11,6 +11,6 @@ struct zap;
 int zap_start(struct zap **out, void *zmq_context, char why[static CONF_WHY]);
 /* Takes over the list. New connections are judged by it; those that are there stay. [any thread] */
 void zap_set(struct zap *z, struct key_list *clients);
-void zap_stop(struct zap *z);	/* NULL is fine */
+void zap_stop(struct zap *z); /* NULL is fine */
 
 #endif

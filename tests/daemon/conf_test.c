@@ -1,4 +1,5 @@
-/* The table of options: parsing, units, bounds, reload; and that the manual knows every option (the sample file is tests/systemd's). */
+/* The table of options: parsing, units, bounds, reload; and that the manual knows every option (the sample file is
+ * tests/systemd's). */
 #include "unit.h"
 #include "daemon/conf.h"
 
@@ -38,11 +39,19 @@ static void units_are_understood_and_nonsense_is_not(void **state)
 	struct conf c = fresh();
 	static const struct {
 		const char *name, *value;
-		int64_t want;	/* -1: refused */
+		int64_t want; /* -1: refused */
 	} rows[] = {
-		{"drain_timeout", "90", 90000}, {"drain_timeout", "1500ms", 1500}, {"drain_timeout", "2 min", 120000}, {"drain_timeout", "1h", 3600000},
-		{"drain_timeout", "1d", -1}, {"drain_timeout", "", -1}, {"drain_timeout", "-1s", -1}, {"drain_timeout", "99999999999999999999s", -1},
-		{"drain_timeout", "9223372036854775807h", -1}, {"drain_timeout", "1.5s", -1}, {"drain_timeout", "5 s s", -1},
+		{"drain_timeout", "90", 90000},
+		{"drain_timeout", "1500ms", 1500},
+		{"drain_timeout", "2 min", 120000},
+		{"drain_timeout", "1h", 3600000},
+		{"drain_timeout", "1d", -1},
+		{"drain_timeout", "", -1},
+		{"drain_timeout", "-1s", -1},
+		{"drain_timeout", "99999999999999999999s", -1},
+		{"drain_timeout", "9223372036854775807h", -1},
+		{"drain_timeout", "1.5s", -1},
+		{"drain_timeout", "5 s s", -1},
 	};
 	for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
 		c.drain_timeout = 7;
@@ -103,7 +112,7 @@ static void a_tcp_endpoint_without_keys_must_be_asked_for_in_so_many_words(void 
 	set(&c, "allow_plain_tcp", "yes");
 	assert_int_equal(conf_check(&c, why), 0);
 	set(&c, "curve_clients", "/keys");
-	assert_int_equal(conf_check(&c, why), EXIT_CONFIG);	/* both: a contradiction */
+	assert_int_equal(conf_check(&c, why), EXIT_CONFIG); /* both: a contradiction */
 	set(&c, "allow_plain_tcp", "no");
 	assert_int_equal(conf_check(&c, why), 0);
 	conf_finish(&c);

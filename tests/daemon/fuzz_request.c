@@ -1,6 +1,6 @@
 /* Fuzz target: a request from its bytes to the draft of a job, and the configuration file; without sockets and without an engine.
- * The first byte chooses: 'c' a configuration, anything else a request. What must hold: no crash, no leak, a refusal has a code and a text,
- * and a draft that was accepted has a prompt, known tokens and readable options. */
+ * The first byte chooses: 'c' a configuration, anything else a request. What must hold: no crash, no leak, a refusal has a code and
+ * a text, and a draft that was accepted has a prompt, known tokens and readable options. */
 #include "daemon/conf.h"
 #include "daemon/request.h"
 #include "daemon/server.h"
@@ -8,12 +8,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define CHECK(x)                                                                                                                \
-	do {                                                                                                                    \
-		if (!(x)) {                                                                                                     \
-			fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #x);                                                 \
-			abort();                                                                                                \
-		}                                                                                                               \
+#define CHECK(x)                                                                                                                   \
+	do {                                                                                                                       \
+		if (!(x)) {                                                                                                        \
+			fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #x);                                                    \
+			abort();                                                                                                   \
+		}                                                                                                                  \
 	} while (0)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -41,8 +41,12 @@ static void set_up(void)
 	const char *dirs[] = {plugins};
 	server.plugins = plugin_set_load(dirs, 1, report, NULL);
 	CHECK(server.plugins && plugin_find(server.plugins, "sample") && plugin_find(server.plugins, "score"));
-	server.env = (struct draft_env){.plugins = server.plugins, .tokenizer = tokenizer, .vocab = core_tokenizer_size(tokenizer), .context = 512,
-					.longest_piece = draft_longest_piece(tokenizer), .template = template_find("fashiongpt", 10)};
+	server.env = (struct draft_env){.plugins = server.plugins,
+					.tokenizer = tokenizer,
+					.vocab = core_tokenizer_size(tokenizer),
+					.context = 512,
+					.longest_piece = draft_longest_piece(tokenizer),
+					.template = template_find("fashiongpt", 10)};
 }
 
 static void check_draft(const struct draft *d)
@@ -73,7 +77,7 @@ static void fuzz_request(const uint8_t *data, size_t size)
 		request_answer(&r, &server, &b);
 		void *reply = wire_buf_take(&b, &len);
 		wire_buf_finish(&b);
-		CHECK(reply && wire_decode(&m, reply, len, &why) == 0);	/* whatever it quotes, it is a good reply */
+		CHECK(reply && wire_decode(&m, reply, len, &why) == 0); /* whatever it quotes, it is a good reply */
 		wire_finish(&m);
 		free(reply);
 	} else if (r.draft.work) {
@@ -115,7 +119,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 /* Seeds that no table of escapes can be read in: built with the writer. */
 static size_t make_seed(int i, uint8_t *out, size_t cap)
 {
-	static const char *const texts[] = {"c[model]\nmodel = /m\nquant = q8\n[queue]\ndrain_timeout = 5min\n", "c[listen]\nrequest = tcp://*:1 ; x\n", "c# x\n[log]\nlog_level=debug\n"};
+	static const char *const texts[] = {"c[model]\nmodel = /m\nquant = q8\n[queue]\ndrain_timeout = 5min\n",
+					    "c[listen]\nrequest = tcp://*:1 ; x\n", "c# x\n[log]\nlog_level=debug\n"};
 	struct wire_buf b;
 	size_t len;
 	if (i < 3) {
@@ -138,7 +143,8 @@ static size_t make_seed(int i, uint8_t *out, size_t cap)
 		wire_str(&b, "echo"), wire_bool(&b, true), wire_str(&b, "class"), wire_str(&b, "batch");
 	} else {
 		wire_str(&b, "prompt"), wire_str(&b, "wool"), wire_str(&b, "samplers"), wire_array(&b, 1), wire_str(&b, "top_k");
-		wire_str(&b, "decoder"), wire_map(&b, 2), wire_str(&b, "name"), wire_str(&b, "sample"), wire_str(&b, "max_tokens"), wire_uint(&b, 4);
+		wire_str(&b, "decoder"), wire_map(&b, 2), wire_str(&b, "name"), wire_str(&b, "sample"), wire_str(&b, "max_tokens"),
+			wire_uint(&b, 4);
 		wire_str(&b, "top_k"), wire_uint(&b, 5);
 	}
 	void *data = wire_buf_take(&b, &len);
@@ -149,7 +155,7 @@ static size_t make_seed(int i, uint8_t *out, size_t cap)
 	return len;
 }
 
-static uint32_t next_random(uint32_t *x)	/* xorshift32 */
+static uint32_t next_random(uint32_t *x) /* xorshift32 */
 {
 	*x ^= *x << 13;
 	*x ^= *x >> 17;
@@ -169,14 +175,15 @@ int main(void)
 	}
 	for (int i = 0; i < MUTATIONS; i++) {
 		size_t s = next_random(&x) % SEEDS, n = len[s];
-		uint8_t *copy = malloc(n);	/* its own block, so that a sanitizer sees its end */
+		uint8_t *copy = malloc(n); /* its own block, so that a sanitizer sees its end */
 		memcpy(copy, seed[s], n);
 		for (unsigned edits = 1 + next_random(&x) % 3; edits > 0; edits--) {
 			size_t at = next_random(&x) % n;
 			if (next_random(&x) % 8 == 0)
 				n = at + 1;
 			else
-				copy[at] = next_random(&x) % 3 ? (uint8_t)next_random(&x) : (uint8_t)(copy[at] ^ 1 << next_random(&x) % 8);
+				copy[at] = next_random(&x) % 3 ? (uint8_t)next_random(&x)
+							       : (uint8_t)(copy[at] ^ 1 << next_random(&x) % 8);
 		}
 		LLVMFuzzerTestOneInput(copy, n);
 		free(copy);

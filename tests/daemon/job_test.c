@@ -7,9 +7,9 @@
 
 static void only_the_arrows_of_the_picture_exist(void **state)
 {
-	static const char *const arrows[] = {"queued running",	  "queued cancelled", "queued expired",	   "running preempted",	  "running done",
-					     "running failed",	  "running cancelled", "running expired",   "preempted running", "preempted failed",
-					     "preempted cancelled", "preempted expired"};
+	static const char *const arrows[] = {"queued running",    "queued cancelled", "queued expired",      "running preempted",
+					     "running done",      "running failed",   "running cancelled",   "running expired",
+					     "preempted running", "preempted failed", "preempted cancelled", "preempted expired"};
 	for (int from = 0; from < JOB_N_STATES; from++)
 		for (int to = 0; to < JOB_N_STATES; to++) {
 			struct jobs t;
@@ -81,7 +81,7 @@ static void an_answer_grows_by_deltas_and_strangers_are_refused(void **state)
 	assert_string_not_equal(a, b);
 	e.choice = 2;
 	assert_int_equal(job_add_delta(j, &e), -1);
-	assert_int_equal(job_add_score(j, &e), -1);	/* not a score job */
+	assert_int_equal(job_add_score(j, &e), -1); /* not a score job */
 	jobs_finish(&t);
 }
 
@@ -124,7 +124,7 @@ static void a_topic_lives_as_long_as_a_listener_or_a_job(void **state)
 	topics_drop_listener(&t, name);
 	assert_int_equal(t.listened, 0);
 	topics_let_go(&t, p, &h);
-	assert_ptr_equal(topics_find(&t, name), p);	/* the job speaks to it */
+	assert_ptr_equal(topics_find(&t, name), p); /* the job speaks to it */
 	topics_drop_job(&t, j, &h);
 	assert_null(topics_find(&t, name));
 	assert_int_equal(t.n, 0);
@@ -151,7 +151,11 @@ static void hints_are_near_and_absurd_words_have_none(void **state)
 {
 	static const struct {
 		const char *word, *hint;
-	} rows[] = {{"temprature", "temperature"}, {"max_token", "max_tokens"}, {"xyz", NULL}, {"", NULL}, {"t", NULL},
+	} rows[] = {{"temprature", "temperature"},
+		    {"max_token", "max_tokens"},
+		    {"xyz", NULL},
+		    {"", NULL},
+		    {"t", NULL},
 		    {"a_word_that_is_much_too_long_to_be_any_option_of_this_program_at_all", NULL}};
 	for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
 		struct names n;

@@ -2,10 +2,14 @@
 #include "unit.h"
 #include "daemon/options.h"
 
-#define P(t, n, d, lo, hi) {.size = sizeof(struct weft_param), .type = t, .name = n, .doc = "", .def = d, .min = lo, .max = hi}
+#define P(t, n, d, lo, hi)                                                                                                         \
+	{                                                                                                                          \
+		.size = sizeof(struct weft_param), .type = t, .name = n, .doc = "", .def = d, .min = lo, .max = hi                 \
+	}
 
 static struct weft_param deco_params[] = {
-	P(WEFT_INT, "max_tokens", 16, 0, 1000), P(WEFT_BOOL, "echo", 0, 0, 1),
+	P(WEFT_INT, "max_tokens", 16, 0, 1000),
+	P(WEFT_BOOL, "echo", 0, 0, 1),
 	{.size = sizeof(struct weft_param), .type = WEFT_STRING_LIST, .name = "stop", .doc = "", .max_items = 3},
 	{.size = sizeof(struct weft_param), .type = WEFT_INT, .name = "both", .doc = "", .def = 1, .min = 0, .max = 9, .shared = 1},
 };
@@ -135,7 +139,7 @@ static void values_arrive_with_their_types(void **state)
 	assert_int_equal(take(&o, "bias", write_map, &p), 0);
 	assert_int_equal(take(&o, "list", write_three, &p), 0);
 	assert_int_equal(take(&o, "word", write_str, &p), 0);
-	assert_string_equal(o.samplers[0].plugin->desc->name, "heat");	/* by order, not by name */
+	assert_string_equal(o.samplers[0].plugin->desc->name, "heat"); /* by order, not by name */
 	assert_true(o.samplers[0].values[0].f == 0.25);
 	assert_int_equal(o.samplers[1].values[0].n, 2);
 	assert_int_equal(o.samplers[1].values[0].ints[0], 99);
@@ -153,11 +157,24 @@ static void wrong_types_ranges_and_names_are_refused_by_field(void **state)
 		void (*write)(struct wire_buf *b);
 		const char *field;
 	} rows[] = {
-		{"max_tokens", write_float, "max_tokens"}, {"max_tokens", write_big, "max_tokens"}, {"max_tokens", write_str, "max_tokens"},
-		{"echo", write_int, "echo"}, {"heat", write_int, "heat"}, {"heat", write_str, "heat"}, {"stop", write_str, "stop"},
-		{"stop", write_three, "stop.0"}, {"stop", write_four, "stop"}, {"list", write_four, "list"}, {"list", write_strs, "list.0"},
-		{"bias", write_four, "bias"}, {"bias", write_outside, "bias.100"}, {"bias", write_padded, "bias.007"}, {"word", write_nul, "word"},
-		{"word", write_int, "word"}, {"haet", write_int, "haet"}, {"", write_int, ""},
+		{"max_tokens", write_float, "max_tokens"},
+		{"max_tokens", write_big, "max_tokens"},
+		{"max_tokens", write_str, "max_tokens"},
+		{"echo", write_int, "echo"},
+		{"heat", write_int, "heat"},
+		{"heat", write_str, "heat"},
+		{"stop", write_str, "stop"},
+		{"stop", write_three, "stop.0"},
+		{"stop", write_four, "stop"},
+		{"list", write_four, "list"},
+		{"list", write_strs, "list.0"},
+		{"bias", write_four, "bias"},
+		{"bias", write_outside, "bias.100"},
+		{"bias", write_padded, "bias.007"},
+		{"word", write_nul, "word"},
+		{"word", write_int, "word"},
+		{"haet", write_int, "haet"},
+		{"", write_int, ""},
 	};
 	for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
 		struct options o = begun();
@@ -192,7 +209,7 @@ static void a_shared_option_reaches_every_plugin_that_declares_it_and_is_echoed_
 	const char *why;
 	size_t len;
 	void *data = wire_buf_take(&b, &len);
-	assert_int_equal(wire_decode(&m, data, len, &why), 0);	/* also: no key twice */
+	assert_int_equal(wire_decode(&m, data, len, &why), 0); /* also: no key twice */
 	assert_non_null(wire_get(&m.root, "both"));
 	assert_true(wire_is_cstr(wire_get(&m.root, "word"), "hm"));
 	wire_finish(&m);
@@ -220,18 +237,19 @@ static void options_of_plugins_outside_the_job_are_refused_with_the_reason(void 
 	struct wire_msg chain = decoded(write_chain), deco = decoded(write_decoder);
 	struct options o;
 	struct problem p;
-	assert_int_equal(options_begin(&o, &set, 100, wire_get(&deco.root, "value"), "nope", wire_get(&chain.root, "value"), true, &p), 0);
+	assert_int_equal(
+		options_begin(&o, &set, 100, wire_get(&deco.root, "value"), "nope", wire_get(&chain.root, "value"), true, &p), 0);
 	assert_int_equal(o.n_samplers, 1);
 	assert_int_equal(take(&o, "heat", write_float, &p), -1);
 	assert_non_null(strstr(p.text, "not in this job's chain"));
 	assert_int_equal(options_int(&o, "max_tokens", 0), 5);
-	assert_int_equal(take(&o, "max_tokens", write_int, &p), -1);	/* flat and in the map */
+	assert_int_equal(take(&o, "max_tokens", write_int, &p), -1); /* flat and in the map */
 	options_finish(&o);
 	assert_int_equal(options_begin(&o, &set, 100, NULL, "deco", NULL, false, &p), 0);
 	assert_int_equal(o.n_samplers, 0);
 	assert_int_equal(take(&o, "word", write_str, &p), -1);
 	options_finish(&o);
-	assert_int_equal(options_begin(&o, &set, 100, NULL, "heat", NULL, true, &p), -1);	/* a sampler is no decoder */
+	assert_int_equal(options_begin(&o, &set, 100, NULL, "heat", NULL, true, &p), -1); /* a sampler is no decoder */
 	options_finish(&o);
 	wire_finish(&chain);
 	wire_finish(&deco);

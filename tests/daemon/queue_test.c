@@ -7,7 +7,8 @@ enum { AGEING = 60000 };
 
 static struct queue_entry entry(uint64_t id, int64_t at, bool batch, uint32_t priority)
 {
-	return (struct queue_entry){.id = id, .rank = queue_rank(at, batch, priority, AGEING), .batch = batch, .pages = 1, .tokens = 10, .bytes = 100};
+	return (struct queue_entry){
+		.id = id, .rank = queue_rank(at, batch, priority, AGEING), .batch = batch, .pages = 1, .tokens = 10, .bytes = 100};
 }
 
 static uint64_t pop(struct queue *q)
@@ -22,7 +23,8 @@ static uint64_t pop(struct queue *q)
 static void interactive_goes_before_batch_and_lower_priority_first(void **state)
 {
 	struct queue q = {0};
-	struct queue_entry e[] = {entry(1, 0, true, 100), entry(2, 1, false, 100), entry(3, 2, false, 0), entry(4, 3, false, 100), entry(5, 4, true, 0)};
+	struct queue_entry e[] = {entry(1, 0, true, 100), entry(2, 1, false, 100), entry(3, 2, false, 0), entry(4, 3, false, 100),
+				  entry(5, 4, true, 0)};
 	for (int i = 0; i < 5; i++)
 		assert_int_equal(queue_push(&q, &e[i]), 0);
 	assert_int_equal(queue_ahead(&q, &e[0]), 4);
@@ -35,7 +37,8 @@ static void interactive_goes_before_batch_and_lower_priority_first(void **state)
 static void a_batch_job_that_waited_long_enough_goes_before_new_interactive_ones(void **state)
 {
 	struct queue q = {0};
-	struct queue_entry old = entry(1, 0, true, 100), young = entry(2, AGEING - 1, false, 100), younger = entry(3, AGEING + 1, false, 100);
+	struct queue_entry old = entry(1, 0, true, 100), young = entry(2, AGEING - 1, false, 100),
+			   younger = entry(3, AGEING + 1, false, 100);
 	queue_push(&q, &younger);
 	queue_push(&q, &old);
 	queue_push(&q, &young);
@@ -59,7 +62,7 @@ static void equals_go_in_the_order_of_acceptance_also_after_a_preemption(void **
 	struct queue_entry parked = entry(7, 5, true, 100), equal = entry(8, 5, true, 100), newer = entry(9, 6, true, 100);
 	queue_push(&q, &newer);
 	queue_push(&q, &equal);
-	queue_push(&q, &parked);	/* came back last, with the rank it always had */
+	queue_push(&q, &parked); /* came back last, with the rank it always had */
 	assert_int_equal(pop(&q), 7);
 	assert_int_equal(pop(&q), 8);
 	queue_finish(&q);
@@ -77,7 +80,7 @@ static void the_heap_agrees_with_sorting_whatever_is_removed(void **state)
 	}
 	for (int i = 0; i < N; i += 3)
 		queue_remove(&q, &e[i]);
-	queue_remove(&q, &e[0]);	/* again: nothing happens */
+	queue_remove(&q, &e[0]); /* again: nothing happens */
 	int64_t last = INT64_MIN;
 	for (struct queue_entry *f; (f = queue_first(&q));) {
 		assert_int_not_equal((f->id - 1) % 3, 0);
@@ -136,7 +139,8 @@ static struct queue_entry running(uint64_t id, int64_t rank, bool batch, uint32_
 
 static void the_batch_jobs_of_last_rank_give_way_and_no_more_than_needed(void **state)
 {
-	struct queue_entry r[] = {running(1, 100, true, 4), running(2, 300, true, 4), running(3, 900, false, 4), running(4, 200, true, 4)};
+	struct queue_entry r[] = {running(1, 100, true, 4), running(2, 300, true, 4), running(3, 900, false, 4),
+				  running(4, 200, true, 4)};
 	struct queue_entry *list[] = {&r[0], &r[1], &r[2], &r[3]}, *out[4];
 	struct queue_entry first = {.id = 9, .rank = 50, .pages = 3};
 	struct queue_room room = {.slots = 0, .pages = 0};
@@ -146,7 +150,7 @@ static void the_batch_jobs_of_last_rank_give_way_and_no_more_than_needed(void **
 	assert_int_equal(queue_victims(&first, list, 4, &room, out), 2);
 	assert_int_equal(out[0]->id, 2);
 	assert_int_equal(out[1]->id, 4);
-	first.pages = 13;	/* all batch jobs together hold 12 */
+	first.pages = 13; /* all batch jobs together hold 12 */
 	assert_int_equal(queue_victims(&first, list, 4, &room, out), 0);
 }
 
@@ -156,10 +160,10 @@ static void nobody_gives_way_to_batch_or_to_a_later_rank_or_for_nothing(void **s
 	struct queue_room none = {0}, coming = {.slots_coming = 1, .pages_coming = 4}, free_now = {.slots = 1, .pages = 4};
 	struct queue_entry batch = {.id = 9, .rank = 1, .batch = true, .pages = 1}, first = {.id = 9, .rank = 50, .pages = 3};
 	assert_int_equal(queue_victims(&batch, list, 1, &none, out), 0);
-	assert_int_equal(queue_victims(&first, list, 1, &none, out), 0);	/* the batch job has aged past it */
+	assert_int_equal(queue_victims(&first, list, 1, &none, out), 0); /* the batch job has aged past it */
 	aged.rank = 60;
 	assert_int_equal(queue_victims(&first, list, 1, &none, out), 1);
-	assert_int_equal(queue_victims(&first, list, 1, &coming, out), 0);	/* room is under way */
+	assert_int_equal(queue_victims(&first, list, 1, &coming, out), 0); /* room is under way */
 	assert_int_equal(queue_victims(&first, list, 1, &free_now, out), 0);
 	assert_true(queue_fits(&first, &free_now));
 	assert_false(queue_fits(&first, &coming));
@@ -189,7 +193,7 @@ static void deadlines_fire_in_order_and_disarmed_ones_never(void **state)
 	for (int i = 0; i < N; i += 2)
 		deadline_disarm(&h, &d[i]);
 	for (int i = 1; i < N; i += 4)
-		deadline_arm(&h, &d[i], 1000 + rand() % 1000);	/* moved */
+		deadline_arm(&h, &d[i], 1000 + rand() % 1000); /* moved */
 	n_fired = 0;
 	assert_false(deadlines_run(&h, -1, 10, NULL));
 	assert_int_equal(n_fired, 0);

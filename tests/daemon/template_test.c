@@ -2,9 +2,18 @@
 #include "unit.h"
 #include "daemon/template.h"
 
-#define S(t) {ROLE_SYSTEM, t, sizeof t - 1}
-#define U(t) {ROLE_USER, t, sizeof t - 1}
-#define A(t) {ROLE_ASSISTANT, t, sizeof t - 1}
+#define S(t)                                                                                                                       \
+	{                                                                                                                          \
+		ROLE_SYSTEM, t, sizeof t - 1                                                                                       \
+	}
+#define U(t)                                                                                                                       \
+	{                                                                                                                          \
+		ROLE_USER, t, sizeof t - 1                                                                                         \
+	}
+#define A(t)                                                                                                                       \
+	{                                                                                                                          \
+		ROLE_ASSISTANT, t, sizeof t - 1                                                                                    \
+	}
 
 static const struct message talk[] = {S("Be kind."), U("Hi"), A("Hello."), U("Bye")};
 
@@ -19,7 +28,9 @@ static const char *render(const char *name, const struct message *m, size_t n)
 		len = (size_t)snprintf(out, sizeof out, "%zu: %s", at, why);
 	for (size_t i = 0; i < p.n && !rc; i++)
 		len += (size_t)snprintf(out + len, sizeof out - len, "%.*s", p.list[i].kind == PIECE_TEXT ? (int)p.list[i].len : 5,
-					p.list[i].kind == PIECE_BOS ? "<BOS>" : p.list[i].kind == PIECE_EOS ? "<EOS>" : p.list[i].text);
+					p.list[i].kind == PIECE_BOS   ? "<BOS>"
+					: p.list[i].kind == PIECE_EOS ? "<EOS>"
+								      : p.list[i].text);
 	out[len] = 0;
 	pieces_finish(&p);
 	return out;
@@ -30,11 +41,14 @@ static void a_talk_is_rendered_as_each_template_wants(void **state)
 	static const struct {
 		const char *name, *want;
 	} rows[] = {
-		{"fashiongpt", "<BOS>### System:\nBe kind.\n### User:\nHi\n### Assistant:\nHello.<EOS>\n### User:\nBye\n### Assistant:\n"},
+		{"fashiongpt",
+		 "<BOS>### System:\nBe kind.\n### User:\nHi\n### Assistant:\nHello.<EOS>\n### User:\nBye\n### Assistant:\n"},
 		{"llama-2-chat", "<BOS>[INST] <<SYS>>\nBe kind.\n<</SYS>>\n\nHi [/INST] Hello. <EOS><BOS>[INST] Bye [/INST]"},
-		{"chatml", "<BOS><|im_start|>system\nBe kind.<|im_end|>\n<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\nHello.<|im_end|>\n"
+		{"chatml", "<BOS><|im_start|>system\nBe "
+			   "kind.<|im_end|>\n<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\nHello.<|im_end|>\n"
 			   "<|im_start|>user\nBye<|im_end|>\n<|im_start|>assistant\n"},
-		{"alpaca", "<BOS>Be kind.\n\n### Instruction:\nHi\n\n### Response:\nHello.<EOS>\n\n### Instruction:\nBye\n\n### Response:\n"},
+		{"alpaca",
+		 "<BOS>Be kind.\n\n### Instruction:\nHi\n\n### Response:\nHello.<EOS>\n\n### Instruction:\nBye\n\n### Response:\n"},
 		{"vicuna", "<BOS>Be kind. USER: Hi ASSISTANT: Hello.<EOS>USER: Bye ASSISTANT:"},
 		{"none", "<BOS>Be kind.\nHi\nHello.\nBye"},
 	};
@@ -53,7 +67,8 @@ static void a_single_question_needs_no_system_text(void **state)
 
 static void turns_out_of_order_are_refused_with_their_place(void **state)
 {
-	static const struct message late_system[] = {U("a"), S("b")}, twice[] = {U("a"), U("b")}, open_end[] = {U("a"), A("b")}, first[] = {A("b")};
+	static const struct message late_system[] = {U("a"), S("b")}, twice[] = {U("a"), U("b")}, open_end[] = {U("a"), A("b")},
+				    first[] = {A("b")};
 	static const struct message only_system[] = {S("b")};
 	assert_true(strncmp(render("fashiongpt", late_system, 2), "1: expected role assistant", 26) == 0);
 	assert_true(strncmp(render("fashiongpt", twice, 2), "1: expected role assistant", 26) == 0);
@@ -95,9 +110,12 @@ static void the_names_are_those_of_the_list(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(a_talk_is_rendered_as_each_template_wants),	 cmocka_unit_test(a_single_question_needs_no_system_text),
-		cmocka_unit_test(turns_out_of_order_are_refused_with_their_place), cmocka_unit_test(a_message_cannot_bring_tokens_or_marks_of_its_own),
-		cmocka_unit_test(white_space_goes_where_the_template_says_so),	 cmocka_unit_test(the_names_are_those_of_the_list),
+		cmocka_unit_test(a_talk_is_rendered_as_each_template_wants),
+		cmocka_unit_test(a_single_question_needs_no_system_text),
+		cmocka_unit_test(turns_out_of_order_are_refused_with_their_place),
+		cmocka_unit_test(a_message_cannot_bring_tokens_or_marks_of_its_own),
+		cmocka_unit_test(white_space_goes_where_the_template_says_so),
+		cmocka_unit_test(the_names_are_those_of_the_list),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
