@@ -7,3 +7,4 @@ CLEANFILES += tests/bench/bench$(EXEEXT)
 .PHONY: bench
 bench: tests/bench/bench$(EXEEXT)
 	./tests/bench/bench$(EXEEXT) $(BENCH_ARGS)
+EXTRA_DIST += tests/bench/RESULTS.md
