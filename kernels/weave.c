@@ -226,6 +226,20 @@ static unsigned first_linear(enum adapter_input input)
 	return first[input];
 }
 
+/* Asks for blocks b .. b + n - 1 ahead of their use: the ranges that a part reads are too short for the hardware to guess. */
+static void fetch(const struct matrix *w, uint32_t b, uint32_t n)
+{
+	size_t bytes = matrix_block_bytes(w);
+
+	for (const unsigned char *c = w->codes + b * bytes; c < w->codes + (b + n) * bytes; c += 64)
+		__builtin_prefetch(c, 0, 2);
+}
+
+static const struct adapter_linear *linear_of(const struct weave_step *s, uint32_t piece, unsigned linear)
+{
+	return &s->c->weave.piece[piece].part->adapter->layers[s->layer].linear[linear];
+}
+
 static void up_part(void *arg, uint32_t i)
 {
 	struct weave_step *s = arg;
@@ -243,10 +257,16 @@ static void up_part(void *arg, uint32_t i)
 	b0 = i * s->range;
 	end = b0 + s->range < out_blocks(s->c, l) ? b0 + s->range : out_blocks(s->c, l);
 	for (uint32_t p = 0; p < w->n; p++) {
-		const struct adapter_linear *y = &w->piece[p].part->adapter->layers[s->layer].linear[l];
+		const struct adapter_linear *y = linear_of(s, p, l), *next = p + 1 < w->n ? linear_of(s, p + 1, l) : NULL;
 
-		for (uint32_t b = b0; y->rank && b < end; b += MATMUL_CHUNK)
-			up_chunk(s, &w->piece[p], y, s->out[k], b, end - b < MATMUL_CHUNK ? end - b : MATMUL_CHUNK);
+		for (uint32_t b = b0; b < end; b += MATMUL_CHUNK) {
+			uint32_t n = end - b < MATMUL_CHUNK ? end - b : MATMUL_CHUNK;
+
+			if (next && next->rank && next != y)
+				fetch(&next->b, b, n);
+			if (y->rank)
+				up_chunk(s, &w->piece[p], y, s->out[k], b, n);
+		}
 	}
 }
 

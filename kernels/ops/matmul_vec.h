@@ -9,6 +9,8 @@ enum { TILE_ROWS = 12, TILE_BLOCKS = 2 };
 enum { TILE_ROWS = 4, TILE_BLOCKS = 1 };
 #endif
 
+enum { FURTHER = 2048 };	/* bytes that a tile fetches ahead of itself when it is the only one to read its blocks */
+
 /* Where a tile is: rows from x and out on, blocks b0 .. of w. */
 struct float_place {
 	float *out;
@@ -26,7 +28,7 @@ VEC void float_tile(const struct float_place *p, uint32_t rows, uint32_t blocks,
 	v16 acc[TILE_ROWS][MATMUL_CHUNK];
 	const struct matrix *w = p->w;
 	const float *x = p->x;
-	size_t stride = matrix_block_bytes(w), ldx = p->ldx, next = p->ahead ? blocks * stride : 0;
+	size_t stride = matrix_block_bytes(w), ldx = p->ldx, next = p->ahead ? blocks * stride : FURTHER;
 	const unsigned char *c = w->codes + p->b0 * stride;
 
 	UNROLL
