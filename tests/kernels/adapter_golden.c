@@ -20,9 +20,10 @@ static void check(const struct core_model *m, struct core_blend *b, const char *
 	golden_free(&g);
 }
 
+/* base: a model of fixtures/golden, or a .gguf of fixtures/adapters. */
 static void agrees(const char *base, const char *adapter, const char *golden)
 {
-	struct core_model *m = load_model(golden_path(base), CORE_QUANT_NONE);
+	struct core_model *m = load_model(strstr(base, ".gguf") ? adapter_path(base) : golden_path(base), CORE_QUANT_NONE);
 	struct core_blend *b = blend_of(m, adapter);
 
 	check(m, b, golden);
@@ -49,6 +50,8 @@ CASE(f16_from_bin, "gqa-untied", "f16", "f16")
 CASE(bf16_of_odd_rank, "gqa-untied", "bf16", "bf16")
 CASE(sizes_that_no_vector_divides, "odd-sizes", "odd-sizes", "odd-sizes")
 CASE(gguf_f32_undoes_the_permutation, "gqa-untied", "plain.gguf", "plain")
+CASE(peft_on_a_gguf_base, "base.gguf", "plain", "plain")
+CASE(gguf_on_a_gguf_base, "base.gguf", "plain.gguf", "plain")
 CASE(gguf_q8_0, "gqa-untied", "plain-q8.gguf", "plain-q8")
 CASE(gguf_embedding, "gqa-untied", "embedding.gguf", "embedding")
 CASE(gguf_alpha_that_carries_rslora, "gqa-untied", "rslora.gguf", "rslora")
@@ -161,6 +164,8 @@ int main(void)
 		cmocka_unit_test(bf16_of_odd_rank),
 		cmocka_unit_test(sizes_that_no_vector_divides),
 		cmocka_unit_test(gguf_f32_undoes_the_permutation),
+		cmocka_unit_test(peft_on_a_gguf_base),
+		cmocka_unit_test(gguf_on_a_gguf_base),
 		cmocka_unit_test(gguf_q8_0),
 		cmocka_unit_test(gguf_embedding),
 		cmocka_unit_test(gguf_alpha_that_carries_rslora),
