@@ -19,7 +19,7 @@ struct adapter_loader {
 	const struct core_model *m;
 	const char *path;
 	struct lora_file file;
-	const struct lora_pair **pair;	/* [layers][CORE_LINEARS]; NULL: none */
+	const struct lora_pair **pair; /* [layers][CORE_LINEARS]; NULL: none */
 	const struct lora_pair *embed;
 	struct core_error *err;
 };
@@ -32,7 +32,7 @@ static const struct lora_pair *pair_of(const struct adapter_loader *l, uint32_t 
 static const struct matrix *base_of(const struct core_model *m, uint32_t layer, unsigned linear)
 {
 	const struct layer *y = &m->layers[layer];
-	const struct matrix *const w[CORE_LINEARS] = { &y->q, &y->k, &y->v, &y->o, &y->gate, &y->up, &y->down };
+	const struct matrix *const w[CORE_LINEARS] = {&y->q, &y->k, &y->v, &y->o, &y->gate, &y->up, &y->down};
 
 	return w[linear];
 }
@@ -40,7 +40,8 @@ static const struct matrix *base_of(const struct core_model *m, uint32_t layer, 
 /* ---- copies of the base's weights: PEFT writes them beside a trained embedding ---- */
 
 /* Difference of a copy's row to the base's, and the base's row, as sums of squares. */
-static void compare_rows(const struct tensor *t, uint64_t row, const float *base, float *scratch, uint64_t n, double *off, double *all)
+static void compare_rows(const struct tensor *t, uint64_t row, const float *base, float *scratch, uint64_t n, double *off,
+			 double *all)
 {
 	tensor_row_f32(t, row, scratch);
 	for (uint64_t k = 0; k < n; k++) {
@@ -53,7 +54,9 @@ static void compare_rows(const struct tensor *t, uint64_t row, const float *base
 
 static const float *base_norm(const struct core_model *m, const struct lora_copy *c)
 {
-	return c->kind == LORA_COPY_NORM ? m->norm : c->kind == LORA_COPY_ATTN_NORM ? m->layers[c->layer].attn_norm : m->layers[c->layer].ffn_norm;
+	return c->kind == LORA_COPY_NORM        ? m->norm
+	       : c->kind == LORA_COPY_ATTN_NORM ? m->layers[c->layer].attn_norm
+						: m->layers[c->layer].ffn_norm;
 }
 
 /* What differs from the base by more than another rounding of the same numbers was trained: it is not what a blend adds. A base in
@@ -75,7 +78,8 @@ static int check_copy(struct adapter_loader *l, const struct lora_copy *c)
 	free(scratch);
 	if (off <= most * most * all)
 		return CORE_OK;
-	return core_fail(l->err, CORE_EUNSUPPORTED, "%s: tensor %s is not the base's own: whole weights that were trained cannot be blended", l->path,
+	return core_fail(l->err, CORE_EUNSUPPORTED,
+			 "%s: tensor %s is not the base's own: whole weights that were trained cannot be blended", l->path,
 			 c->t->name);
 }
 
@@ -93,7 +97,8 @@ static int hash_rows(struct adapter_loader *l, crypto_generichash_state *h, cons
 		for (uint64_t k = 0; k < cols; k++)
 			if (!isfinite(row[k])) {
 				free(row);
-				return core_fail(l->err, CORE_EFORMAT, "%s: tensor %s holds a number that is not finite", l->path, t->name);
+				return core_fail(l->err, CORE_EFORMAT, "%s: tensor %s holds a number that is not finite", l->path,
+						 t->name);
 			}
 		crypto_generichash_update(h, (const unsigned char *)row, cols * sizeof(float));
 	}
@@ -103,17 +108,18 @@ static int hash_rows(struct adapter_loader *l, crypto_generichash_state *h, cons
 
 static int hash_pair(struct adapter_loader *l, crypto_generichash_state *h, const struct lora_pair *p)
 {
-	const uint32_t head[] = { p->layer, p->kind, p->rank, p->magnitude != NULL };
+	const uint32_t head[] = {p->layer, p->kind, p->rank, p->magnitude != NULL};
 	int rc;
 
 	crypto_generichash_update(h, (const unsigned char *)head, sizeof(head));
 	crypto_generichash_update(h, (const unsigned char *)&p->scale, sizeof(p->scale));
-	if (p->kind == LORA_EMBED) {	/* by token, however the file has it: already read */
+	if (p->kind == LORA_EMBED) { /* by token, however the file has it: already read */
 		size_t n = (size_t)l->m->config.vocab * p->rank;
 
 		for (size_t i = 0; i < n; i++)
 			if (!isfinite(l->a->embed.a[i]))
-				return core_fail(l->err, CORE_EFORMAT, "%s: tensor %s holds a number that is not finite", l->path, p->a->name);
+				return core_fail(l->err, CORE_EFORMAT, "%s: tensor %s holds a number that is not finite", l->path,
+						 p->a->name);
 		crypto_generichash_update(h, (const unsigned char *)l->a->embed.a, n * sizeof(float));
 	} else {
 		rc = hash_rows(l, h, p->a);
@@ -147,7 +153,7 @@ static enum tensor_type common_type(enum tensor_type a, enum tensor_type b)
 
 static struct tensor shape_of(enum tensor_type type, uint32_t rows, uint32_t cols)
 {
-	return (struct tensor){ .name = "a factor", .type = type, .n_dims = 2, .dims = { rows, cols } };
+	return (struct tensor){.name = "a factor", .type = type, .n_dims = 2, .dims = {rows, cols}};
 }
 
 /* B's of one input, and the stack of their A's: each begins where the one before ends, counting what its B is padded to. */
@@ -349,9 +355,9 @@ static int read_embed(struct adapter_loader *l)
 struct gain_run {
 	const struct lora_pair *p;
 	const struct matrix *w;
-	const float *a;			/* [rank][cols] */
-	float *gain;			/* in: magnitudes; out: gains */
-	atomic_bool no_memory, zero;	/* zero: a row without length */
+	const float *a;              /* [rank][cols] */
+	float *gain;                 /* in: magnitudes; out: gains */
+	atomic_bool no_memory, zero; /* zero: a row without length */
 };
 
 static void gain_part(void *arg, uint32_t block)
@@ -388,7 +394,7 @@ static void gain_part(void *arg, uint32_t block)
 static int make_gain(struct adapter_loader *l, struct pool *pool, uint32_t layer, unsigned linear)
 {
 	const struct lora_pair *p = pair_of(l, layer, linear);
-	struct gain_run g = { .p = p, .w = base_of(l->m, layer, linear), .gain = l->a->layers[layer].linear[linear].gain };
+	struct gain_run g = {.p = p, .w = base_of(l->m, layer, linear), .gain = l->a->layers[layer].linear[linear].gain};
 	float *a = malloc((size_t)p->rank * g.w->cols * sizeof(float));
 
 	if (!a)
@@ -401,7 +407,8 @@ static int make_gain(struct adapter_loader *l, struct pool *pool, uint32_t layer
 	free(a);
 	if (g.no_memory)
 		return core_fail(l->err, CORE_ENOMEM, "%s: no memory for rows of the base", l->path);
-	return g.zero ? core_fail(l->err, CORE_EFORMAT, "%s: tensor %s: a row of the merged weight has no length", l->path, p->magnitude->name)
+	return g.zero ? core_fail(l->err, CORE_EFORMAT, "%s: tensor %s: a row of the merged weight has no length", l->path,
+				  p->magnitude->name)
 		      : CORE_OK;
 }
 
@@ -431,7 +438,8 @@ static void describe(struct adapter_loader *l)
 
 		info->rank_min = p->rank < info->rank_min ? p->rank : info->rank_min;
 		info->rank_max = p->rank > info->rank_max ? p->rank : info->rank_max;
-		info->parameters += p->a->dims[0] * p->a->dims[1] + p->b->dims[0] * p->b->dims[1] + (p->magnitude ? p->magnitude->dims[0] : 0);
+		info->parameters +=
+			p->a->dims[0] * p->a->dims[1] + p->b->dims[0] * p->b->dims[1] + (p->magnitude ? p->magnitude->dims[0] : 0);
 	}
 	info->modules = (uint32_t)l->file.n_pairs;
 	info->bytes = l->a->arena_bytes + sizeof(*l->a) + l->a->n_layers * sizeof(l->a->layers[0]);
@@ -491,7 +499,7 @@ static int load(struct adapter_loader *l)
 
 int core_adapter_load(struct core_adapter **out, const struct core_model *m, const char *path, struct core_error *err)
 {
-	struct adapter_loader l = { .m = m, .path = path, .err = err };
+	struct adapter_loader l = {.m = m, .path = path, .err = err};
 	int rc;
 
 	l.a = calloc(1, sizeof(*l.a));

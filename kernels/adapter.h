@@ -23,37 +23,37 @@ static inline enum adapter_input adapter_input_of(unsigned linear)
 }
 
 struct adapter_linear {
-	uint32_t rank;		/* 0: this linear is as in the base */
-	uint32_t at;		/* in the stacked A */
-	float scale;		/* alpha / rank, or as the config says */
+	uint32_t rank; /* 0: this linear is as in the base */
+	uint32_t at;   /* in the stacked A */
+	float scale;   /* alpha / rank, or as the config says */
 	struct matrix b;
-	float *gain;		/* DoRA: [16 * b.blocks] magnitude / norm of the row of W + scale * B A; else NULL */
+	float *gain; /* DoRA: [16 * b.blocks] magnitude / norm of the row of W + scale * B A; else NULL */
 };
 
 struct adapter_layer {
-	struct matrix a[ADAPTER_INPUTS];	/* blocks 0: nothing reads this input */
+	struct matrix a[ADAPTER_INPUTS]; /* blocks 0: nothing reads this input */
 	struct adapter_linear linear[CORE_LINEARS];
 };
 
 /* On the input embedding: row of token t += scale * B a[t]. */
 struct adapter_embed {
-	uint32_t rank;		/* 0: none */
+	uint32_t rank; /* 0: none */
 	float scale;
-	float *a;		/* [vocab][rank] */
-	struct matrix b;	/* [dim][rank] */
+	float *a;        /* [vocab][rank] */
+	struct matrix b; /* [dim][rank] */
 };
 
 struct core_adapter {
 	struct core_adapter_info info;
-	const struct core_model *model;	/* only compared */
+	const struct core_model *model; /* only compared */
 	atomic_uint refs;
 	unsigned char digest[ADAPTER_DIGEST];
 	bool dora;
 	uint32_t n_layers;
 	struct adapter_layer *layers;
 	struct adapter_embed embed;
-	uint32_t width;			/* the longest h: a multiple of 16 */
-	unsigned char *arena;		/* all matrices, gains and the embedding's a */
+	uint32_t width;       /* the longest h: a multiple of 16 */
+	unsigned char *arena; /* all matrices, gains and the embedding's a */
 	size_t arena_bytes;
 };
 

@@ -40,9 +40,11 @@ static int check_part(const struct core_blend_part *p, const struct core_model *
 	if (p->adapter->model != m)
 		return core_fail(err, CORE_EINVAL, "adapter %.12s was loaded for another model", name);
 	if (p->adapter->dora && !alone)
-		return core_fail(err, CORE_EUNSUPPORTED, "adapter %.12s is a DoRA: it scales the whole output, so it cannot be a part of a sum", name);
+		return core_fail(err, CORE_EUNSUPPORTED,
+				 "adapter %.12s is a DoRA: it scales the whole output, so it cannot be a part of a sum", name);
 	if (p->adapter->dora && (p->scale != 1 || !all_one(p)))
-		return core_fail(err, CORE_EUNSUPPORTED, "adapter %.12s is a DoRA: its magnitudes were trained for a scale of 1", name);
+		return core_fail(err, CORE_EUNSUPPORTED, "adapter %.12s is a DoRA: its magnitudes were trained for a scale of 1",
+				 name);
 	return CORE_OK;
 }
 
@@ -51,17 +53,19 @@ static int check_factors(const struct blend_part *p, struct core_error *err)
 	for (uint32_t i = 0; i < p->adapter->n_layers; i++)
 		for (unsigned k = 0; k < CORE_LINEARS; k++)
 			if (!isfinite(blend_factor(p, i, k)))
-				return core_fail(err, CORE_EINVAL, "adapter %.12s: scale and weight of layer %u leave the range of f32",
+				return core_fail(err, CORE_EINVAL,
+						 "adapter %.12s: scale and weight of layer %u leave the range of f32",
 						 p->adapter->info.digest, i);
-	return isfinite(blend_embed_factor(p)) ? CORE_OK
-					       : core_fail(err, CORE_EINVAL, "adapter %.12s: the scale leaves the range of f32", p->adapter->info.digest);
+	return isfinite(blend_embed_factor(p))
+		       ? CORE_OK
+		       : core_fail(err, CORE_EINVAL, "adapter %.12s: the scale leaves the range of f32", p->adapter->info.digest);
 }
 
 static int add_part(struct core_blend *b, const struct core_blend_part *p, struct core_error *err)
 {
 	struct blend_part *to = &b->parts[b->n];
 
-	*to = (struct blend_part){ .adapter = core_adapter_ref(p->adapter), .scale = p->scale };
+	*to = (struct blend_part){.adapter = core_adapter_ref(p->adapter), .scale = p->scale};
 	b->n++;
 	if (!all_one(p)) {
 		size_t bytes = weights_of(p->adapter) * sizeof(float);
@@ -108,7 +112,8 @@ static int arrange(struct core_blend *b, struct core_error *err)
 		struct blend_part *p = &b->parts[i];
 
 		if (i && !by_digest(p - 1, p))
-			return core_fail(err, CORE_EINVAL, "adapter %.12s is named twice: add the scales up", p->adapter->info.digest);
+			return core_fail(err, CORE_EINVAL, "adapter %.12s is named twice: add the scales up",
+					 p->adapter->info.digest);
 		p->at = b->width;
 		b->width += p->adapter->width;
 	}

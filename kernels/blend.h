@@ -7,18 +7,18 @@
 struct blend_part {
 	struct core_adapter *adapter;
 	float scale;
-	float *weights;		/* [layers][CORE_LINEARS], or NULL: all 1 */
-	uint32_t at;		/* where its h begins in a row of the workspace: a multiple of 16 */
+	float *weights; /* [layers][CORE_LINEARS], or NULL: all 1 */
+	uint32_t at;    /* where its h begins in a row of the workspace: a multiple of 16 */
 };
 
 struct core_blend {
 	atomic_uint refs;
 	unsigned char digest[ADAPTER_DIGEST];
 	char hex[2 * ADAPTER_DIGEST + 1];
-	const struct core_model *model;		/* only compared */
-	uint32_t width;				/* floats of h in a row of the workspace, over all parts */
+	const struct core_model *model; /* only compared */
+	uint32_t width;                 /* floats of h in a row of the workspace, over all parts */
 	uint32_t n;
-	struct blend_part parts[];		/* by the digests of their adapters */
+	struct blend_part parts[]; /* by the digests of their adapters */
 };
 
 /* What the product B (A x) of a part is multiplied by. Rounded once. */

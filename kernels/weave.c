@@ -40,7 +40,7 @@ static uint32_t group_of(struct weave *w, uint32_t *n, const struct core_blend *
 	for (g = 0; g < *n; g++)
 		if (w->group[g].blend == b || !memcmp(w->group[g].blend->digest, b->digest, ADAPTER_DIGEST))
 			return g;
-	w->group[(*n)++] = (struct weave_group){ .blend = b };
+	w->group[(*n)++] = (struct weave_group){.blend = b};
 	return g;
 }
 
@@ -61,7 +61,7 @@ static uint32_t group_rows(struct core_ctx *c)
 	for (uint32_t g = 0; g < n; g++) {
 		w->group[g].row = at;
 		at += w->group[g].m;
-		w->group[g].m = 0;	/* counted again below */
+		w->group[g].m = 0; /* counted again below */
 	}
 	for (uint32_t i = 0; i < c->m; i++) {
 		const struct core_seq *s = c->rows[i].seq;
@@ -82,7 +82,7 @@ static void add_pieces(struct weave *w, const struct weave_group *g)
 
 		w->chunks = chunks > w->chunks ? chunks : w->chunks;
 		for (uint32_t i = 0; i < g->m; i += WEAVE_ROWS)
-			w->piece[w->n++] = (struct weave_piece){ p, g->row + i, g->m - i < WEAVE_ROWS ? g->m - i : WEAVE_ROWS };
+			w->piece[w->n++] = (struct weave_piece){p, g->row + i, g->m - i < WEAVE_ROWS ? g->m - i : WEAVE_ROWS};
 	}
 }
 
@@ -136,7 +136,7 @@ struct weave_step {
 	enum adapter_input input;
 	const struct buffer *x;
 	const struct buffer *const *out;
-	uint32_t range;		/* blocks of outputs that one part of `up` takes */
+	uint32_t range; /* blocks of outputs that one part of `up` takes */
 };
 
 /* The rows of the stacked A that b0 and b1 enclose, times the factors of the linears that they belong to. */
@@ -145,7 +145,8 @@ static void scale_h(const struct weave_step *s, const struct weave_piece *p, flo
 	const struct adapter_linear *y = p->part->adapter->layers[s->layer].linear;
 
 	for (unsigned l = 0; l < CORE_LINEARS; l++) {
-		uint32_t k0 = y[l].at > b0 * LANES ? y[l].at : b0 * LANES, end = y[l].at + y[l].rank, k1 = end < b1 * LANES ? end : b1 * LANES;
+		uint32_t k0 = y[l].at > b0 * LANES ? y[l].at : b0 * LANES, end = y[l].at + y[l].rank,
+			 k1 = end < b1 * LANES ? end : b1 * LANES;
 		float f;
 
 		if (adapter_input_of(l) != s->input || k0 >= k1)
@@ -164,7 +165,7 @@ static void down_part(void *arg, uint32_t i)
 	const struct weave_piece *p = &w->piece[i / w->chunks];
 	const struct matrix *a = &p->part->adapter->layers[s->layer].a[s->input];
 	uint32_t b0 = i % w->chunks * MATMUL_CHUNK, b1 = b0 + MATMUL_CHUNK < a->blocks ? b0 + MATMUL_CHUNK : a->blocks;
-	struct rows x = { .f = s->x->data + p->row * s->x->ld, .ld = s->x->ld };
+	struct rows x = {.f = s->x->data + p->row * s->x->ld, .ld = s->x->ld};
 	float *h = w->h + p->row * w->ld + p->part->at;
 
 	if (b0 >= b1)
@@ -197,31 +198,32 @@ static void add(float *restrict y, const float *restrict t, const float *restric
 }
 
 /* One piece, up to MATMUL_CHUNK blocks of outputs from b on. */
-static void up_chunk(const struct weave_step *s, const struct weave_piece *p, const struct adapter_linear *l, const struct buffer *out, uint32_t b,
-		     uint32_t n)
+static void up_chunk(const struct weave_step *s, const struct weave_piece *p, const struct adapter_linear *l,
+		     const struct buffer *out, uint32_t b, uint32_t n)
 {
 	const struct weave *w = &s->c->weave;
 	float t[WEAVE_ROWS * MATMUL_CHUNK * LANES];
 	struct matrix some = blocks_of(&l->b, b, n);
-	struct rows h = { .f = w->h + p->row * w->ld + p->part->at + l->at, .ld = w->ld };
+	struct rows h = {.f = w->h + p->row * w->ld + p->part->at + l->at, .ld = w->ld};
 
 	s->c->ops->matmul(t, MATMUL_CHUNK * LANES, &some, &h, p->m, 0, n);
 	for (uint32_t i = 0; i < p->m; i++)
-		add(out->data + (p->row + i) * out->ld + b * LANES, t + i * MATMUL_CHUNK * LANES, l->gain ? l->gain + b * LANES : NULL, n * LANES);
+		add(out->data + (p->row + i) * out->ld + b * LANES, t + i * MATMUL_CHUNK * LANES,
+		    l->gain ? l->gain + b * LANES : NULL, n * LANES);
 }
 
 /* Outputs of the k-th linear of an input, in blocks. */
 static uint32_t out_blocks(const struct core_ctx *c, unsigned linear)
 {
 	const struct layer *y = &c->model->layers[0];
-	const struct matrix *const w[CORE_LINEARS] = { &y->q, &y->k, &y->v, &y->o, &y->gate, &y->up, &y->down };
+	const struct matrix *const w[CORE_LINEARS] = {&y->q, &y->k, &y->v, &y->o, &y->gate, &y->up, &y->down};
 
 	return w[linear]->blocks;
 }
 
 static unsigned first_linear(enum adapter_input input)
 {
-	static const unsigned first[ADAPTER_INPUTS + 1] = { CORE_Q, CORE_O, CORE_GATE, CORE_DOWN, CORE_LINEARS };
+	static const unsigned first[ADAPTER_INPUTS + 1] = {CORE_Q, CORE_O, CORE_GATE, CORE_DOWN, CORE_LINEARS};
 
 	return first[input];
 }
@@ -274,7 +276,7 @@ static void up_part(void *arg, uint32_t i)
 
 void weave(struct core_ctx *c, uint32_t layer, enum adapter_input input, const struct buffer *x, const struct buffer *const out[])
 {
-	struct weave_step s = { c, layer, input, x, out, 0 };
+	struct weave_step s = {c, layer, input, x, out, 0};
 	uint32_t blocks = 0, parts = 0, threads = (uint32_t)pool_threads(c->pool);
 
 	if (!c->weave.n)
@@ -298,7 +300,7 @@ void weave_embed(const struct core_ctx *c, uint32_t i)
 	for (uint32_t k = 0; blend && k < blend->n; k++) {
 		const struct adapter_embed *e = &blend->parts[k].adapter->embed;
 		const float *a = e->a + (size_t)c->rows[i].token * e->rank;
-		struct rows r = { .f = h, .ld = 0 };
+		struct rows r = {.f = h, .ld = 0};
 		float f;
 
 		if (!e->rank)

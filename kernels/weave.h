@@ -17,11 +17,11 @@ struct core_ctx;
 struct core_row;
 struct buffer;
 
-enum { WEAVE_ROWS = 24 };	/* of a piece: whole tiles of the products */
+enum { WEAVE_ROWS = 24 }; /* of a piece: whole tiles of the products */
 
 struct weave_piece {
 	const struct blend_part *part;
-	uint32_t row, m;	/* rows row .. row + m - 1 of the pass */
+	uint32_t row, m; /* rows row .. row + m - 1 of the pass */
 };
 
 /* The rows of one blend. */
@@ -31,16 +31,16 @@ struct weave_group {
 };
 
 struct weave {
-	struct weave_piece *piece;	/* [max_rows * CORE_BLEND_MAX] */
-	uint32_t n;			/* 0: no row has a blend */
-	uint32_t chunks;		/* of MATMUL_CHUNK blocks in the widest stacked A of this pass */
-	float *h;			/* [max_rows][ld]; made by weave_reserve */
+	struct weave_piece *piece; /* [max_rows * CORE_BLEND_MAX] */
+	uint32_t n;                /* 0: no row has a blend */
+	uint32_t chunks;           /* of MATMUL_CHUNK blocks in the widest stacked A of this pass */
+	float *h;                  /* [max_rows][ld]; made by weave_reserve */
 	size_t ld, h_bytes;
 
 	/* grouping */
-	struct weave_group *group;	/* [max_rows] */
-	struct core_row *rows;		/* [max_rows] in the order of the groups */
-	uint32_t *position, *to;	/* [max_rows] positions in that order; where row i of the caller went */
+	struct weave_group *group; /* [max_rows] */
+	struct core_row *rows;     /* [max_rows] in the order of the groups */
+	uint32_t *position, *to;   /* [max_rows] positions in that order; where row i of the caller went */
 };
 
 /* Room in every row for a blend's h. Call before a sequence gets the blend; false: out of memory, nothing changed. */

@@ -14,7 +14,8 @@ static int expect_text(const struct gguf *g, const char *key, const char *want, 
 
 	if (rc < 0 || gguf_text_is(got, want))
 		return rc;
-	return core_fail(err, CORE_EUNSUPPORTED, "%s: %s: %.*s: expected %s", g->path, key, got.len < 60 ? (int)got.len : 60, got.s, want);
+	return core_fail(err, CORE_EUNSUPPORTED, "%s: %s: %.*s: expected %s", g->path, key, got.len < 60 ? (int)got.len : 60, got.s,
+			 want);
 }
 
 static int read_head(struct checkpoint *cp, const struct gguf *g, struct core_error *err)
@@ -32,8 +33,10 @@ static int read_head(struct checkpoint *cp, const struct gguf *g, struct core_er
 	if (!isfinite(cp->alpha))
 		return core_fail(err, CORE_EFORMAT, "%s: adapter.lora.alpha: expected a number", g->path);
 	if (gguf_find(g, "adapter.alora.invocation_tokens") != NULL)
-		return core_fail(err, CORE_EUNSUPPORTED, "%s: adapter.alora.invocation_tokens: an adapter that is switched on in mid-sequence is not "
-				 "computed", g->path);
+		return core_fail(err, CORE_EUNSUPPORTED,
+				 "%s: adapter.alora.invocation_tokens: an adapter that is switched on in mid-sequence is not "
+				 "computed",
+				 g->path);
 	return 0;
 }
 
@@ -57,7 +60,7 @@ static bool peft_name(struct gguf_text name, char *out, size_t room, char *permu
 	snprintf(out, room, "base_model.model.%s.lora_%s%s", base, strcmp(base, "model.embed_tokens") == 0 ? "embedding_" : "",
 		 strcmp(base, "model.embed_tokens") == 0 ? (a ? "A" : "B") : (a ? "A.weight" : "B.weight"));
 	if (a)
-		*permuted = 0;	/* only the rows of B stand in the order of the base's */
+		*permuted = 0; /* only the rows of B stand in the order of the base's */
 	return true;
 }
 
@@ -68,14 +71,16 @@ static int add_tensor(struct checkpoint *cp, const struct gguf *g, const struct 
 	int rc;
 
 	if (!peft_name(from->name, name, sizeof name, &permuted))
-		return core_fail(err, CORE_EUNSUPPORTED, "%s: tensor %.*s is not a part of a Llama's LoRA", g->path, (int)from->name.len, from->name.s);
+		return core_fail(err, CORE_EUNSUPPORTED, "%s: tensor %.*s is not a part of a Llama's LoRA", g->path,
+				 (int)from->name.len, from->name.s);
 	rc = gguf_locate(g, from, &t, err);
 	if (rc < 0)
 		return rc;
 	if (t.type != TENSOR_F32 && t.type != TENSOR_F16 && t.type != TENSOR_BF16 && t.type != TENSOR_Q8_0)
-		return core_fail(err, CORE_EUNSUPPORTED, "%s: tensor %.*s is %s: an adapter's factors are read as F32, F16, BF16 and Q8_0", g->path,
+		return core_fail(err, CORE_EUNSUPPORTED,
+				 "%s: tensor %.*s is %s: an adapter's factors are read as F32, F16, BF16 and Q8_0", g->path,
 				 (int)from->name.len, from->name.s, tensor_type_name(t.type));
-	if (t.n_dims == 1 && strstr(name, ".lora_A") != NULL) {	/* some writers drop a rank of 1 */
+	if (t.n_dims == 1 && strstr(name, ".lora_A") != NULL) { /* some writers drop a rank of 1 */
 		t.n_dims = 2;
 		t.dims[1] = t.dims[0];
 		t.dims[0] = 1;

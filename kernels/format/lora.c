@@ -15,7 +15,7 @@ enum { CONFIG_MAX = 8 << 20, MODULE_LEN = 96 };
 
 static const char *const linear_names[CORE_LINEARS] = {
 	[CORE_Q] = "self_attn.q_proj", [CORE_K] = "self_attn.k_proj", [CORE_V] = "self_attn.v_proj", [CORE_O] = "self_attn.o_proj",
-	[CORE_GATE] = "mlp.gate_proj", [CORE_UP] = "mlp.up_proj", [CORE_DOWN] = "mlp.down_proj",
+	[CORE_GATE] = "mlp.gate_proj", [CORE_UP] = "mlp.up_proj",     [CORE_DOWN] = "mlp.down_proj",
 };
 
 static void module_name(char *out, uint32_t layer, unsigned kind)
@@ -33,12 +33,19 @@ static void weight_shape(const struct llama_config *c, unsigned kind, uint64_t *
 
 	*in = kind == LORA_EMBED ? c->vocab : kind == CORE_O ? q : kind == CORE_DOWN ? c->ffn_dim : c->dim;
 	switch (kind) {
-	case CORE_Q: *out = q; break;
+	case CORE_Q:
+		*out = q;
+		break;
 	case CORE_K:
-	case CORE_V: *out = kv; break;
+	case CORE_V:
+		*out = kv;
+		break;
 	case CORE_GATE:
-	case CORE_UP: *out = c->ffn_dim; break;
-	default: *out = c->dim;
+	case CORE_UP:
+		*out = c->ffn_dim;
+		break;
+	default:
+		*out = c->dim;
 	}
 }
 
@@ -48,7 +55,7 @@ struct pairing {
 	struct lora_file *f;
 	const struct llama_config *c;
 	const char *where;
-	struct lora_pair *slot;		/* [layers * CORE_LINEARS + 1]; in the order that pairs have */
+	struct lora_pair *slot; /* [layers * CORE_LINEARS + 1]; in the order that pairs have */
 	size_t n_slots;
 	struct core_error *err;
 };
@@ -150,11 +157,13 @@ static int file_tensor(struct pairing *p, const struct tensor *t)
 	if (strcmp(rest, "model.norm.weight") == 0)
 		return add_copy(p, t, LORA_COPY_NORM, 0);
 	if (cut_prefix(&rest, "model.embed_tokens"))
-		return strcmp(rest, ".weight") == 0 || strcmp(rest, ".base_layer.weight") == 0 ? add_copy(p, t, LORA_COPY_EMBED, 0)
-											       : file_factor(p, t, 0, LORA_EMBED, rest);
+		return strcmp(rest, ".weight") == 0 || strcmp(rest, ".base_layer.weight") == 0
+			       ? add_copy(p, t, LORA_COPY_EMBED, 0)
+			       : file_factor(p, t, 0, LORA_EMBED, rest);
 	if (cut_prefix(&rest, "lm_head"))
 		return strcmp(rest, ".weight") == 0 || strcmp(rest, ".base_layer.weight") == 0
-			       ? add_copy(p, t, LORA_COPY_HEAD, 0) : misplaced(p, t, "factors of lm_head are not computed");
+			       ? add_copy(p, t, LORA_COPY_HEAD, 0)
+			       : misplaced(p, t, "factors of lm_head are not computed");
 	return misplaced(p, t, "not a module of a Llama that an adapter may change here");
 }
 
@@ -162,7 +171,8 @@ static int file_tensor(struct pairing *p, const struct tensor *t)
 
 static int wrong_shape(struct pairing *p, const struct tensor *t, uint64_t rows, uint64_t cols)
 {
-	return core_fail(p->err, CORE_EFORMAT, "%s: tensor %.120s is [%" PRIu64 ", %" PRIu64 "], expected [%" PRIu64 ", %" PRIu64 "]", p->where, t->name,
+	return core_fail(p->err, CORE_EFORMAT,
+			 "%s: tensor %.120s is [%" PRIu64 ", %" PRIu64 "], expected [%" PRIu64 ", %" PRIu64 "]", p->where, t->name,
 			 t->dims[0], t->n_dims > 1 ? t->dims[1] : 1, rows, cols);
 }
 
@@ -178,7 +188,8 @@ static int check_shapes(struct pairing *p, struct lora_pair *s, const char *modu
 		return core_fail(p->err, CORE_EFORMAT, "%s: %s: its factors are not matrices", p->where, module);
 	rank = s->a->dims[at];
 	if (rank < 1 || rank > LORA_RANK_MAX)
-		return core_fail(p->err, CORE_EFORMAT, "%s: tensor %.120s: rank %" PRIu64 ": expected 1 to %d", p->where, s->a->name, rank, LORA_RANK_MAX);
+		return core_fail(p->err, CORE_EFORMAT, "%s: tensor %.120s: rank %" PRIu64 ": expected 1 to %d", p->where,
+				 s->a->name, rank, LORA_RANK_MAX);
 	s->rank = (uint32_t)rank;
 	if (s->a->dims[1 - at] != in)
 		return wrong_shape(p, s->a, s->by_token ? in : rank, s->by_token ? rank : in);
@@ -196,14 +207,18 @@ static int check_config(struct pairing *p, const struct lora_pair *s, const stru
 	const struct tensor *any = s->a != NULL ? s->a : s->b != NULL ? s->b : s->magnitude;
 
 	if (any == NULL)
-		return target != PEFT_TARGET_YES ? 0 : core_fail(p->err, CORE_EFORMAT, "%s: target_modules names %s, but its tensors are missing", p->where,
-								 module);
+		return target != PEFT_TARGET_YES
+			       ? 0
+			       : core_fail(p->err, CORE_EFORMAT, "%s: target_modules names %s, but its tensors are missing",
+					   p->where, module);
 	if (target == PEFT_TARGET_NO)
-		return core_fail(p->err, CORE_EFORMAT, "%s: tensor %.120s is there, but target_modules does not name its module", p->where, any->name);
+		return core_fail(p->err, CORE_EFORMAT, "%s: tensor %.120s is there, but target_modules does not name its module",
+				 p->where, any->name);
 	if (peft_rules_dora(rules) && s->kind == LORA_EMBED)
 		return core_fail(p->err, CORE_EUNSUPPORTED, "%s: use_dora on the embedding is not computed", p->where);
 	if (peft_rules_tie(rules) && s->kind == LORA_EMBED && p->c->tied)
-		return core_fail(p->err, CORE_EUNSUPPORTED, "%s: ensure_weight_tying is set: factors of lm_head are not computed", p->where);
+		return core_fail(p->err, CORE_EUNSUPPORTED, "%s: ensure_weight_tying is set: factors of lm_head are not computed",
+				 p->where);
 	if (peft_rules_dora(rules) != (s->magnitude != NULL))
 		return core_fail(p->err, CORE_EFORMAT, "%s: %s: use_dora is %s, and lora_magnitude_vector is %s", p->where, module,
 				 s->magnitude != NULL ? "false" : "true", s->magnitude != NULL ? "there" : "missing");
@@ -216,7 +231,7 @@ static int set_scale(struct pairing *p, struct lora_pair *s, const struct peft_r
 
 	if (rules != NULL)
 		return peft_rules_scale(rules, module, s->rank, &s->scale, p->err);
-	s->scale = alpha != 0 ? alpha / (float)s->rank : 1;	/* llama.cpp's rule (FACTS 3.6) */
+	s->scale = alpha != 0 ? alpha / (float)s->rank : 1; /* llama.cpp's rule (FACTS 3.6) */
 	return 0;
 }
 
@@ -243,7 +258,8 @@ static int check_slot(struct pairing *p, struct lora_pair *s, const struct peft_
 	return rc;
 }
 
-int lora_pair_up(struct lora_file *f, const struct llama_config *model, const struct peft_rules *rules, const char *where, struct core_error *err)
+int lora_pair_up(struct lora_file *f, const struct llama_config *model, const struct peft_rules *rules, const char *where,
+		 struct core_error *err)
 {
 	struct pairing p = {.f = f, .c = model, .where = where, .n_slots = (size_t)model->layers * CORE_LINEARS + 1, .err = err};
 	int rc = 0;
@@ -276,7 +292,8 @@ static int read_weights(struct checkpoint *cp, const char *folder, struct core_e
 		char *path = path_join(folder, forms[i].file);
 		bool there = path != NULL && access(path, F_OK) == 0;
 		int rc = path == NULL ? core_fail(err, CORE_ENOMEM, "%s: out of memory", folder)
-				      : there ? checkpoint_read_file(cp, path, forms[i].read, err) : 0;
+			 : there      ? checkpoint_read_file(cp, path, forms[i].read, err)
+				      : 0;
 		free(path);
 		if (there || rc < 0)
 			return rc;

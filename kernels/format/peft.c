@@ -13,9 +13,9 @@ enum { PATTERNS_MAX = 8192, REGEXES_MAX = 256, REGEX_LEN = 256 };
 
 /* A key of rank_pattern or alpha_pattern: PEFT matches (.*\.)?(KEY)$ from the start of the module's path. */
 struct pattern {
-	const char *key;	/* inside the JSON tree */
+	const char *key; /* inside the JSON tree */
 	double value;
-	bool literal;		/* letters, digits, _ and dots: compared without a regex */
+	bool literal; /* letters, digits, _ and dots: compared without a regex */
 	regex_t re;
 };
 
@@ -31,9 +31,9 @@ struct peft_rules {
 	double alpha;
 	bool rslora, dora, tie;
 	struct patterns ranks, alphas;
-	const json_t *targets, *excluded, *layers;	/* layers NULL: all; an integer or a list of integers */
-	bool by_pattern;				/* layers_pattern is set */
-	bool has_regex;					/* target_modules is a regex that POSIX can match */
+	const json_t *targets, *excluded, *layers; /* layers NULL: all; an integer or a list of integers */
+	bool by_pattern;                           /* layers_pattern is set */
+	bool has_regex;                            /* target_modules is a regex that POSIX can match */
 	regex_t target;
 };
 
@@ -95,7 +95,8 @@ static bool compile(regex_t *re, const char *before, const char *key)
 	return regcomp(re, whole, REG_EXTENDED | REG_NOSUB) == 0;
 }
 
-static int add_pattern(struct peft_rules *r, struct patterns *p, const char *which, const char *key, const json_t *value, struct core_error *err)
+static int add_pattern(struct peft_rules *r, struct patterns *p, const char *which, const char *key, const json_t *value,
+		       struct core_error *err)
 {
 	struct pattern *n = &p->list[p->n];
 	const char *lack;
@@ -104,9 +105,12 @@ static int add_pattern(struct peft_rules *r, struct patterns *p, const char *whi
 		return core_fail(err, CORE_EFORMAT, "%s: %s: %.80s: expected a number", r->where, which, key);
 	*n = (struct pattern){.key = key, .value = json_number_value(value), .literal = is_literal(key)};
 	if (!n->literal) {
-		lack = strlen(key) > REGEX_LEN ? "too many characters" : ++p->regexes > REGEXES_MAX ? "one expression too many" : beyond_posix(key);
+		lack = strlen(key) > REGEX_LEN      ? "too many characters"
+		       : ++p->regexes > REGEXES_MAX ? "one expression too many"
+						    : beyond_posix(key);
 		if (lack != NULL)
-			return core_fail(err, CORE_EUNSUPPORTED, "%s: %s: %.80s: the expression has %s; name the modules with letters, . * + ? | ( ) [ ]",
+			return core_fail(err, CORE_EUNSUPPORTED,
+					 "%s: %s: %.80s: the expression has %s; name the modules with letters, . * + ? | ( ) [ ]",
 					 r->where, which, key, lack);
 		if (!compile(&n->re, "(.*\\.)?", key))
 			return core_fail(err, CORE_EFORMAT, "%s: %s: %.80s: not a regular expression", r->where, which, key);
@@ -124,11 +128,13 @@ static int read_patterns(struct peft_rules *r, struct patterns *p, const char *w
 	if (map == NULL || json_is_null(map))
 		return 0;
 	if (!json_is_object(map) || json_object_size(map) > PATTERNS_MAX)
-		return core_fail(err, CORE_EFORMAT, "%s: %s: expected an object of at most %d module names to numbers", r->where, which, PATTERNS_MAX);
+		return core_fail(err, CORE_EFORMAT, "%s: %s: expected an object of at most %d module names to numbers", r->where,
+				 which, PATTERNS_MAX);
 	p->list = calloc(json_object_size(map) + 1, sizeof *p->list);
 	if (p->list == NULL)
 		return core_fail(err, CORE_ENOMEM, "%s: out of memory", r->where);
-	json_object_foreach(map, key, value) {
+	json_object_foreach(map, key, value)
+	{
 		rc = add_pattern(r, p, which, key, value, err);
 		if (rc < 0)
 			return rc;
@@ -196,7 +202,8 @@ static const struct {
 /* Configs that steer training only, for inits that leave the base alone (check_init() refuses the others). */
 static bool trains_only(const char *key)
 {
-	static const char *const names[] = {"loftq_config", "eva_config", "corda_config", "lora_ga_config", "velora_config", "runtime_config"};
+	static const char *const names[] = {"loftq_config",   "eva_config",    "corda_config",
+					    "lora_ga_config", "velora_config", "runtime_config"};
 
 	for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
 		if (strcmp(key, names[i]) == 0)
@@ -209,12 +216,14 @@ static int check_unknown(const struct peft_rules *r, struct core_error *err)
 	const char *key;
 	json_t *value;
 
-	json_object_foreach(r->root, key, value) {
+	json_object_foreach(r->root, key, value)
+	{
 		size_t n = strlen(key);
 		bool use = strncmp(key, "use_", 4) == 0 && strcmp(key, "use_rslora") != 0 && strcmp(key, "use_dora") != 0;
 		bool config = n > 7 && strcmp(key + n - 7, "_config") == 0 && !trains_only(key);
 		if ((use || config) && !is_false(value))
-			return core_fail(err, CORE_EUNSUPPORTED, "%s: %.80s is set: not a plain LoRA that is computed here", r->where, key);
+			return core_fail(err, CORE_EUNSUPPORTED, "%s: %.80s is set: not a plain LoRA that is computed here",
+					 r->where, key);
 	}
 	return 0;
 }
@@ -231,8 +240,11 @@ static int check_init(const struct peft_rules *r, struct core_error *err)
 	for (size_t i = 0; s != NULL && i < sizeof harmless / sizeof harmless[0]; i++)
 		if (strcmp(s, harmless[i]) == 0)
 			return 0;
-	return core_fail(err, CORE_EUNSUPPORTED, "%s: init_lora_weights: %.40s may have changed the base's weights; save the adapter converted to plain LoRA "
-			 "(path_initial_model_for_weight_conversion)", r->where, s != NULL ? s : "this value");
+	return core_fail(
+		err, CORE_EUNSUPPORTED,
+		"%s: init_lora_weights: %.40s may have changed the base's weights; save the adapter converted to plain LoRA "
+		"(path_initial_model_for_weight_conversion)",
+		r->where, s != NULL ? s : "this value");
 }
 
 static int check_refused(const struct peft_rules *r, struct core_error *err)
@@ -241,7 +253,8 @@ static int check_refused(const struct peft_rules *r, struct core_error *err)
 	const json_t *b = json_object_get(r->root, "bias");
 
 	if (type == NULL || strcmp(type, "LORA") != 0)
-		return core_fail(err, CORE_EUNSUPPORTED, "%s: peft_type: %.40s: expected LORA", r->where, type != NULL ? type : "(missing)");
+		return core_fail(err, CORE_EUNSUPPORTED, "%s: peft_type: %.40s: expected LORA", r->where,
+				 type != NULL ? type : "(missing)");
 	if (b != NULL && !json_is_null(b))
 		bias = json_is_string(b) ? json_string_value(b) : "not a string";
 	if (strcmp(bias, "none") != 0)
@@ -309,7 +322,8 @@ static int read_targets(struct peft_rules *r, struct core_error *err)
 		return core_fail(err, CORE_EFORMAT, "%s: layers_to_transform: expected a layer number or a list of them", r->where);
 	r->targets = is_false(t) ? NULL : t;
 	r->excluded = is_false(x) ? NULL : x;
-	r->layers = layers == NULL || json_is_null(layers) || (json_is_array(layers) && json_array_size(layers) == 0) ? NULL : layers;
+	r->layers =
+		layers == NULL || json_is_null(layers) || (json_is_array(layers) && json_array_size(layers) == 0) ? NULL : layers;
 	r->by_pattern = !is_false(json_object_get(r->root, "layers_pattern"));
 	if (s != NULL && strcasecmp(s, "all-linear") != 0 && strlen(s) <= REGEX_LEN && beyond_posix(s) == NULL)
 		r->has_regex = compile(&r->target, "", s);
@@ -349,7 +363,8 @@ int peft_rules_new(struct peft_rules **out, const char *json, size_t len, const 
 	r->where = where;
 	rc = json_parse(&r->root, json, len, where, err);
 	if (rc == 0)
-		rc = json_is_object(r->root) ? read_rules(r, err) : core_fail(err, CORE_EFORMAT, "%s: expected a JSON object", where);
+		rc = json_is_object(r->root) ? read_rules(r, err)
+					     : core_fail(err, CORE_EFORMAT, "%s: expected a JSON object", where);
 	if (rc < 0)
 		peft_rules_free(r);
 	else
@@ -432,8 +447,8 @@ int peft_rules_scale(const struct peft_rules *r, const char *module, uint32_t ra
 	double want = p != NULL ? p->value : r->rank, alpha;
 
 	if (want != rank)
-		return core_fail(err, CORE_EFORMAT, "%s: %s%.60s gives %s rank %g, its tensors have rank %u", r->where, p != NULL ? "rank_pattern: " : "",
-				 p != NULL ? p->key : "r", module, want, rank);
+		return core_fail(err, CORE_EFORMAT, "%s: %s%.60s gives %s rank %g, its tensors have rank %u", r->where,
+				 p != NULL ? "rank_pattern: " : "", p != NULL ? p->key : "r", module, want, rank);
 	p = pattern_for(&r->alphas, module);
 	alpha = p != NULL ? p->value : r->alpha;
 	*scale = (float)(r->rslora ? alpha / sqrt(rank) : alpha / rank);

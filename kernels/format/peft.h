@@ -8,18 +8,18 @@
 
 #include "checkpoint.h"
 
-enum { LORA_EMBED = CORE_LINEARS, LORA_KINDS };	/* kinds: enum core_linear, then the input embedding */
+enum { LORA_EMBED = CORE_LINEARS, LORA_KINDS }; /* kinds: enum core_linear, then the input embedding */
 enum { LORA_RANK_MAX = 1024 };
 
 /* y += scale * B (A x). The tensors belong to the file. */
 struct lora_pair {
-	uint32_t layer;			/* 0 for the embedding */
+	uint32_t layer; /* 0 for the embedding */
 	unsigned kind;
 	uint32_t rank;
-	float scale;			/* alpha / rank, or alpha / sqrt(rank) */
-	const struct tensor *a;		/* [rank][in]; the embedding's: [rank][vocab], or [vocab][rank] when by_token */
-	const struct tensor *b;		/* [out][rank] */
-	const struct tensor *magnitude;	/* [out]: DoRA; else NULL */
+	float scale;                    /* alpha / rank, or alpha / sqrt(rank) */
+	const struct tensor *a;         /* [rank][in]; the embedding's: [rank][vocab], or [vocab][rank] when by_token */
+	const struct tensor *b;         /* [out][rank] */
+	const struct tensor *magnitude; /* [out]: DoRA; else NULL */
 	bool by_token;
 };
 
@@ -28,12 +28,12 @@ enum lora_copy_kind { LORA_COPY_EMBED, LORA_COPY_HEAD, LORA_COPY_NORM, LORA_COPY
 struct lora_copy {
 	enum lora_copy_kind kind;
 	uint32_t layer;
-	const struct tensor *t;		/* of the shape that the model has */
+	const struct tensor *t; /* of the shape that the model has */
 };
 
 struct lora_file {
-	struct checkpoint *tensors;	/* owns maps and names */
-	struct lora_pair *pairs;	/* by layer, then kind; the embedding last */
+	struct checkpoint *tensors; /* owns maps and names */
+	struct lora_pair *pairs;    /* by layer, then kind; the embedding last */
 	size_t n_pairs;
 	struct lora_copy *copies;
 	size_t n_copies;
@@ -51,10 +51,10 @@ struct peft_rules;
 int peft_rules_new(struct peft_rules **out, const char *json, size_t len, const char *where, struct core_error *err);
 void peft_rules_free(struct peft_rules *r);
 bool peft_rules_dora(const struct peft_rules *r);
-bool peft_rules_tie(const struct peft_rules *r);	/* ensure_weight_tying */
+bool peft_rules_tie(const struct peft_rules *r); /* ensure_weight_tying */
 enum peft_target { PEFT_TARGET_NO, PEFT_TARGET_YES, PEFT_TARGET_UNKNOWN };
 /* Does the config say that it changes this module ("model.layers.0.self_attn.q_proj")? Unknown: only a Python regex could tell. */
-enum peft_target peft_rules_target(const struct peft_rules *r, const char *module, int64_t layer);	/* layer -1: none */
+enum peft_target peft_rules_target(const struct peft_rules *r, const char *module, int64_t layer); /* layer -1: none */
 /* The scale of a module whose tensors have that rank; fails when the config means another rank. */
 int peft_rules_scale(const struct peft_rules *r, const char *module, uint32_t rank, float *scale, struct core_error *err);
 

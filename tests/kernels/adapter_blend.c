@@ -28,7 +28,7 @@ static void the_digest_is_of_the_values_not_of_the_container(void **state)
 	assert_int_equal(strlen(plain), 64);
 	assert_string_equal(digest_of(m, "plain-bin"), plain);
 	assert_string_equal(digest_of(m, "plain.gguf"), plain);
-	assert_string_not_equal(digest_of(m, "plain-f16.gguf"), plain);	/* rounded: other values */
+	assert_string_not_equal(digest_of(m, "plain-f16.gguf"), plain); /* rounded: other values */
 	assert_string_equal(digest_of(m, "embedding.gguf"), digest_of(m, "embedding"));
 	assert_string_equal(digest_of(m, "rslora.gguf"), digest_of(m, "rslora"));
 	assert_string_not_equal(digest_of(m, "f16"), digest_of(m, "bf16"));
@@ -57,7 +57,7 @@ static void info_describes_the_adapter(void **state)
 /* Logits of one sequence with a blend, to be freed. */
 static float *logits_with(const struct core_model *m, struct core_blend *b)
 {
-	static const int32_t token[] = { 1, 7, 3, 5, 2, 8, 4, 6 };
+	static const int32_t token[] = {1, 7, 3, 5, 2, 8, 4, 6};
 	struct core_ctx *c = new_ctx(m, NULL, 1, 8, 64);
 	struct core_seq *s = core_seq_new(c);
 	uint32_t vocab = core_model_info(m)->vocab;
@@ -90,13 +90,15 @@ static void the_same_digest_gives_the_same_bytes(void **state)
 static void the_order_of_parts_does_not_matter(void **state)
 {
 	struct core_model *m = base();
-	struct core_blend_part p[4] = { { load_adapter(m, "plain"), 0.5f, NULL }, { load_adapter(m, "rslora"), -1, NULL },
-					{ load_adapter(m, "bf16"), 0.25f, NULL }, { load_adapter(m, "one-layer"), 0, NULL } };
-	struct core_blend_part q[3] = { p[2], p[0], p[1] };
+	struct core_blend_part p[4] = {{load_adapter(m, "plain"), 0.5f, NULL},
+				       {load_adapter(m, "rslora"), -1, NULL},
+				       {load_adapter(m, "bf16"), 0.25f, NULL},
+				       {load_adapter(m, "one-layer"), 0, NULL}};
+	struct core_blend_part q[3] = {p[2], p[0], p[1]};
 	struct core_blend *a = NULL, *b = NULL;
 	float *x, *y;
 
-	must(core_blend_new(&a, p, 4, &why));	/* a scale of 0 leaves the part out */
+	must(core_blend_new(&a, p, 4, &why)); /* a scale of 0 leaves the part out */
 	must(core_blend_new(&b, q, 3, &why));
 	assert_string_equal(core_blend_digest(a), core_blend_digest(b));
 	x = logits_with(m, a);
@@ -113,7 +115,7 @@ static void the_order_of_parts_does_not_matter(void **state)
 
 static void digest_differs(struct core_adapter *a, float scale, const float *weights, const char *from)
 {
-	struct core_blend_part p = { a, scale, weights };
+	struct core_blend_part p = {a, scale, weights};
 	struct core_blend *b = NULL;
 
 	must(core_blend_new(&b, &p, 1, &why));
@@ -126,7 +128,7 @@ static void the_digest_tells_scales_weights_and_contents_apart(void **state)
 	struct core_model *m = base();
 	struct core_adapter *plain = load_adapter(m, "plain"), *other = load_adapter(m, "all-linear");
 	float ones[2 * CORE_LINEARS], w[2 * CORE_LINEARS];
-	struct core_blend_part p = { plain, 0.5f, NULL };
+	struct core_blend_part p = {plain, 0.5f, NULL};
 	struct core_blend *b = NULL, *same = NULL;
 
 	for (unsigned i = 0; i < 2 * CORE_LINEARS; i++)
@@ -164,25 +166,26 @@ static void refused(const struct core_blend_part *p, uint32_t n, int code, const
 static void blends_that_mean_nothing_exact_are_refused(void **state)
 {
 	struct core_model *m = base(), *twin = base();
-	struct core_adapter *plain = load_adapter(m, "plain"), *dora = load_adapter(m, "dora"), *again = load_adapter(m, "plain.gguf");
+	struct core_adapter *plain = load_adapter(m, "plain"), *dora = load_adapter(m, "dora"),
+			    *again = load_adapter(m, "plain.gguf");
 	struct core_adapter *stranger = load_adapter(twin, "rslora");
-	float w[2 * CORE_LINEARS] = { 1 };
+	float w[2 * CORE_LINEARS] = {1};
 	struct core_blend_part many[CORE_BLEND_MAX + 1];
 
 	for (int i = 0; i <= CORE_BLEND_MAX; i++)
-		many[i] = (struct core_blend_part){ plain, 1, NULL };
+		many[i] = (struct core_blend_part){plain, 1, NULL};
 	refused(many, CORE_BLEND_MAX + 1, CORE_EINVAL, "at most 16");
-	refused((struct core_blend_part[]){ { plain, 1, NULL }, { again, 2, NULL } }, 2, CORE_EINVAL, "twice");
-	refused((struct core_blend_part[]){ { plain, 1, NULL }, { dora, 1, NULL } }, 2, CORE_EUNSUPPORTED, "DoRA");
-	refused((struct core_blend_part[]){ { dora, 1, NULL }, { plain, 1, NULL } }, 2, CORE_EUNSUPPORTED, "DoRA");
-	refused((struct core_blend_part[]){ { dora, 0.5f, NULL } }, 1, CORE_EUNSUPPORTED, "scale of 1");
-	refused((struct core_blend_part[]){ { dora, 1, w } }, 1, CORE_EUNSUPPORTED, "scale of 1");
-	refused((struct core_blend_part[]){ { plain, 1, NULL }, { stranger, 1, NULL } }, 2, CORE_EINVAL, "another model");
-	refused((struct core_blend_part[]){ { plain, NAN, NULL } }, 1, CORE_EINVAL, "finite");
-	refused((struct core_blend_part[]){ { plain, INFINITY, NULL } }, 1, CORE_EINVAL, "finite");
-	refused((struct core_blend_part[]){ { plain, 3e38f, NULL } }, 1, CORE_EINVAL, "range");
+	refused((struct core_blend_part[]){{plain, 1, NULL}, {again, 2, NULL}}, 2, CORE_EINVAL, "twice");
+	refused((struct core_blend_part[]){{plain, 1, NULL}, {dora, 1, NULL}}, 2, CORE_EUNSUPPORTED, "DoRA");
+	refused((struct core_blend_part[]){{dora, 1, NULL}, {plain, 1, NULL}}, 2, CORE_EUNSUPPORTED, "DoRA");
+	refused((struct core_blend_part[]){{dora, 0.5f, NULL}}, 1, CORE_EUNSUPPORTED, "scale of 1");
+	refused((struct core_blend_part[]){{dora, 1, w}}, 1, CORE_EUNSUPPORTED, "scale of 1");
+	refused((struct core_blend_part[]){{plain, 1, NULL}, {stranger, 1, NULL}}, 2, CORE_EINVAL, "another model");
+	refused((struct core_blend_part[]){{plain, NAN, NULL}}, 1, CORE_EINVAL, "finite");
+	refused((struct core_blend_part[]){{plain, INFINITY, NULL}}, 1, CORE_EINVAL, "finite");
+	refused((struct core_blend_part[]){{plain, 3e38f, NULL}}, 1, CORE_EINVAL, "range");
 	w[3] = NAN;
-	refused((struct core_blend_part[]){ { plain, 1, w } }, 1, CORE_EINVAL, "range");
+	refused((struct core_blend_part[]){{plain, 1, w}}, 1, CORE_EINVAL, "range");
 	core_adapter_unref(plain);
 	core_adapter_unref(again);
 	core_adapter_unref(dora);
@@ -195,7 +198,7 @@ static void no_parts_left_is_the_base_alone(void **state)
 {
 	struct core_model *m = base();
 	struct core_adapter *plain = load_adapter(m, "plain");
-	struct core_blend_part p = { plain, 0, NULL };
+	struct core_blend_part p = {plain, 0, NULL};
 	struct core_blend *b = (void *)&p;
 
 	must(core_blend_new(&b, &p, 1, &why));
@@ -237,7 +240,7 @@ static void a_sequence_keeps_its_adapters_alive(void **state)
 	struct core_ctx *c = new_ctx(m, NULL, 1, 8, 64);
 	struct core_seq *s = core_seq_new(c), *f;
 	struct core_blend *b = blend_of(m, "plain");
-	int32_t token[2] = { 3, 4 };
+	int32_t token[2] = {3, 4};
 
 	assert_int_equal(core_seq_set_blend(c, s, b), CORE_OK);
 	assert_int_equal(atomic_load(&b->refs), 2);

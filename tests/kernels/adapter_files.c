@@ -11,8 +11,8 @@ enum { LAYERS = 2, DIM = 32, KV = 16, RANK = 2 };
 struct draft_tensor {
 	char name[160];
 	const char *dtype;
-	uint32_t rows, cols;	/* rows 0: a vector */
-	float fill;		/* of every value; 2-byte types get its upper half */
+	uint32_t rows, cols; /* rows 0: a vector */
+	float fill;          /* of every value; 2-byte types get its upper half */
 };
 
 struct draft {
@@ -38,7 +38,7 @@ static struct draft_tensor *put_tensor(struct draft *d, const char *name, uint32
 {
 	struct draft_tensor *t = &d->tensor[d->tensors++];
 
-	*t = (struct draft_tensor){ .dtype = "F32", .rows = rows, .cols = cols, .fill = 0.25f };
+	*t = (struct draft_tensor){.dtype = "F32", .rows = rows, .cols = cols, .fill = 0.25f};
 	snprintf(t->name, sizeof(t->name), "base_model.model.%s", name);
 	return t;
 }
@@ -54,7 +54,7 @@ static struct draft_tensor *tensor(struct draft *d, const char *name)
 
 static struct draft draft_new(void)
 {
-	struct draft d = { .keys = 0 };
+	struct draft d = {.keys = 0};
 
 	set(&d, "peft_type", "\"LORA\"");
 	set(&d, "r", "2");
@@ -149,7 +149,7 @@ static int load_draft(const struct draft *d, const struct core_model *m)
 	return rc;
 }
 
-static struct core_model *model;	/* gqa-untied, f32 */
+static struct core_model *model; /* gqa-untied, f32 */
 
 static void refused(const struct draft *d, int code, const char *word)
 {
@@ -173,14 +173,32 @@ static void a_key_that_changes_the_computation_is_refused_by_name(void **state)
 	static const struct {
 		const char *key, *value;
 	} bad[] = {
-		{ "peft_type", "\"LOHA\"" }, { "peft_type", "null" }, { "modules_to_save", "[\"lm_head\"]" }, { "bias", "\"all\"" },
-		{ "bias", "\"lora_only\"" }, { "bias", "7" }, { "lora_bias", "true" }, { "fan_in_fan_out", "true" },
-		{ "layer_replication", "[[0, 2], [1, 2]]" }, { "trainable_token_indices", "[5]" }, { "target_parameters", "[\"x\"]" },
-		{ "alora_invocation_tokens", "[1, 2]" }, { "megatron_config", "{\"a\": 1}" }, { "use_qalora", "true" }, { "use_bdlora", "{\"a\": 1}" },
-		{ "use_something_new", "true" }, { "arrow_config", "{\"top_k\": 3}" }, { "kasa_config", "{\"a\": 1}" }, { "monteclora_config", "{\"a\": 1}" },
-		{ "init_lora_weights", "\"pissa\"" }, { "init_lora_weights", "\"pissa_niter_4\"" }, { "init_lora_weights", "\"olora\"" },
-		{ "init_lora_weights", "\"corda\"" }, { "init_lora_weights", "\"lora_ga\"" }, { "init_lora_weights", "\"loftq\"" },
-		{ "init_lora_weights", "{}" },
+		{"peft_type", "\"LOHA\""},
+		{"peft_type", "null"},
+		{"modules_to_save", "[\"lm_head\"]"},
+		{"bias", "\"all\""},
+		{"bias", "\"lora_only\""},
+		{"bias", "7"},
+		{"lora_bias", "true"},
+		{"fan_in_fan_out", "true"},
+		{"layer_replication", "[[0, 2], [1, 2]]"},
+		{"trainable_token_indices", "[5]"},
+		{"target_parameters", "[\"x\"]"},
+		{"alora_invocation_tokens", "[1, 2]"},
+		{"megatron_config", "{\"a\": 1}"},
+		{"use_qalora", "true"},
+		{"use_bdlora", "{\"a\": 1}"},
+		{"use_something_new", "true"},
+		{"arrow_config", "{\"top_k\": 3}"},
+		{"kasa_config", "{\"a\": 1}"},
+		{"monteclora_config", "{\"a\": 1}"},
+		{"init_lora_weights", "\"pissa\""},
+		{"init_lora_weights", "\"pissa_niter_4\""},
+		{"init_lora_weights", "\"olora\""},
+		{"init_lora_weights", "\"corda\""},
+		{"init_lora_weights", "\"lora_ga\""},
+		{"init_lora_weights", "\"loftq\""},
+		{"init_lora_weights", "{}"},
 	};
 
 	for (unsigned i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
@@ -196,10 +214,25 @@ static void a_key_of_the_wrong_type_is_refused_by_name(void **state)
 	static const struct {
 		const char *key, *value;
 	} bad[] = {
-		{ "r", "0" }, { "r", "-1" }, { "r", "1025" }, { "r", "2.0" }, { "r", "\"2\"" }, { "r", "99999999999999999999" }, { "lora_alpha", "\"4\"" },
-		{ "lora_alpha", "null" }, { "use_rslora", "1" }, { "use_dora", "\"yes\"" }, { "rank_pattern", "[1]" }, { "rank_pattern", "{\"q_proj\": \"2\"}" },
-		{ "alpha_pattern", "{\"q_proj\": null}" }, { "alpha_pattern", "{\"q(proj\": 1}" }, { "target_modules", "[1]" }, { "target_modules", "{\"a\": 1}" },
-		{ "exclude_modules", "[true]" }, { "layers_to_transform", "\"0\"" }, { "layers_to_transform", "[0.5]" },
+		{"r", "0"},
+		{"r", "-1"},
+		{"r", "1025"},
+		{"r", "2.0"},
+		{"r", "\"2\""},
+		{"r", "99999999999999999999"},
+		{"lora_alpha", "\"4\""},
+		{"lora_alpha", "null"},
+		{"use_rslora", "1"},
+		{"use_dora", "\"yes\""},
+		{"rank_pattern", "[1]"},
+		{"rank_pattern", "{\"q_proj\": \"2\"}"},
+		{"alpha_pattern", "{\"q_proj\": null}"},
+		{"alpha_pattern", "{\"q(proj\": 1}"},
+		{"target_modules", "[1]"},
+		{"target_modules", "{\"a\": 1}"},
+		{"exclude_modules", "[true]"},
+		{"layers_to_transform", "\"0\""},
+		{"layers_to_transform", "[0.5]"},
 	};
 
 	for (unsigned i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
@@ -218,13 +251,28 @@ static void keys_that_change_nothing_are_accepted(void **state)
 	static const struct {
 		const char *key, *value;
 	} good[] = {
-		{ "modules_to_save", "null" }, { "modules_to_save", "[]" }, { "bias", "null" }, { "megatron_core", "\"megatron.core\"" },
-		{ "qalora_group_size", "16" }, { "use_qalora", "false" }, { "loftq_config", "{}" }, { "velora_config", "{\"a\": 1}" },
-		{ "eva_config", "{\"rho\": 2.0}" }, { "init_lora_weights", "\"gaussian\"" }, { "init_lora_weights", "false" }, { "lora_dropout", "0.1" },
-		{ "task_type", "\"CAUSAL_LM\"" }, { "some_note", "\"anything\"" }, { "exclude_modules", "[\"k_proj\"]" },
-		{ "layers_to_transform", "[0, 1]" }, { "target_modules", "null" }, { "target_modules", "[\"self_attn.q_proj\", \"v_proj\", \"lm_head\"]" },
-		{ "target_modules", "\".*self_attn\\\\.(q|v)_proj\"" }, { "target_modules", "\"(?:.*?)\\\\bnot_posix\"" }, { "ensure_weight_tying", "true" },
-		{ "rank_pattern", "{\"k_proj\": 77, \"roj\": 3, \"^v_proj\": 9}" },
+		{"modules_to_save", "null"},
+		{"modules_to_save", "[]"},
+		{"bias", "null"},
+		{"megatron_core", "\"megatron.core\""},
+		{"qalora_group_size", "16"},
+		{"use_qalora", "false"},
+		{"loftq_config", "{}"},
+		{"velora_config", "{\"a\": 1}"},
+		{"eva_config", "{\"rho\": 2.0}"},
+		{"init_lora_weights", "\"gaussian\""},
+		{"init_lora_weights", "false"},
+		{"lora_dropout", "0.1"},
+		{"task_type", "\"CAUSAL_LM\""},
+		{"some_note", "\"anything\""},
+		{"exclude_modules", "[\"k_proj\"]"},
+		{"layers_to_transform", "[0, 1]"},
+		{"target_modules", "null"},
+		{"target_modules", "[\"self_attn.q_proj\", \"v_proj\", \"lm_head\"]"},
+		{"target_modules", "\".*self_attn\\\\.(q|v)_proj\""},
+		{"target_modules", "\"(?:.*?)\\\\bnot_posix\""},
+		{"ensure_weight_tying", "true"},
+		{"rank_pattern", "{\"k_proj\": 77, \"roj\": 3, \"^v_proj\": 9}"},
 	};
 
 	for (unsigned i = 0; i < sizeof(good) / sizeof(good[0]); i++) {
@@ -245,13 +293,14 @@ static void a_rank_that_the_config_does_not_mean_is_refused(void **state)
 	set(&d, "rank_pattern", "{\".*1\\\\.self_attn\\\\.v_proj\": 5}");
 	refused(&d, CORE_EFORMAT, "layers.1.self_attn.v_proj rank 5");
 	d = draft_new();
-	set(&d, "rank_pattern", "{\"layers.1.self_attn.v_proj\": 4, \"v_proj\": 5}");	/* the first that matches */
+	set(&d, "rank_pattern", "{\"layers.1.self_attn.v_proj\": 4, \"v_proj\": 5}"); /* the first that matches */
 	refused(&d, CORE_EFORMAT, "layers.0.self_attn.v_proj rank 5");
 }
 
 static void an_expression_that_posix_reads_otherwise_is_refused(void **state)
 {
-	static const char *const bad[] = { "\\\\d+.q_proj", "(?:q|v)_proj", "q.*?_proj", "q_proj{1}", "[\\\\w]_proj", "[[:alpha:]]_proj", "q_pr\u00f6j", "q_pro++j" };
+	static const char *const bad[] = {"\\\\d+.q_proj", "(?:q|v)_proj",     "q.*?_proj",   "q_proj{1}",
+					  "[\\\\w]_proj",  "[[:alpha:]]_proj", "q_pr\u00f6j", "q_pro++j"};
 
 	for (unsigned i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
 		struct draft d = draft_new();
@@ -289,21 +338,21 @@ static void tensors_that_are_no_lora_pair_are_refused_by_name(void **state)
 		uint32_t rows, cols;
 		const char *word;
 	} bad[] = {
-		{ "model.layers.0.self_attn.q_proj.weight", DIM, DIM, "whole weight" },
-		{ "model.layers.0.self_attn.q_proj.base_layer.weight", DIM, DIM, "whole weight" },
-		{ "model.layers.0.self_attn.q_proj.lora_B.bias", 0, DIM, "lora_bias" },
-		{ "model.layers.0.self_attn.q_proj.lora_A.default.weight", RANK, DIM, "not a part" },
-		{ "model.layers.2.self_attn.q_proj.lora_A.weight", RANK, DIM, "no such layer" },
-		{ "model.layers.00.self_attn.q_proj.lora_A.weight", RANK, DIM, "no such layer" },
-		{ "model.layers.0.self_attn.rotary.lora_A.weight", RANK, DIM, "not a module" },
-		{ "lm_head.lora_A.weight", RANK, DIM, "lm_head" },
-		{ "lm_head.weight", 70, DIM, "vocabulary" },
-		{ "lm_head.weight", 67, DIM, "not the base's own" },
-		{ "model.embed_tokens.weight", 67, DIM, "not the base's own" },
-		{ "model.embed_tokens.base_layer.weight", 67, DIM, "not the base's own" },
-		{ "model.norm.weight", 0, DIM, "not the base's own" },
-		{ "model.layers.1.input_layernorm.weight", 0, DIM, "not the base's own" },
-		{ "score.weight", 2, DIM, "not a module" },
+		{"model.layers.0.self_attn.q_proj.weight", DIM, DIM, "whole weight"},
+		{"model.layers.0.self_attn.q_proj.base_layer.weight", DIM, DIM, "whole weight"},
+		{"model.layers.0.self_attn.q_proj.lora_B.bias", 0, DIM, "lora_bias"},
+		{"model.layers.0.self_attn.q_proj.lora_A.default.weight", RANK, DIM, "not a part"},
+		{"model.layers.2.self_attn.q_proj.lora_A.weight", RANK, DIM, "no such layer"},
+		{"model.layers.00.self_attn.q_proj.lora_A.weight", RANK, DIM, "no such layer"},
+		{"model.layers.0.self_attn.rotary.lora_A.weight", RANK, DIM, "not a module"},
+		{"lm_head.lora_A.weight", RANK, DIM, "lm_head"},
+		{"lm_head.weight", 70, DIM, "vocabulary"},
+		{"lm_head.weight", 67, DIM, "not the base's own"},
+		{"model.embed_tokens.weight", 67, DIM, "not the base's own"},
+		{"model.embed_tokens.base_layer.weight", 67, DIM, "not the base's own"},
+		{"model.norm.weight", 0, DIM, "not the base's own"},
+		{"model.layers.1.input_layernorm.weight", 0, DIM, "not the base's own"},
+		{"score.weight", 2, DIM, "not a module"},
 	};
 
 	for (unsigned i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
@@ -346,12 +395,12 @@ static void wrong_shapes_are_refused_by_name(void **state)
 		uint32_t rows, cols;
 		const char *word;
 	} bad[] = {
-		{ "model.layers.0.self_attn.q_proj.lora_A.weight", RANK, DIM + 1, "expected [2, 32]" },
-		{ "model.layers.0.self_attn.q_proj.lora_A.weight", DIM, RANK, "expected [32, 32]" },
-		{ "model.layers.0.self_attn.q_proj.lora_A.weight", 0, DIM, "not matrices" },
-		{ "model.layers.0.self_attn.v_proj.lora_B.weight", DIM, RANK, "expected [16, 2]" },
-		{ "model.layers.0.self_attn.v_proj.lora_B.weight", KV, RANK + 1, "expected [16, 2]" },
-		{ "model.layers.0.self_attn.v_proj.lora_A.weight", 1025, DIM, "rank 1025: expected 1 to 1024" },
+		{"model.layers.0.self_attn.q_proj.lora_A.weight", RANK, DIM + 1, "expected [2, 32]"},
+		{"model.layers.0.self_attn.q_proj.lora_A.weight", DIM, RANK, "expected [32, 32]"},
+		{"model.layers.0.self_attn.q_proj.lora_A.weight", 0, DIM, "not matrices"},
+		{"model.layers.0.self_attn.v_proj.lora_B.weight", DIM, RANK, "expected [16, 2]"},
+		{"model.layers.0.self_attn.v_proj.lora_B.weight", KV, RANK + 1, "expected [16, 2]"},
+		{"model.layers.0.self_attn.v_proj.lora_A.weight", 1025, DIM, "rank 1025: expected 1 to 1024"},
 	};
 
 	for (unsigned i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
@@ -366,7 +415,8 @@ static void wrong_shapes_are_refused_by_name(void **state)
 
 static void numbers_that_are_not_finite_are_refused(void **state)
 {
-	static const char *const names[] = { "model.layers.1.self_attn.v_proj.lora_A.weight", "model.layers.0.self_attn.q_proj.lora_B.weight" };
+	static const char *const names[] = {"model.layers.1.self_attn.v_proj.lora_A.weight",
+					    "model.layers.0.self_attn.q_proj.lora_B.weight"};
 
 	for (int i = 0; i < 4; i++) {
 		struct draft d = draft_new();
@@ -405,7 +455,8 @@ static void dora_needs_all_its_magnitudes(void **state)
 		for (int v = 0; v < 2; v++) {
 			char name[128];
 
-			snprintf(name, sizeof(name), "model.layers.%d.self_attn.%c_proj.lora_magnitude_vector", layer, v ? 'v' : 'q');
+			snprintf(name, sizeof(name), "model.layers.%d.self_attn.%c_proj.lora_magnitude_vector", layer,
+				 v ? 'v' : 'q');
 			put_tensor(&d, name, 0, v ? KV : DIM);
 		}
 	accepted(&d);
@@ -440,15 +491,17 @@ struct gguf_draft {
 	bool alpha, alora;
 	struct {
 		const char *name;
-		uint32_t rows, cols, type;	/* rows 0: a vector */
+		uint32_t rows, cols, type; /* rows 0: a vector */
 	} tensor[4];
 	uint64_t tensors;
 };
 
 static struct gguf_draft gguf_new(void)
 {
-	return (struct gguf_draft){ "adapter", "llama", "lora", true, false,
-				    { { "blk.1.attn_q.weight.lora_a", RANK, DIM, 0 }, { "blk.1.attn_q.weight.lora_b", DIM, RANK, 0 } }, 2 };
+	return (struct gguf_draft){
+		"adapter", "llama", "lora",
+		true,      false,   {{"blk.1.attn_q.weight.lora_a", RANK, DIM, 0}, {"blk.1.attn_q.weight.lora_b", DIM, RANK, 0}},
+		2};
 }
 
 static int load_gguf(const struct gguf_draft *d)
@@ -544,7 +597,7 @@ static void gguf_tensors_that_are_no_pair_are_refused(void **state)
 	d.tensor[2].rows = d.tensor[2].cols = 8;
 	d.tensors = 3;
 	gguf_refused(&d, CORE_EUNSUPPORTED, "whole weight");
-	d.tensor[2].name = "blk.1.attn_norm.weight";	/* tolerated when it is the base's own (plain.gguf has one); this one is not */
+	d.tensor[2].name = "blk.1.attn_norm.weight"; /* tolerated when it is the base's own (plain.gguf has one); this one is not */
 	d.tensor[2].rows = 0;
 	d.tensor[2].cols = DIM;
 	gguf_refused(&d, CORE_EUNSUPPORTED, "not the base's own");

@@ -12,9 +12,10 @@ static void check(const struct core_model *m, struct core_blend *b, const char *
 		struct core_ctx *c = new_ctx(m, *cpu, 1, 8, 64);
 		double error = golden_error(c, b, &g), base = golden_error(c, NULL, &g);
 
-		print_message("%s on %s: largest error %.2g of the row's largest logit; the base alone would be %.2g off\n", golden, *cpu, error, base);
+		print_message("%s on %s: largest error %.2g of the row's largest logit; the base alone would be %.2g off\n", golden,
+			      *cpu, error, base);
 		assert_true(error <= BOUND);
-		assert_true(base > 100 * BOUND);	/* the adapter matters */
+		assert_true(base > 100 * BOUND); /* the adapter matters */
 		core_ctx_free(c);
 	}
 	golden_free(&g);
@@ -31,10 +32,10 @@ static void agrees(const char *base, const char *adapter, const char *golden)
 	core_model_free(m);
 }
 
-#define CASE(id, base, adapter, golden)                                                                                                  \
-	static void id(void **state)                                                                                                     \
-	{                                                                                                                                \
-		agrees(base, adapter, golden);                                                                                           \
+#define CASE(id, base, adapter, golden)                                                                                            \
+	static void id(void **state)                                                                                               \
+	{                                                                                                                          \
+		agrees(base, adapter, golden);                                                                                     \
 	}
 CASE(all_seven_linears, "gqa-untied", "plain", "plain")
 CASE(rank_and_alpha_patterns, "gqa-untied", "patterns", "patterns")
@@ -61,7 +62,7 @@ CASE(gguf_alpha_that_carries_rslora, "gqa-untied", "rslora.gguf", "rslora")
 static const struct {
 	const char *name;
 	float scale;
-} parts[] = { { "plain", 0.7f }, { "patterns", -0.4f }, { "rslora", 1.3f }, { "bf16", 0.25f } };
+} parts[] = {{"plain", 0.7f}, {"patterns", -0.4f}, {"rslora", 1.3f}, {"bf16", 0.25f}};
 enum { PARTS = sizeof(parts) / sizeof(parts[0]) };
 
 static void a_blend(const char *golden)
@@ -71,10 +72,10 @@ static void a_blend(const char *golden)
 	struct core_blend *b = NULL;
 
 	for (int i = 0; i < PARTS; i++)
-		p[i] = (struct core_blend_part){ .adapter = load_adapter(m, parts[i].name), .scale = parts[i].scale };
+		p[i] = (struct core_blend_part){.adapter = load_adapter(m, parts[i].name), .scale = parts[i].scale};
 	must(core_blend_new(&b, p, PARTS, &why));
 	for (int i = 0; i < PARTS; i++)
-		core_adapter_unref(p[i].adapter);	/* the blend keeps them */
+		core_adapter_unref(p[i].adapter); /* the blend keeps them */
 	check(m, b, golden);
 	core_blend_unref(b);
 	core_model_free(m);
@@ -94,7 +95,7 @@ static void weights_per_layer_and_linear(void **state)
 {
 	struct core_model *m = load_model(golden_path("gqa-untied"), CORE_QUANT_NONE);
 	float w[2][2 * CORE_LINEARS];
-	struct core_blend_part p[2] = { { load_adapter(m, "plain"), 0.9f, w[0] }, { load_adapter(m, "rslora"), -0.6f, w[1] } };
+	struct core_blend_part p[2] = {{load_adapter(m, "plain"), 0.9f, w[0]}, {load_adapter(m, "rslora"), -0.6f, w[1]}};
 	struct core_blend *b = NULL;
 
 	for (unsigned a = 0; a < 2; a++)
@@ -103,7 +104,7 @@ static void weights_per_layer_and_linear(void **state)
 	must(core_blend_new(&b, p, 2, &why));
 	core_adapter_unref(p[0].adapter);
 	core_adapter_unref(p[1].adapter);
-	memset(w, 0xff, sizeof(w));	/* they were copied */
+	memset(w, 0xff, sizeof(w)); /* they were copied */
 	check(m, b, "weighted");
 	core_blend_unref(b);
 	core_model_free(m);
@@ -135,8 +136,8 @@ static void a_quantised_base_is_hardly_further_off_with_an_adapter(void **state)
 		struct core_ctx *c = new_ctx(m, NULL, 1, 8, 64);
 		double error = golden_error(c, b, &with), base = golden_error(c, NULL, &without);
 
-		print_message("%s base: off by %.2g of the row's largest logit, with the adapter %.2g\n", core_quant_name((enum core_quant)quant), base,
-			      error);
+		print_message("%s base: off by %.2g of the row's largest logit, with the adapter %.2g\n",
+			      core_quant_name((enum core_quant)quant), base, error);
 		assert_true(error <= 2 * base);
 		core_ctx_free(c);
 		core_blend_unref(b);

@@ -5,15 +5,16 @@
 
 enum { BLENDS = 20, BASES = 2, SEQS = BLENDS + BASES, LENGTH = 40, PAGES = 256, ROWS = 64 };
 
-static const char *const names[] = { "plain", "patterns", "rslora", "query-value", "one-layer", "regex", "embedding", "f16", "bf16", "all-linear" };
+static const char *const names[] = {"plain", "patterns",  "rslora", "query-value", "one-layer",
+				    "regex", "embedding", "f16",    "bf16",        "all-linear"};
 enum { NAMES = sizeof(names) / sizeof(names[0]) };
 
 struct story {
 	struct core_model *m;
 	uint32_t vocab;
-	struct core_blend *blend[SEQS];		/* the last BASES are NULL */
+	struct core_blend *blend[SEQS]; /* the last BASES are NULL */
 	int32_t token[SEQS][LENGTH];
-	float *want;				/* [SEQS][LENGTH][vocab] */
+	float *want; /* [SEQS][LENGTH][vocab] */
 };
 
 static struct core_ctx *engine(const struct story *t, const char *cpu, int threads)
@@ -43,8 +44,9 @@ static void expect(const struct story *t, const struct core_ctx *c, uint32_t got
 	if (memcmp(a, b, t->vocab * sizeof(float)))
 		for (uint32_t k = 0; k < t->vocab; k++)
 			if (memcmp(&a[k], &b[k], sizeof(float)))
-				fail_msg("%s (%s, %d threads, %s): blend %u, position %u, token %u: %a, alone it was %a", core_model_info(t->m)->quant,
-					 core_ctx_cpu(c), core_ctx_threads(c), how, seq, position, k, a[k], b[k]);
+				fail_msg("%s (%s, %d threads, %s): blend %u, position %u, token %u: %a, alone it was %a",
+					 core_model_info(t->m)->quant, core_ctx_cpu(c), core_ctx_threads(c), how, seq, position, k,
+					 a[k], b[k]);
 }
 
 /* Blend i: 1 to 6 adapters, some shared with every neighbour, some scales negative, some with weights; the last is a DoRA. */
@@ -58,16 +60,17 @@ static struct core_blend *make_blend(struct core_adapter *const *a, struct core_
 	for (unsigned k = 0; k < 2 * CORE_LINEARS; k++)
 		w[k] = (float)((k * 5 + i) % 7) / 4 - 0.5f;
 	for (uint32_t k = 0; k < n; k++)
-		p[k] = (struct core_blend_part){ a[(i + k * 3) % NAMES], (float)(i % 4 + 1) / (k % 2 ? -5.0f : 4.0f), i % 5 == 2 && k == 0 ? w : NULL };
+		p[k] = (struct core_blend_part){a[(i + k * 3) % NAMES], (float)(i % 4 + 1) / (k % 2 ? -5.0f : 4.0f),
+						i % 5 == 2 && k == 0 ? w : NULL};
 	if (i == BLENDS - 1)
-		p[0] = (struct core_blend_part){ dora, 1, NULL }, n = 1;
+		p[0] = (struct core_blend_part){dora, 1, NULL}, n = 1;
 	must(core_blend_new(&b, p, n, &why));
 	return b;
 }
 
 static struct story story_new(enum core_quant quant)
 {
-	struct story t = { .m = load_model(golden_path("gqa-untied"), quant) };
+	struct story t = {.m = load_model(golden_path("gqa-untied"), quant)};
 	struct core_adapter *a[NAMES], *dora = load_adapter(t.m, "dora");
 	struct core_ctx *c = engine(&t, NULL, 1);
 
@@ -81,7 +84,7 @@ static struct story story_new(enum core_quant quant)
 		t.blend[i] = i < BLENDS ? make_blend(a, dora, i) : NULL;
 		s = start(c, t.blend[i]);
 		for (uint32_t k = 0; k < LENGTH; k++) {
-			t.token[i][k] = (int32_t)((k * 29 + k * k * 7 + i % 3) % t.vocab);	/* the same tokens under many blends */
+			t.token[i][k] = (int32_t)((k * 29 + k * k * 7 + i % 3) % t.vocab); /* the same tokens under many blends */
 			feed(c, s, &t.token[i][k], 1);
 			memcpy(t.want + ((size_t)i * LENGTH + k) * t.vocab, core_logits(c, 0), t.vocab * sizeof(float));
 			for (uint32_t j = 0; j < t.vocab; j++)
@@ -108,7 +111,7 @@ static void story_free(struct story *t)
 static void all_together(const struct story *t, struct core_ctx *c)
 {
 	struct core_seq *s[SEQS];
-	uint32_t at[SEQS] = { 0 };
+	uint32_t at[SEQS] = {0};
 
 	for (uint32_t i = 0; i < SEQS; i++)
 		s[i] = start(c, t->blend[i]);
@@ -122,7 +125,8 @@ static void all_together(const struct story *t, struct core_ctx *c)
 			for (; run && n < ROWS && at[i] < LENGTH; run--, n++, left--) {
 				owner[n] = i;
 				where[n] = at[i];
-				rows[n] = (struct core_row){ s[i], t->token[i][at[i]++], n % 2 ? CORE_PROMPT : CORE_GENERATED, (n + pass) % 4 != 3 };
+				rows[n] = (struct core_row){s[i], t->token[i][at[i]++], n % 2 ? CORE_PROMPT : CORE_GENERATED,
+							    (n + pass) % 4 != 3};
 			}
 		}
 		must(core_forward(c, rows, n, &why));
@@ -201,7 +205,7 @@ static void q4_base(void **state)
 
 int main(void)
 {
-	const struct CMUnitTest tests[] = { cmocka_unit_test(f32_base), cmocka_unit_test(q8_base), cmocka_unit_test(q4_base) };
+	const struct CMUnitTest tests[] = {cmocka_unit_test(f32_base), cmocka_unit_test(q8_base), cmocka_unit_test(q4_base)};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

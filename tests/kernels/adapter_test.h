@@ -29,7 +29,7 @@ static inline struct core_adapter *load_adapter(const struct core_model *m, cons
 /* One adapter at scale 1, which the blend keeps alive. */
 static inline struct core_blend *blend_of(const struct core_model *m, const char *name)
 {
-	struct core_blend_part p = { .adapter = load_adapter(m, name), .scale = 1 };
+	struct core_blend_part p = {.adapter = load_adapter(m, name), .scale = 1};
 	struct core_blend *b = NULL;
 
 	must(core_blend_new(&b, &p, 1, &why));

@@ -37,7 +37,8 @@ static void check_pairs(const struct lora_file *f)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-	static const struct llama_config c = {.layers = 2, .dim = 8, .ffn_dim = 12, .heads = 2, .kv_heads = 1, .head_dim = 4, .vocab = 9};
+	static const struct llama_config c = {
+		.layers = 2, .dim = 8, .ffn_dim = 12, .heads = 2, .kv_heads = 1, .head_dim = 4, .vocab = 9};
 	struct map m = {.data = data, .size = size};
 	struct lora_file f = {.tensors = calloc(1, sizeof *f.tensors)};
 	struct core_error err = {0};
