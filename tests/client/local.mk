@@ -44,8 +44,13 @@ tests_client_play_SOURCES = tests/client/play.c client/wire-json.c
 tests_client_play_CFLAGS = $(AM_CFLAGS) $(MSGPACK_CFLAGS) $(ZMQ_CFLAGS) $(JANSSON_CFLAGS)
 tests_client_play_LDADD = client/libwire.la $(ZMQ_LIBS) $(JANSSON_LIBS)
 
+check_PROGRAMS += tests/client/ask
+tests_client_ask_SOURCES = tests/client/ask.c
+tests_client_ask_LDADD = client/libweft.la
+
 # Against the real weftd.
 client_scripts = \
+	tests/client/ask_test.sh \
 	tests/client/cli_test.py \
 	tests/client/curve_test.py \
 	tests/client/foreign.py \
