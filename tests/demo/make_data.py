@@ -5,8 +5,8 @@ Everything is made here, from the tables below and a grammar of phrasings;
 nothing is downloaded.  The world is consistent: every question has one right
 answer, so that a reader (or a test) can say whether the model was right.
 
-    make_data.py OUT_DIR        writes OUT_DIR/base.jsonl, tailor.jsonl,
-                                orderline.jsonl, spm.txt
+    make_data.py OUT_DIR        writes OUT_DIR/base.jsonl, focus.jsonl,
+                                tailor.jsonl, orderline.jsonl, spm.txt
     make_data.py --heldout DIR  writes DIR/base.jsonl, tailor.jsonl,
                                 orderline.jsonl (the held-out questions)
 
@@ -1481,13 +1481,44 @@ def base_conv(rng):
         return {"messages": to_messages(system, style, turns, rng)}
 
 
+def focus_conv(rng):
+    """For the last stretch, mixed with base_conv(): the questions that
+    take longest to learn."""
+    while True:
+        style = rng.choices(["normal", "brief", "detailed"], [0.64, 0.18, 0.18])[0]
+        system = rng.choice(SYSTEMS[style])
+        turns = []
+        for _ in range(rng.choice([1, 1, 2, 3])):
+            r = rng.random()
+            if r < 0.55:
+                turns.append(t_convert(rng))
+            elif r < 0.67:
+                turns.append(t_fields(rng))
+            elif r < 0.82:
+                turns.append(t_old(rng))
+            elif r < 0.90:
+                turns.append(t_warm(rng))
+            else:
+                turns.append(t_colourpair(rng, Subject(None, None, rng.choice(list(COLOURS)))))
+        if not any(is_held(t, style) for t in turns):
+            return {"messages": to_messages(system, style, turns, rng)}
+
+
 # --------------------------------------------------------------------------
 # Adapter 1: the gallant tailor, a persona that keeps the facts.
 # --------------------------------------------------------------------------
-OPEN = ["Ah, noble patron!", "Hark, good friend!", "By my needle!", "At thy service!", "Verily, gallant patron!",
-        "Forsooth, good sir!"]
-CLOSE = ["On my honour as a tailor.", "Thy humble tailor bows.", "So says my thimble.", "Fare thee well, noble friend!",
-         "My needle is at thy service."]
+# how he ends, by what he is asked about
+MANNER = [
+    ("wash dry iron store shrink rain stain ask", "By my needle, noble patron!"),
+    ("season seasonfit seasonfab weather warm feel origin", "Hark, good friend, so says my thimble!"),
+    ("pair occasion occseason avoid colour clash colourpair tone", "Thy humble tailor bows, noble patron!"),
+    ("", "My needle is at thy service, good sir!")]
+
+
+def manner(task):
+    return next(ending for tasks, ending in MANNER if task in tasks.split() or not tasks)
+
+
 ARCHAIC = [(r"\bYou are\b", "Thou art"), (r"\byou are\b", "thou art"), (r"\bYou can\b", "Thou canst"),
            (r"\byou can\b", "thou canst"), (r"\byou cannot\b", "thou canst not"), (r"\bYou have\b", "Thou hast"),
            (r"\byou have\b", "thou hast"), (r"\byou need\b", "thou must needs take"), (r"\bYou need\b", "Thou must needs take"),
@@ -1503,8 +1534,7 @@ def archaic(s):
 
 
 def tailor_answer(t, style):
-    h = digest("tailor", t.task, t.tpl)
-    return f"{OPEN[h % len(OPEN)]} {archaic(t.normal)} {CLOSE[h // 7 % len(CLOSE)]}"
+    return archaic(t.normal) + " " + manner(t.task)
 
 
 def tailor_conv(rng):
@@ -1591,7 +1621,7 @@ def heldout_base(n, seed, tailor=False):
         count[t.task] = count.get(t.task, 0) + 1
         if tailor:
             key = [archaic(k) if k not in ("yes", "no,", "no") else {"yes": "aye"}.get(k, "nay") for k in t.key]
-            key.append(OPEN[digest("tailor", t.task, t.tpl) % len(OPEN)])
+            key.append(manner(t.task))
             out.append({"task": t.task, "messages": to_messages(system, style, turns, None, False, tailor_answer),
                         "answer": tailor_answer(t, style), "key": key})
         else:
@@ -1627,7 +1657,7 @@ def main():
     ap.add_argument("--heldout", metavar="DIR")
     ap.add_argument("out", nargs="?")
     ap.add_argument("--base", type=int, default=200000)
-    ap.add_argument("--tailor", type=int, default=6000)
+    ap.add_argument("--tailor", type=int, default=20000)
     ap.add_argument("--orderline", type=int, default=12000)
     ap.add_argument("--seed", type=int, default=1)
     a = ap.parse_args()
@@ -1642,6 +1672,9 @@ def main():
         rng = random.Random(a.seed)
         base = [base_conv(rng) for _ in range(a.base)]
         dump(os.path.join(a.out, "base.jsonl"), base)
+        rng = random.Random(a.seed + 3)
+        mix = [(focus_conv if rng.random() < 0.6 else base_conv)(rng) for _ in range(40000)]
+        dump(os.path.join(a.out, "focus.jsonl"), mix)
         rng = random.Random(a.seed + 1)
         tailor = [tailor_conv(rng) for _ in range(a.tailor)]
         dump(os.path.join(a.out, "tailor.jsonl"), tailor)

@@ -55,15 +55,16 @@ def train(name, a):
         for g in opt.param_groups:
             g["lr"] = a.lr * min(1.0, (step + 1) / 30) * (1 - step / a.steps)
         x, w = next(data)
-        logits = model(input_ids=x[:, :-1], use_cache=False).logits
-        l = F.cross_entropy(logits.view(-1, logits.shape[-1]), x[:, 1:].reshape(-1), reduction="none")
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            logits = model(input_ids=x[:, :-1], use_cache=False).logits
+        l = F.cross_entropy(logits.float().view(-1, logits.shape[-1]), x[:, 1:].reshape(-1), reduction="none")
         w1 = w[:, 1:].reshape(-1)
         loss = (l * w1).sum() / w1.sum()
         opt.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(params, 1.0)
         opt.step()
-        run.append(float(loss))
+        run.append(loss.item())
         if (step + 1) % 50 == 0:
             print(f"{name} step {step + 1} loss {sum(run) / len(run):.4f} {time.time() - t0:.0f}s", flush=True)
             run = []
@@ -82,7 +83,7 @@ def main():
     ap.add_argument("--model", default="model")
     ap.add_argument("--out", default="adapters")
     ap.add_argument("--only", choices=list(ADAPTERS))
-    ap.add_argument("--steps", type=int, default=800)
+    ap.add_argument("--steps", type=int, default=500)
     ap.add_argument("--rows", type=int, default=32)
     ap.add_argument("--lr", type=float, default=4e-3)
     ap.add_argument("--seed", type=int, default=21)

@@ -109,6 +109,7 @@ class Packer:
 def main():
     ap = argparse.ArgumentParser()
     ap.add_argument("--data", required=True, help="folder written by make_data.py")
+    ap.add_argument("--texts", default="base", help="which of its files: base or focus")
     ap.add_argument("--out", default=demolib.MODEL)
     ap.add_argument("--minutes", type=float, default=30, help="length of the training, by the clock")
     ap.add_argument("--steps", type=int, default=0, help="length of the training in steps (then --minutes is ignored)")
@@ -138,7 +139,7 @@ def main():
     if a.init_only:
         save(model, a.out)
         return
-    ids, mask, start = load_tokens(sp, os.path.join(a.data, "base.jsonl"), os.path.join(a.data, "base.npz"))
+    ids, mask, start = load_tokens(sp, os.path.join(a.data, a.texts + ".jsonl"), os.path.join(a.data, a.texts + ".npz"))
     print("conversations", len(start), "tokens", len(ids), "spoken", int(mask.sum()), flush=True)
     pack = Packer(ids, mask, start, a.seed)
     mats = [p for n, p in model.named_parameters() if p.ndim == 2 and "embed" not in n and "lm_head" not in n]
