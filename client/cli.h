@@ -119,6 +119,7 @@ int cmd_close(struct cli *cli);
 int cmd_hello(struct cli *cli);
 int cmd_plugins(struct cli *cli);
 int cmd_stats(struct cli *cli);
+int cmd_adapters(struct cli *cli);
 int cmd_state(struct cli *cli); /* pause, resume, drain */
 int cmd_tokenize(struct cli *cli);
 int cmd_detokenize(struct cli *cli);

@@ -28,6 +28,7 @@ const struct command commands[] = {
 	{"results", "JOB", "a job's answer, or what there is of it", results_options, 0, 1, 1, cmd_results},
 	{"close", "JOB...", "let the server forget finished jobs", NULL, 0, 1, -1, cmd_close},
 	{"plugins", "", "list decoders and samplers, and their options", NULL, 0, 0, 0, cmd_plugins},
+	{"adapters", "[load NAME | unload NAME]", "list the server's adapters, or load or unload one", NULL, 0, 0, 2, cmd_adapters},
 	{"stats", "", "counters of the server", NULL, 0, 0, 0, cmd_stats},
 	{"tokenize", "[TEXT | -]", "text to tokens", tokenize_options, 0, 0, 1, cmd_tokenize},
 	{"detokenize", "[TOKEN... | -]", "tokens to text", NULL, 0, 0, -1, cmd_detokenize},

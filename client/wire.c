@@ -470,7 +470,7 @@ void wire_buf_clear(struct wire_buf *b)
 
 void *wire_buf_take(struct wire_buf *b, size_t *len)
 {
-	void *bytes;
+	void *bytes, *fitted;
 
 	*len = b->failed ? 0 : b->out.size;
 	if (b->failed) {
@@ -479,7 +479,8 @@ void *wire_buf_take(struct wire_buf *b, size_t *len)
 	}
 	bytes = msgpack_sbuffer_release(&b->out);
 	wire_buf_init(b);
-	return bytes;
+	fitted = *len > 0 ? realloc(bytes, *len) : NULL; /* it grew from 8 KiB on; what is kept for long should be small */
+	return fitted != NULL ? fitted : bytes;
 }
 
 static void note(struct wire_buf *b, int result)

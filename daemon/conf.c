@@ -29,7 +29,11 @@ const struct conf_option conf_options[] = {
 	{"model", "template", CONF_CHOICE, AT(template), "fashiongpt", 0, 0, TEMPLATE_NAMES, CONF_RELOADABLE,
 	 "Prompt template of chat messages when the request names none."},
 	{"model", "adapters", CONF_STRING, AT(adapters), "", 0, 0, NULL, 0,
-	 "Folder of LoRA adapters; not part of this version: anything but empty is refused."},
+	 "Folders of LoRA adapters, separated by colons: each PEFT folder or .gguf file in them can be named by requests."},
+	{"model", "adapters_memory", CONF_SIZE, AT(adapters_memory), "2G", 1 << 16, (int64_t)1 << 50, NULL, 0,
+	 "Memory for adapters that are loaded; beyond it those that were used longest ago go, but none that a job is using."},
+	{"model", "blends", CONF_STRING, AT(blends), "", 0, 0, NULL, 0,
+	 "Names for sums of adapters, for the field model of requests: NAME=ADAPTER:SCALE,ADAPTER:SCALE with blanks between them."},
 
 	{"listen", "request", CONF_STRING, AT(request), "ipc:///run/weft/request", 0, 0, NULL, 0,
 	 "Endpoint of the request socket (ROUTER)."},
@@ -380,11 +384,6 @@ int conf_check(const struct conf *c, char why[static CONF_WHY])
 	}
 	if (strcmp(c->store, "none") != 0) {
 		snprintf(why, CONF_WHY, "store = %s: unsupported: this version has no durable store; use none", c->store);
-		return EXIT_CONFIG;
-	}
-	if (c->adapters[0]) {
-		snprintf(why, CONF_WHY, "adapters = %s: unsupported: this version has no adapters; leave the option out",
-			 c->adapters);
 		return EXIT_CONFIG;
 	}
 	if (!c->plugins[0]) {

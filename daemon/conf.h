@@ -20,7 +20,9 @@ struct conf {
 	int64_t kv_memory;  /* bytes; 0: by context, max_running and the machine's memory */
 	int64_t batch_rows; /* rows of one engine step */
 	char *template;     /* of `messages` when the request names none */
-	char *adapters;     /* "": none (all that this version has) */
+	char *adapters;     /* folders, separated by \':\'; "": none */
+	char *blends;            /* names of sums of adapters */
+	int64_t adapters_memory; /* bytes */
 	/* [listen] */
 	char *request, *answer; /* ZeroMQ endpoints */
 	char *curve_secret;     /* file with our secret key; "": the credential, if there is one */

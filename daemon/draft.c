@@ -3,6 +3,7 @@
 #include "draft.h"
 #include "options.h"
 #include <inttypes.h>
+#include <math.h>
 #include <sodium.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -74,12 +75,57 @@ static int take_topic(const struct making *m)
 
 static int refuse_unsupported(const struct making *m)
 {
-	static const char *const later[][2] = {
-		{"adapters", "adapters are"}, {"durable", "the durable store is"}, {"key", "idempotency keys are"}};
+	static const char *const later[][2] = {{"durable", "the durable store is"}, {"key", "idempotency keys are"}};
 	for (size_t i = 0; i < sizeof later / sizeof *later; i++)
 		if (field(m, later[i][0]))
 			return problem_set(m->p, WIRE_UNSUPPORTED, later[i][0], "%s not part of this version; leave the field out",
 					   later[i][1]);
+	return 0;
+}
+
+/* Only the form is judged here: which names there are is the loop's to know. */
+static int take_adapters(const struct making *m)
+{
+	const msgpack_object *o = field(m, "adapters");
+	struct draft *d = m->d;
+	char word[65], name[96];
+	if (!o)
+		return 0;
+	if (o->type != MSGPACK_OBJECT_MAP)
+		return problem_type(m->p, "adapters", "a map from the name of an adapter to its scale", o);
+	if (o->via.map.size > CORE_BLEND_MAX)
+		return problem_set(m->p, WIRE_INVALID_ARGUMENT, "adapters", "at most %d adapters", CORE_BLEND_MAX);
+	for (uint32_t i = 0; i < o->via.map.size; i++) {
+		const msgpack_object_kv *kv = &o->via.map.ptr[i];
+		struct adapter_wish *w = &d->adapters[d->n_adapters++];
+		const char *text = kv->key.via.str.ptr;
+		size_t len = kv->key.via.str.size;
+		double scale;
+		snprintf(name, sizeof name, "adapters.%s", problem_name(word, text, len));
+		if (!adapter_name_valid(text, len))
+			return problem_set(m->p, WIRE_NOT_FOUND, name, "no adapter can have this name");
+		if (!wire_get_float(&kv->val, &scale))
+			return problem_type(m->p, name, "a number", &kv->val);
+		if (!isfinite((float)scale))
+			return problem_set(m->p, WIRE_INVALID_ARGUMENT, name, "expected a number in the range of f32");
+		memcpy(w->name, text, len);
+		w->scale = (float)scale;
+	}
+	return 0;
+}
+
+static int take_model(const struct making *m)
+{
+	const msgpack_object *o = field(m, "model");
+	const char *s;
+	size_t len;
+	if (!o)
+		return 0;
+	if (!wire_get_str(o, &s, &len))
+		return problem_type(m->p, "model", "the name of a model", o);
+	if (len == 0 || len > ADAPTER_NAME_MAX || memchr(s, 0, len))
+		return problem_set(m->p, WIRE_NOT_FOUND, "model", "no model can have this name");
+	memcpy(m->d->model, s, len);
 	return 0;
 }
 
@@ -89,7 +135,7 @@ static int take_plain_fields(struct making *m)
 	struct draft *d = m->d;
 	int class = CLASS_INTERACTIVE;
 	uint64_t priority = 100;
-	if (refuse_unsupported(m) || take_topic(m) || take_word(m, "class", classes, &class) ||
+	if (refuse_unsupported(m) || take_topic(m) || take_adapters(m) || take_model(m) || take_word(m, "class", classes, &class) ||
 	    take_uint(m, "priority", 0, 1000, &priority))
 		return -1;
 	int keep = class == CLASS_BATCH;
@@ -109,6 +155,7 @@ static bool own_field(const char *name, size_t len, bool score)
 {
 	static const char *const names[] = {"v",        "id",    "op",       "topic",       "prompt",   "messages",      "tokens",
 					    "template", "class", "priority", "deadline_ms", "queue_ms", "on_disconnect", "decoder",
+					    "adapters", "model",
 					    NULL};
 	static const char *const generate[] = {"samplers", "seed", NULL}, *const scoring[] = {"continuations", NULL};
 	const char *const *lists[] = {names, score ? scoring : generate};
@@ -419,7 +466,7 @@ static void write_options(const struct making *m, struct wire_buf *b)
 {
 	const struct draft *d = m->d;
 	const struct options *o = &m->options;
-	wire_map(b, 4 + (m->template != NULL) + (d->deadline_ms > 0) + (d->queue_ms > 0) + (d->score ? 0 : 2) + options_count(o));
+	wire_map(b, 4 + (m->template != NULL) + (d->model[0] != 0) + (d->n_adapters > 0) + (d->deadline_ms > 0) + (d->queue_ms > 0) + (d->score ? 0 : 2) + options_count(o));
 	wire_str(b, "decoder");
 	wire_map(b, 1);
 	wire_str(b, "name");
@@ -438,6 +485,18 @@ static void write_options(const struct making *m, struct wire_buf *b)
 	wire_uint(b, d->priority);
 	wire_str(b, "on_disconnect");
 	wire_str(b, d->keep ? "keep" : "cancel");
+	if (d->model[0]) {
+		wire_str(b, "model");
+		wire_str(b, d->model);
+	}
+	if (d->n_adapters) {
+		wire_str(b, "adapters");
+		wire_map(b, d->n_adapters);
+	}
+	for (size_t i = 0; i < d->n_adapters; i++) {
+		wire_str(b, d->adapters[i].name);
+		wire_float(b, (double)d->adapters[i].scale);
+	}
 	if (m->template) {
 		wire_str(b, "template");
 		wire_str(b, template_name(m->template));

@@ -3,6 +3,7 @@
 #ifndef WEFT_DAEMON_DRAFT_H
 #define WEFT_DAEMON_DRAFT_H
 
+#include "adapters.h"
 #include "engine.h"
 #include "problem.h"
 #include "template.h"
@@ -28,6 +29,9 @@ struct draft {
 	uint64_t deadline_ms, queue_ms; /* 0: none */
 	uint64_t tokens;                /* it may come to: prompt and longest answers */
 	uint64_t bytes;                 /* of memory that it may come to need outside the engine */
+	char model[ADAPTER_NAME_MAX + 1]; /* "": not named */
+	struct adapter_wish adapters[CORE_BLEND_MAX];
+	size_t n_adapters;
 	struct engine_job *work;        /* id and plugins are still missing */
 	void *options;                  /* the effective set, as one msgpack map; malloc'ed */
 	size_t options_len;

@@ -88,6 +88,7 @@ void engine_job_free(struct engine_job *j)
 	free(j->continuation_len);
 	free(j->prompt);
 	free(j->last);
+	core_blend_unref(j->blend);
 	plugin_set_unref(j->plugins);
 	free(j);
 }

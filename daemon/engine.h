@@ -35,6 +35,7 @@ struct engine_job {
 	int32_t **continuations;	/* [n_continuations], score jobs */
 	size_t *continuation_len;
 	size_t n_continuations;
+	struct core_blend *blend; /* a reference; NULL: the base alone */
 	uint64_t seed;
 	struct engine_event *last;	/* its EV_DONE, made with the job so that the end of a job cannot fail; the engine's business */
 	struct engine_job *next;	/* likewise */

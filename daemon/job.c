@@ -146,7 +146,7 @@ void job_forget(struct jobs *t, struct job *j)
 int job_move(struct jobs *t, struct job *j, enum job_state to)
 {
 	static const unsigned arrows[JOB_N_STATES] = {
-		[JOB_QUEUED] = 1 << JOB_RUNNING | 1 << JOB_CANCELLED | 1 << JOB_EXPIRED,
+		[JOB_QUEUED] = 1 << JOB_RUNNING | 1 << JOB_FAILED | 1 << JOB_CANCELLED | 1 << JOB_EXPIRED,
 		[JOB_RUNNING] = 1 << JOB_PREEMPTED | 1 << JOB_DONE | 1 << JOB_FAILED | 1 << JOB_CANCELLED | 1 << JOB_EXPIRED,
 		[JOB_PREEMPTED] = 1 << JOB_RUNNING | 1 << JOB_FAILED | 1 << JOB_CANCELLED | 1 << JOB_EXPIRED,
 	};

@@ -4,6 +4,7 @@ include daemon/engine.mk
 # All of weftd but main() and the loop: what the unit tests and the fuzzers link.
 noinst_LTLIBRARIES += daemon/libdaemon.la
 daemon_libdaemon_la_SOURCES = \
+	daemon/adapters.c daemon/adapters.h \
 	daemon/boot.c daemon/boot.h \
 	daemon/conf.c daemon/conf.h \
 	daemon/deadline.c daemon/deadline.h \

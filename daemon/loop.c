@@ -81,6 +81,7 @@ struct loop {
 	int load_code;
 	/* work in hand */
 	struct ticket_list large;    /* being prepared */
+	size_t n_loads;   /* adapters being loaded */
 	size_t n_large;              /* those and their followers */
 	struct engine_event *events; /* taken, not handled yet */
 	int terms;                   /* SIGTERMs so far */
@@ -219,6 +220,43 @@ static void take_requests(struct loop *l)
 			return;
 		take_request(l, in);
 	}
+}
+
+/* ---- adapters ---- */
+
+struct loading {
+	uv_work_t work;
+	struct loop *loop;
+	struct adapter_load *load;
+};
+
+static void load_adapter(uv_work_t *w)
+{
+	struct loading *g = w->data;
+	adapter_load_run(g->load);
+}
+
+static void adapter_loaded(uv_work_t *w, int status)
+{
+	struct loading *g = w->data;
+	g->loop->n_loads--;
+	server_adapter_loaded(&g->loop->server, g->load);
+	free(g);
+}
+
+static bool submit_load(void *arg, struct adapter_load *load)
+{
+	struct loop *l = (struct loop *)((char *)arg - offsetof(struct loop, server));
+	struct loading *g = calloc(1, sizeof *g);
+	if (!g)
+		return false;
+	*g = (struct loading){.work.data = g, .loop = l, .load = load};
+	if (uv_queue_work(&l->uv, &g->work, load_adapter, adapter_loaded)) {
+		free(g);
+		return false;
+	}
+	l->n_loads++;
+	return true;
 }
 
 /* ---- subscriptions and events ---- */
@@ -576,9 +614,11 @@ static void serve(struct loop *l)
 	s->engine = l->engine;
 	s->publish = publish;
 	s->publish_arg = l;
-	if (server_init(s)) {
-		log_error("out of memory");
-		leave(l, EXIT_INTERNAL);
+	s->adapters.submit = submit_load;
+	s->adapters.arg = s;
+	if (server_init(s, l->why)) {
+		log_error("%s", l->why);
+		leave(l, EXIT_CONFIG);
 		return;
 	}
 	l->server_ready = true;
@@ -648,7 +688,7 @@ static void stop(struct loop *l)
 	/* Workers that still prepare requests end first; nobody waits for their replies. */
 	TAILQ_FOREACH(t, &l->large, link)
 	drop_tickets(l, &t->followers);
-	while (!TAILQ_EMPTY(&l->large))
+	while (!TAILQ_EMPTY(&l->large) || l->n_loads)
 		uv_run(&l->uv, UV_RUN_ONCE);
 	if (l->polling) {
 		uv_poll_stop(&l->request_poll);

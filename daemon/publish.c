@@ -235,7 +235,7 @@ void publish_done(struct server *s, struct job *j, const char *code, const char 
 	struct wire_buf b;
 	char digest[65];
 	job_digest(j, digest);
-	begin(&b, j, "done", 5 + j->prompt_score.present + (code != NULL));
+	begin(&b, j, "done", 5 + j->prompt_score.present + (code != NULL) + (j->blend[0] != 0));
 	pair_str(&b, "state", job_state_name(j->state));
 	wire_str(&b, "choices");
 	j->score ? write_scores(&b, j) : write_choices(&b, j);
@@ -246,6 +246,8 @@ void publish_done(struct server *s, struct job *j, const char *code, const char 
 	}
 	write_usage(&b, j);
 	pair_str(&b, "digest", digest);
+	if (j->blend[0])
+		pair_str(&b, "blend", j->blend);
 	if (code) {
 		wire_str(&b, "error");
 		wire_map(&b, 2);

@@ -234,17 +234,35 @@ static int prepare_score(struct request *r)
 	return draft_prepare(&r->draft, &r->env, true, &r->msg.root, r->size, &r->problem);
 }
 
+/* Each adapter with its scale, and the digest of the version that is pinned (nil: it is being loaded). */
+static void put_uses(const struct adapter_use *u, struct wire_buf *b)
+{
+	wire_str(b, "adapters");
+	wire_map(b, u->n);
+	for (size_t i = 0; i < u->n; i++) {
+		const struct adapter_version *v = u->part[i].version;
+		wire_str(b, u->part[i].entry->name);
+		wire_map(b, 2);
+		wire_str(b, "scale");
+		wire_float(b, (double)u->part[i].scale);
+		wire_str(b, "digest");
+		v ? wire_str(b, core_adapter_info(v->adapter)->digest) : wire_nil(b);
+	}
+}
+
 static int answer_draft(struct request *r, struct server *s, struct wire_buf *b)
 {
 	struct job *j;
 	if (server_accept(s, &r->draft, r->identity, &j, &r->problem))
 		return -1;
-	put_head(r, b, true, 4);
+	put_head(r, b, true, 4 + (j->adapters != NULL));
 	pair_uint(b, "job", j->id);
 	wire_str(b, "options");
 	wire_raw(b, r->draft.options, r->draft.options_len);
 	pair_uint(b, "prompt_tokens", j->prompt_tokens);
 	pair_uint(b, "position", queue_ahead(&s->queue, &j->entry));
+	if (j->adapters)
+		put_uses(j->adapters, b);
 	server_schedule(s);
 	return 0;
 }
@@ -457,9 +475,94 @@ static int answer_drain(struct request *r, struct server *s, struct wire_buf *b)
 	return put_state(r, s, b);
 }
 
-static int prepare_adapters(struct request *r)
+/* ---- adapters ---- */
+
+static void put_adapter(const struct adapter_entry *e, struct wire_buf *b)
 {
-	return problem_set(&r->problem, WIRE_UNSUPPORTED, "op", "adapters are not part of this version");
+	const struct core_adapter_info *info = e->version ? core_adapter_info(e->version->adapter) : NULL;
+	wire_map(b, 3 + (info ? 6 : 0) + (e->reason != NULL));
+	pair_str(b, "name", e->name);
+	pair_str(b, "residency", adapter_residency(e));
+	pair_uint(b, "pins", e->version ? e->version->pins : 0);
+	if (e->reason)
+		pair_str(b, "reason", e->reason);
+	if (!info)
+		return;
+	pair_str(b, "digest", info->digest);
+	pair_str(b, "kind", info->kind);
+	pair_uint(b, "rank_min", info->rank_min);
+	pair_uint(b, "rank_max", info->rank_max);
+	pair_uint(b, "modules", info->modules);
+	pair_uint(b, "bytes", info->bytes);
+}
+
+static int answer_adapters(struct request *r, struct server *s, struct wire_buf *b)
+{
+	struct adapters *a = &s->adapters;
+	size_t n = 0;
+	adapters_scan(a);
+	for (size_t i = 0; i < a->n; i++)
+		n += !a->entries[i]->gone;
+	put_head(r, b, true, 5);
+	wire_str(b, "adapters");
+	wire_array(b, n);
+	for (size_t i = 0; i < a->n; i++)
+		if (!a->entries[i]->gone)
+			put_adapter(a->entries[i], b);
+	wire_str(b, "blends");
+	wire_map(b, a->n_blends);
+	for (size_t i = 0; i < a->n_blends; i++) {
+		wire_str(b, a->blends[i].name);
+		wire_map(b, a->blends[i].n);
+		for (size_t k = 0; k < a->blends[i].n; k++) {
+			wire_str(b, a->blends[i].part[k].name);
+			wire_float(b, (double)a->blends[i].part[k].scale);
+		}
+	}
+	pair_uint(b, "resident_bytes", a->resident);
+	pair_uint(b, "memory", a->limit);
+	pair_uint(b, "evictions", a->evictions);
+	return 0;
+}
+
+static struct adapter_entry *find_adapter(struct request *r, struct server *s)
+{
+	const msgpack_object *o = field(r, "name");
+	char name[ADAPTER_NAME_MAX + 1] = "";
+	const char *text;
+	size_t len;
+	if (!wire_get_str(o, &text, &len)) {
+		problem_type(&r->problem, "name", "the name of an adapter", o);
+		return NULL;
+	}
+	if (adapter_name_valid(text, len))
+		memcpy(name, text, len);
+	return adapters_find(&s->adapters, name, &r->problem);
+}
+
+static int put_adapter_reply(struct request *r, const struct adapter_entry *e, struct wire_buf *b)
+{
+	put_head(r, b, true, 1);
+	wire_str(b, "adapter");
+	put_adapter(e, b);
+	return 0;
+}
+
+static int answer_adapter_load(struct request *r, struct server *s, struct wire_buf *b)
+{
+	struct adapter_entry *e = find_adapter(r, s);
+	return !e || adapters_request_load(&s->adapters, e, &r->problem) ? -1 : put_adapter_reply(r, e, b);
+}
+
+static int answer_adapter_unload(struct request *r, struct server *s, struct wire_buf *b)
+{
+	struct adapter_entry *e = find_adapter(r, s);
+	return !e || adapters_unload(&s->adapters, e, &r->problem) ? -1 : put_adapter_reply(r, e, b);
+}
+
+static int prepare_fuse(struct request *r)
+{
+	return problem_set(&r->problem, WIRE_UNSUPPORTED, "op", "fusing is not part of this version");
 }
 
 /* ---- the table ---- */
@@ -480,10 +583,10 @@ static const struct op ops[] = {
 	{"pause", " ", NULL, answer_pause},
 	{"resume", " ", NULL, answer_resume},
 	{"drain", " ", NULL, answer_drain},
-	{"adapters", NULL, prepare_adapters, NULL},
-	{"adapter.load", NULL, prepare_adapters, NULL},
-	{"adapter.unload", NULL, prepare_adapters, NULL},
-	{"adapter.fuse", NULL, prepare_adapters, NULL},
+	{"adapters", " ", NULL, answer_adapters},
+	{"adapter.load", " name ", NULL, answer_adapter_load},
+	{"adapter.unload", " name ", NULL, answer_adapter_unload},
+	{"adapter.fuse", NULL, prepare_fuse, NULL},
 };
 
 static int find_op(struct request *r)

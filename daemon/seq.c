@@ -66,13 +66,25 @@ static struct seq *enlist(struct weft_job *job, struct seq *s)
 	return s;
 }
 
+/* A core sequence with the job's blend. NULL: out of memory. */
+static struct core_seq *open_kv(struct weft_job *job)
+{
+	struct core_seq *kv = core_seq_new(job->core);
+
+	if (kv != NULL && core_seq_set_blend(job->core, kv, job->spec->blend) != 0) {
+		core_seq_free(job->core, kv);
+		return NULL;
+	}
+	return kv;
+}
+
 struct seq *seq_make(struct weft_job *job)
 {
 	struct seq *s = calloc(1, sizeof *s);
 
 	if (s == NULL)
 		return NULL;
-	s->kv = core_seq_new(job->core);
+	s->kv = open_kv(job);
 	if (s->kv == NULL) {
 		seq_free(job, s);
 		return NULL;
@@ -177,7 +189,7 @@ int seq_rebuild_begin(struct weft_job *job)
 static int reopen(struct weft_job *job, struct seq *s)
 {
 	if (s->shared == 0) {
-		s->kv = core_seq_new(job->core);
+		s->kv = open_kv(job);
 		return s->kv == NULL ? -1 : 1;
 	}
 	if (s->source->kv == NULL || s->source->present < s->shared)

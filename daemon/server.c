@@ -3,6 +3,7 @@
 #include "log.h"
 #include "publish.h"
 #include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -55,6 +56,16 @@ static void note_end(const struct job *j, const char *reason)
 			 job_state_name(j->state), j->prompt_tokens, j->completion_tokens, total_ms);
 }
 
+static void stop_loading(struct server *s, struct job *j)
+{
+	if (!j->loading)
+		return;
+	j->loading = false;
+	s->loading_jobs--;
+	s->loading_tokens -= j->entry.tokens;
+	s->loading_bytes -= j->entry.bytes;
+}
+
 /* The one place where jobs end. code and reason: of a failure. Forgetting is left to the deadlines, so that callers may go on using
  * j. */
 static void conclude(struct server *s, struct job *j, enum job_state state, const char *code, const char *reason)
@@ -69,6 +80,9 @@ static void conclude(struct server *s, struct job *j, enum job_state state, cons
 		j->running_ns += now - j->running_since;
 	j->running_since = 0;
 	queue_remove(&s->queue, &j->entry);
+	stop_loading(s, j);
+	adapters_release(&s->adapters, j->adapters);
+	j->adapters = NULL;
 	deadline_disarm(&s->deadlines, &j->deadline);
 	deadline_disarm(&s->deadlines, &j->patience);
 	publish_done(s, j, code, reason);
@@ -216,7 +230,8 @@ static int admit(struct server *s, const struct draft *d, uint32_t pages, struct
 				   "the job may come to %" PRIu64 " tokens and %" PRIu64 " bytes, the queue takes %" PRIu64
 				   " and %" PRIu64,
 				   d->tokens, d->bytes, limits.tokens, limits.bytes);
-	const char *full = queue_full(&s->queue, &limits, d->tokens, d->bytes);
+	const char *full = s->loading_jobs + s->queue.n >= limits.jobs ? "jobs"
+			   : queue_full(&s->queue, &limits, d->tokens + s->loading_tokens, d->bytes + s->loading_bytes);
 	if (!full)
 		return 0;
 	s->rejected++;
@@ -259,6 +274,13 @@ static int arm_all(struct server *s, struct job *j, const struct draft *d, int64
 		goto no_deadline;
 	if (d->queue_ms && deadline_arm(&s->deadlines, &j->patience, clock_after(now, d->queue_ms)))
 		goto no_patience;
+	if (j->adapters && !j->adapters->ready) {
+		j->loading = true;
+		s->loading_jobs++;
+		s->loading_tokens += j->entry.tokens;
+		s->loading_bytes += j->entry.bytes;
+		return 0;
+	}
 	if (queue_push(&s->queue, &j->entry) == 0)
 		return 0;
 	deadline_disarm(&s->deadlines, &j->patience);
@@ -270,6 +292,57 @@ no_deadline:
 }
 
 static void on_gone(struct deadline *d, void *arg);
+
+/* ---- adapters ---- */
+
+static enum wire_code core_code(int code)
+{
+	return code == CORE_EUNSUPPORTED || code == CORE_EFORMAT ? WIRE_UNSUPPORTED
+	       : code == CORE_EINVAL				   ? WIRE_INVALID_ARGUMENT
+								   : WIRE_INTERNAL;
+}
+
+/* Pins or orders what the draft names; the blend is there at once when all its adapters are. */
+static int take_adapters(struct server *s, struct job *j, struct draft *d, struct problem *p)
+{
+	struct core_error err;
+	if (adapters_resolve(&s->adapters, d->model, d->adapters, &d->n_adapters, p))
+		return -1;
+	if (d->n_adapters == 0)
+		return 0;
+	j->adapters = adapters_use(&s->adapters, d->adapters, d->n_adapters, j, p);
+	if (!j->adapters)
+		return -1;
+	if (!j->adapters->ready)
+		return 0;
+	if (adapter_use_blend(j->adapters, &d->work->blend, &err))
+		return problem_set(p, core_code(err.code), "adapters", "%.300s", err.text);
+	snprintf(j->blend, sizeof j->blend, "%s", core_blend_digest(d->work->blend));
+	return 0;
+}
+
+static void on_adapters(void *arg, struct adapter_use *use, const struct core_error *failed)
+{
+	struct server *s = arg;
+	struct job *j = use->owner;
+	struct core_error err;
+	if (!failed && adapter_use_blend(use, &j->work->blend, &err))
+		failed = &err;
+	if (failed) {
+		conclude(s, j, JOB_FAILED, wire_code_name(core_code(failed->code)), failed->text);
+		return;
+	}
+	snprintf(j->blend, sizeof j->blend, "%s", core_blend_digest(j->work->blend));
+	stop_loading(s, j);
+	if (queue_push(&s->queue, &j->entry))
+		conclude(s, j, JOB_FAILED, wire_code_name(WIRE_INTERNAL), "out of memory");
+}
+
+void server_adapter_loaded(struct server *s, struct adapter_load *load)
+{
+	adapters_loaded(&s->adapters, load);
+	schedule(s);
+}
 
 int server_accept(struct server *s, struct draft *d, const char *identity, struct job **out, struct problem *p)
 {
@@ -283,6 +356,8 @@ int server_accept(struct server *s, struct draft *d, const char *identity, struc
 	fill(s, j, d, identity, pages, now);
 	if (!j->score && !(j->choices = calloc(j->n_choices, sizeof *j->choices)))
 		goto fail;
+	if (take_adapters(s, j, d, p))
+		goto refused;
 	if (arm_all(s, j, d, now))
 		goto fail;
 	topics_find(&s->topics, j->topic)->gone.fire = on_gone;
@@ -298,8 +373,11 @@ int server_accept(struct server *s, struct draft *d, const char *identity, struc
 	*out = j;
 	return 0;
 fail:
+	problem_set(p, WIRE_INTERNAL, NULL, "out of memory");
+refused:
+	adapters_release(&s->adapters, j->adapters);
 	job_forget(&s->jobs, j);
-	return problem_set(p, WIRE_INTERNAL, NULL, "out of memory");
+	return -1;
 }
 
 /* ---- listeners ---- */
@@ -534,6 +612,7 @@ int server_pause(struct server *s, bool paused)
 
 void server_schedule(struct server *s)
 {
+	adapters_start(&s->adapters);
 	schedule(s);
 }
 
@@ -615,7 +694,7 @@ void server_new_plugins(struct server *s, struct plugin_set *set)
 	s->env.plugins = set;
 }
 
-int server_init(struct server *s)
+int server_init(struct server *s, char why[static CONF_WHY])
 {
 	const struct core_model_info *info = core_model_info(s->model);
 	size_t n = (size_t)s->conf->max_running;
@@ -632,6 +711,12 @@ int server_init(struct server *s)
 	s->scratch = calloc(2 * n, sizeof *s->scratch);
 	if (!s->running || !s->scratch || jobs_init(&s->jobs) || topics_init(&s->topics)) {
 		server_finish(s);
+		snprintf(why, CONF_WHY, "out of memory");
+		return -1;
+	}
+	s->adapters.settled = on_adapters;
+	if (adapters_init(&s->adapters, s->model, s->conf->adapters, s->conf->blends, (uint64_t)s->conf->adapters_memory, why)) {
+		server_finish(s);
 		return -1;
 	}
 	return 0;
@@ -639,7 +724,14 @@ int server_init(struct server *s)
 
 void server_finish(struct server *s)
 {
+	struct job *j;
+	if (s->jobs.table)
+		TAILQ_FOREACH (j, &s->jobs.all, by_id) {
+			adapters_release(&s->adapters, j->adapters);
+			j->adapters = NULL;
+		}
 	jobs_finish(&s->jobs);
+	adapters_finish(&s->adapters);
 	topics_finish(&s->topics);
 	queue_finish(&s->queue);
 	deadlines_finish(&s->deadlines);

@@ -16,6 +16,8 @@ struct server {
 	struct core_model *model;
 	struct engine *engine;
 	struct plugin_set *plugins; /* for new requests */
+	struct adapters adapters; /* its model and callbacks are the loop's */
+	uint64_t loading_jobs, loading_tokens, loading_bytes; /* of jobs that wait for adapters: they count as waiting */
 	struct draft_env env;       /* follows conf and plugins */
 	enum server_state state;
 	struct jobs jobs;
@@ -38,8 +40,8 @@ struct server {
 	void *publish_arg;
 };
 
-/* The parts must be there: conf, model, engine, plugins, publish. 0, or -1: out of memory. */
-int server_init(struct server *s);
+/* The parts must be there: conf, model, engine, plugins, publish, adapters.submit. 0, or -1 with the reason. */
+int server_init(struct server *s, char why[static CONF_WHY]);
 /* Frees what init made, and the jobs; not the parts. The engine must be gone. */
 void server_finish(struct server *s);
 
@@ -48,6 +50,7 @@ int server_accept(struct server *s, struct draft *d, const char *identity, struc
 void server_schedule(struct server *s); /* after the acceptance was answered */
 /* Ends a job as `why` says: at once when it waits, after its current step when it runs. false: it had ended. */
 bool server_end(struct server *s, struct job *j, enum job_why why);
+void server_adapter_loaded(struct server *s, struct adapter_load *load); /* a worker is done with it; takes it */
 void server_engine_event(struct server *s, struct engine_event *e);      /* e stays the caller's */
 bool server_subscribed(struct server *s, const char *topic, size_t len); /* false: do not admit */
 void server_unsubscribed(struct server *s, const char *topic, size_t len);

@@ -113,7 +113,7 @@ def test_the_server_refuses_with_code_and_field(weft):
     weft("generate", "--top-p", "7", "Wool", status=REFUSED)
     assert "invalid_argument, top_p" in weft.err, weft.err
     weft("generate", "--adapter", "persona=0.5", "Wool", status=REFUSED)
-    assert "unsupported, adapters" in weft.err, weft.err
+    assert "not_found, adapters.persona" in weft.err, weft.err
     weft("generate", "--raw", "word " * 2000, status=REFUSED)
     assert "too_large" in weft.err, weft.err
 

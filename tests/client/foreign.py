@@ -502,7 +502,7 @@ def test_what_is_wrong_is_refused_by_name(c, d):
     g("invalid_argument", None, messages=[{"role": "assistant", "content": "x"}])
     g("invalid_argument", None, messages=MESSAGES + [{"role": "system", "content": "late"}])
     g("invalid_argument", None, messages=MESSAGES + MESSAGES)
-    for field, value in (("adapters", {"a": 1.0}), ("durable", True), ("key", "k")):
+    for field, value in (("durable", True), ("key", "k")):
         g("unsupported", field, prompt="x", **{field: value})
         c.refused("unsupported", field, "score", topic=c.topic, prompt="x", continuations=["y"], **{field: value})
     g("too_large", None, prompt="word " * 2000)
@@ -516,9 +516,11 @@ def test_what_is_wrong_is_refused_by_name(c, d):
     assert c.call("hello")["state"] == "running"
 
 
-def test_adapters_are_not_part_of_this_version(c, d):
-    for op in ("adapters", "adapter.load", "adapter.unload", "adapter.fuse"):
-        c.refused("unsupported", None, op)
+def test_without_adapter_folders_no_adapter_is_known(c, d):
+    assert c.call("adapters")["adapters"] == []
+    for op in ("adapter.load", "adapter.unload"):
+        c.refused("not_found", "name", op, name="persona")
+    c.refused("unsupported", None, "adapter.fuse")
 
 
 def test_frames_that_are_no_request_are_answered_and_the_next_one_is_served(c, d):

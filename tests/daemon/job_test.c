@@ -9,7 +9,7 @@ static void only_the_arrows_of_the_picture_exist(void **state)
 {
 	static const char *const arrows[] = {"queued running",    "queued cancelled", "queued expired",      "running preempted",
 					     "running done",      "running failed",   "running cancelled",   "running expired",
-					     "preempted running", "preempted failed", "preempted cancelled", "preempted expired"};
+					     "queued failed", "preempted running", "preempted failed", "preempted cancelled", "preempted expired"};
 	for (int from = 0; from < JOB_N_STATES; from++)
 		for (int to = 0; to < JOB_N_STATES; to++) {
 			struct jobs t;

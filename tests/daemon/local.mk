@@ -34,9 +34,10 @@ daemon_scripts = \
 	tests/daemon/stop_test.py \
 	tests/daemon/tcp_test.py \
 	tests/daemon/many_jobs_test.py \
-	tests/daemon/load_test.py
+	tests/daemon/load_test.py \
+	tests/daemon/adapter_registry_test.py
 TESTS += $(daemon_scripts)
-EXTRA_DIST += $(daemon_scripts) tests/daemon/peer.py
+EXTRA_DIST += $(daemon_scripts) tests/daemon/peer.py tests/daemon/adapter_kit.py
 
 # The fuzz target: always as a fixed run in `make check`, with --enable-fuzzers as a libFuzzer program, too.
 check_PROGRAMS += tests/daemon/fuzz_request_fixed

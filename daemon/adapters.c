@@ -1,0 +1,642 @@
+/* adapters.c: names, versions, pins, and the order of loading. */
+#include "config.h"
+#include "adapters.h"
+#include "log.h"
+#include <dirent.h>
+#include <errno.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+enum { LOADS_AT_ONCE = 2, TRIES = 10, FOLDERS = 32, BLENDS = 256 };
+
+bool adapter_name_valid(const char *name, size_t len)
+{
+	if (len == 0 || len > ADAPTER_NAME_MAX || name[0] == '.')
+		return false;
+	for (size_t i = 0; i < len; i++)
+		if (!strchr("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-", name[i]) || !name[i])
+			return false;
+	return true;
+}
+
+/* ---- files ---- */
+
+static bool stamp(struct adapter_stamp *s, const char *path)
+{
+	struct stat st;
+	memset(s, 0, sizeof *s);
+	if (stat(path, &st))
+		return false;
+	*s = (struct adapter_stamp){.device = st.st_dev,
+				    .inode = st.st_ino,
+				    .size = S_ISDIR(st.st_mode) ? 0 : (uint64_t)st.st_size,
+				    .modified = st.st_mtim,
+				    .changed = st.st_ctim};
+	return true;
+}
+
+/* false: nothing is there. A folder's own times change with every file in it, so only its files count. */
+static bool take_print(struct adapter_print *p, const char *path)
+{
+	static const char *const names[ADAPTER_FILES] = {"adapter_config.json", "adapter_model.safetensors", "adapter_model.bin"};
+	char file[4096];
+	struct stat st;
+	memset(p, 0, sizeof *p);
+	if (stat(path, &st))
+		return false;
+	if (!S_ISDIR(st.st_mode))
+		return stamp(&p->file[0], path);
+	for (int i = 0; i < ADAPTER_FILES; i++) {
+		snprintf(file, sizeof file, "%s/%s", path, names[i]);
+		stamp(&p->file[i], file);
+	}
+	return true;
+}
+
+static bool same_print(const struct adapter_print *a, const struct adapter_print *b)
+{
+	for (int i = 0; i < ADAPTER_FILES; i++) {
+		const struct adapter_stamp *x = &a->file[i], *y = &b->file[i];
+		if (x->device != y->device || x->inode != y->inode || x->size != y->size ||
+		    x->modified.tv_sec != y->modified.tv_sec || x->modified.tv_nsec != y->modified.tv_nsec ||
+		    x->changed.tv_sec != y->changed.tv_sec || x->changed.tv_nsec != y->changed.tv_nsec)
+			return false;
+	}
+	return true;
+}
+
+/* ---- names ---- */
+
+static size_t place_of(const struct adapters *a, const char *name)
+{
+	size_t lo = 0, hi = a->n;
+	while (lo < hi) {
+		size_t mid = lo + (hi - lo) / 2;
+		if (strcmp(a->entries[mid]->name, name) < 0)
+			lo = mid + 1;
+		else
+			hi = mid;
+	}
+	return lo;
+}
+
+static struct adapter_entry *find(const struct adapters *a, const char *name)
+{
+	size_t at = place_of(a, name);
+	return at < a->n && strcmp(a->entries[at]->name, name) == 0 ? a->entries[at] : NULL;
+}
+
+static void entry_free(struct adapter_entry *e)
+{
+	free(e->name);
+	free(e->path);
+	free(e->reason);
+	free(e);
+}
+
+/* An entry of a folder. The first folder that has a name gives it; what cannot be kept for want of memory is not registered. */
+static void enlist(struct adapters *a, const char *folder, const char *name)
+{
+	struct adapter_entry *e = find(a, name);
+	char *path;
+	if (e && !e->gone)
+		return;
+	if (asprintf(&path, "%s/%s", folder, name) < 0)
+		return;
+	if (e) { /* it is back, perhaps in another folder */
+		if (e->loading || e->waiting) {
+			free(path);
+		} else {
+			free(e->path);
+			e->path = path;
+		}
+		e->gone = false;
+		return;
+	}
+	if (a->n == a->cap) {
+		size_t cap = a->cap ? 2 * a->cap : 64;
+		struct adapter_entry **grown = realloc(a->entries, cap * sizeof *grown);
+		if (!grown) {
+			free(path);
+			return;
+		}
+		a->entries = grown;
+		a->cap = cap;
+	}
+	e = calloc(1, sizeof *e);
+	if (!e || !(e->name = strdup(name))) {
+		free(e);
+		free(path);
+		return;
+	}
+	e->path = path;
+	size_t at = place_of(a, name);
+	memmove(a->entries + at + 1, a->entries + at, (a->n - at) * sizeof *a->entries);
+	a->entries[at] = e;
+	a->n++;
+}
+
+static bool is_candidate(const char *folder, const struct dirent *d)
+{
+	char path[4096];
+	struct stat st;
+	size_t len = strlen(d->d_name);
+	bool gguf = len > 5 && strcmp(d->d_name + len - 5, ".gguf") == 0;
+	if (!adapter_name_valid(d->d_name, len))
+		return false;
+	if (d->d_type == DT_DIR || (d->d_type == DT_REG && gguf))
+		return true;
+	if (d->d_type != DT_LNK && d->d_type != DT_UNKNOWN)
+		return false;
+	snprintf(path, sizeof path, "%s/%s", folder, d->d_name);
+	return stat(path, &st) == 0 && (S_ISDIR(st.st_mode) || (S_ISREG(st.st_mode) && gguf));
+}
+
+static void retire(struct adapters *a, struct adapter_entry *e);
+
+void adapters_scan(struct adapters *a)
+{
+	for (size_t i = 0; i < a->n; i++)
+		a->entries[i]->gone = true;
+	for (size_t i = 0; i < a->n_folders; i++) {
+		DIR *dir = opendir(a->folders[i]);
+		struct dirent *d;
+		if (!dir) {
+			log_warning("adapters: %s: %s", a->folders[i], strerror(errno));
+			continue;
+		}
+		while ((d = readdir(dir)))
+			if (is_candidate(a->folders[i], d))
+				enlist(a, a->folders[i], d->d_name);
+		closedir(dir);
+	}
+	for (size_t i = 0; i < a->n; i++)
+		if (a->entries[i]->gone)
+			retire(a, a->entries[i]);
+}
+
+/* A name that came after the last scan. */
+static struct adapter_entry *look(struct adapters *a, const char *name)
+{
+	char path[4096];
+	struct stat st;
+	size_t len = strlen(name);
+	for (size_t i = 0; i < a->n_folders; i++) {
+		snprintf(path, sizeof path, "%s/%s", a->folders[i], name);
+		if (stat(path, &st) == 0 && (S_ISDIR(st.st_mode) || (len > 5 && strcmp(name + len - 5, ".gguf") == 0))) {
+			enlist(a, a->folders[i], name);
+			return find(a, name);
+		}
+	}
+	return NULL;
+}
+
+struct adapter_entry *adapters_find(struct adapters *a, const char *name, struct problem *p)
+{
+	struct adapter_entry *e = NULL;
+	if (adapter_name_valid(name, strlen(name))) {
+		e = find(a, name);
+		if (!e || e->gone)
+			e = look(a, name);
+	}
+	if (!e)
+		problem_set(p, WIRE_NOT_FOUND, "name", "no adapter of that name is registered");
+	return e;
+}
+
+/* ---- versions ---- */
+
+static uint64_t bytes_of(const struct adapter_version *v)
+{
+	return core_adapter_info(v->adapter)->bytes;
+}
+
+static void version_drop_if_idle(struct adapter_version *v)
+{
+	if (!v->retired || v->pins)
+		return;
+	core_adapter_unref(v->adapter);
+	free(v);
+}
+
+static void retire(struct adapters *a, struct adapter_entry *e)
+{
+	struct adapter_version *v = e->version;
+	if (!v)
+		return;
+	e->version = NULL;
+	a->resident -= bytes_of(v);
+	v->retired = true;
+	version_drop_if_idle(v);
+}
+
+/* Lets go of what was used longest ago until the limit is kept, or only pinned versions are left. */
+static void evict(struct adapters *a)
+{
+	while (a->resident > a->limit) {
+		struct adapter_entry *oldest = NULL;
+		for (size_t i = 0; i < a->n; i++) {
+			struct adapter_entry *e = a->entries[i];
+			if (e->version && !e->version->pins && (!oldest || e->version->used < oldest->version->used))
+				oldest = e;
+		}
+		if (!oldest)
+			return;
+		retire(a, oldest);
+		a->evictions++;
+	}
+}
+
+static void pin(struct adapters *a, struct adapter_version *v)
+{
+	if (v->pins++ == 0)
+		a->pinned += bytes_of(v);
+	v->used = ++a->clock;
+}
+
+static void unpin(struct adapters *a, struct adapter_version *v)
+{
+	if (--v->pins == 0)
+		a->pinned -= bytes_of(v);
+	version_drop_if_idle(v);
+}
+
+/* ---- loading ---- */
+
+static bool may_load(const struct adapters *a)
+{
+	/* With nobody who could ever unpin, waiting would be for ever. */
+	return a->n_loading < LOADS_AT_ONCE && (a->pinned < a->limit || (a->n_ready == 0 && a->n_loading == 0));
+}
+
+static void want(struct adapters *a, struct adapter_entry *e)
+{
+	if (e->wanted || e->loading)
+		return;
+	e->wanted = true;
+	a->n_wanted++;
+}
+
+static void load_free(struct adapter_load *l)
+{
+	core_adapter_unref(l->adapter);
+	free(l->path);
+	free(l);
+}
+
+static void fail_entry(struct adapters *a, struct adapter_entry *e, const struct core_error *err);
+
+static void start(struct adapters *a, struct adapter_entry *e)
+{
+	const struct core_error oom = {CORE_ENOMEM, "out of memory"};
+	struct adapter_load *l = calloc(1, sizeof *l);
+	if (l)
+		*l = (struct adapter_load){.entry = e, .model = a->model, .path = strdup(e->path)};
+	e->wanted = false;
+	a->n_wanted--;
+	if (!l || !l->path || !a->submit(a->arg, l)) {
+		if (l)
+			load_free(l);
+		fail_entry(a, e, &oom);
+		return;
+	}
+	e->loading = true;
+	a->n_loading++;
+}
+
+void adapters_start(struct adapters *a)
+{
+	for (size_t i = 0; i < a->n && a->n_wanted && may_load(a); i++)
+		if (a->entries[i]->wanted)
+			start(a, a->entries[i]);
+}
+
+void adapter_load_run(struct adapter_load *l)
+{
+	if (!take_print(&l->print, l->path))
+		core_fail(&l->err, CORE_EIO, "the files are gone");
+	else if (core_adapter_load(&l->adapter, l->model, l->path, &l->err))
+		l->adapter = NULL;
+}
+
+/* The uses that wait for e get it, or learn that they cannot. Each settles at most once, and its owner may release it meanwhile. */
+static void tell(struct adapters *a, struct adapter_entry *e, const struct core_error *err)
+{
+	struct adapter_use *u;
+again: /* settling may let go of any use */
+	TAILQ_FOREACH (u, &a->waiting, link) {
+		bool concerned = false, all = true;
+		for (size_t i = 0; i < u->n; i++) {
+			if (u->part[i].entry == e && !u->part[i].version) {
+				concerned = true;
+				if (!err) {
+					e->waiting--;
+					u->part[i].version = e->version;
+					pin(a, e->version);
+				}
+			}
+			all &= u->part[i].version != NULL;
+		}
+		if (!concerned || (!err && !all))
+			continue;
+		if (!err) {
+			TAILQ_REMOVE(&a->waiting, u, link);
+			u->ready = true;
+			a->n_ready++;
+		}
+		a->settled(a->arg, u, err);
+		goto again;
+	}
+}
+
+static void fail_entry(struct adapters *a, struct adapter_entry *e, const struct core_error *err)
+{
+	retire(a, e);
+	free(e->reason);
+	e->reason = strdup(err->text);
+	log_warning("adapter %s: %s", e->name, err->text);
+	tell(a, e, err);
+}
+
+static void take_version(struct adapters *a, struct adapter_entry *e, struct adapter_load *l)
+{
+	const struct core_adapter_info *info = core_adapter_info(l->adapter);
+	const struct core_error oom = {CORE_ENOMEM, "out of memory"};
+	struct core_error err;
+	if (info->bytes > a->limit) {
+		core_fail(&err, CORE_ENOMEM, "it takes %llu bytes, adapters_memory is %llu", (unsigned long long)info->bytes,
+			  (unsigned long long)a->limit);
+		fail_entry(a, e, &err);
+		return;
+	}
+	if (!e->version || strcmp(core_adapter_info(e->version->adapter)->digest, info->digest) != 0) {
+		struct adapter_version *v = calloc(1, sizeof *v);
+		if (!v) {
+			fail_entry(a, e, &oom);
+			return;
+		}
+		retire(a, e);
+		v->adapter = l->adapter;
+		v->used = ++a->clock;
+		l->adapter = NULL;
+		e->version = v;
+		a->resident += bytes_of(v);
+	}
+	free(e->reason);
+	e->reason = NULL;
+	struct adapter_version *v = e->version;
+	pin(a, v); /* a use that ends on the way must not let it go */
+	tell(a, e, NULL);
+	unpin(a, v);
+}
+
+void adapters_loaded(struct adapters *a, struct adapter_load *l)
+{
+	struct adapter_entry *e = l->entry;
+	struct adapter_print now;
+	a->n_loading--;
+	a->loads++;
+	e->loading = false;
+	if (take_print(&now, e->path) && !same_print(&now, &l->print) && ++e->tries < TRIES) {
+		want(a, e); /* who asked meanwhile asked for the files as they are now */
+	} else {
+		e->tries = 0;
+		e->print = l->print;
+		if (l->adapter)
+			take_version(a, e, l);
+		else
+			fail_entry(a, e, &l->err);
+	}
+	load_free(l);
+	evict(a);
+	adapters_start(a);
+}
+
+/* Is the version that is resident what the files hold? 1 yes, 0 it must be loaded, -1 it cannot be. */
+static int current(struct adapters *a, struct adapter_entry *e, const char *field, struct problem *p)
+{
+	struct adapter_print now;
+	if (!take_print(&now, e->path)) {
+		e->gone = true;
+		return problem_set(p, WIRE_NOT_FOUND, field, "the files of this adapter are gone");
+	}
+	if (e->loading || e->wanted || !same_print(&now, &e->print))
+		return 0;
+	if (e->reason)
+		return problem_set(p, WIRE_UNSUPPORTED, field, "the adapter cannot be loaded: %.250s", e->reason);
+	return e->version != NULL;
+}
+
+int adapters_request_load(struct adapters *a, struct adapter_entry *e, struct problem *p)
+{
+	struct adapter_print now;
+	if (take_print(&now, e->path) && same_print(&now, &e->print) && e->reason) {
+		free(e->reason); /* told to try again */
+		e->reason = NULL;
+	}
+	int rc = current(a, e, "name", p);
+	if (rc == 0)
+		want(a, e);
+	adapters_start(a);
+	return rc < 0 ? -1 : 0;
+}
+
+int adapters_unload(struct adapters *a, struct adapter_entry *e, struct problem *p)
+{
+	if (e->loading || e->wanted)
+		return problem_set(p, WIRE_CONFLICT, "name", "the adapter is being loaded");
+	retire(a, e);
+	adapters_start(a);
+	return 0;
+}
+
+const char *adapter_residency(const struct adapter_entry *e)
+{
+	return e->loading || e->wanted ? "loading" : e->version ? "resident" : e->reason ? "failed" : "registered";
+}
+
+/* ---- uses ---- */
+
+void adapters_release(struct adapters *a, struct adapter_use *u)
+{
+	if (!u)
+		return;
+	if (u->ready)
+		a->n_ready--;
+	else
+		TAILQ_REMOVE(&a->waiting, u, link);
+	for (size_t i = 0; i < u->n; i++)
+		if (u->part[i].version)
+			unpin(a, u->part[i].version);
+		else
+			u->part[i].entry->waiting--;
+	free(u);
+	evict(a);
+	adapters_start(a);
+}
+
+struct adapter_use *adapters_use(struct adapters *a, const struct adapter_wish *wish, size_t n, void *owner, struct problem *p)
+{
+	struct adapter_use *u = calloc(1, sizeof *u);
+	char field[ADAPTER_NAME_MAX + 16];
+	bool ready = true;
+	int state[CORE_BLEND_MAX];
+	if (!u) {
+		problem_set(p, WIRE_INTERNAL, NULL, "out of memory");
+		return NULL;
+	}
+	u->owner = owner;
+	u->n = n;
+	for (size_t i = 0; i < n; i++) { /* what can be refused comes first */
+		snprintf(field, sizeof field, "adapters.%.80s", wish[i].name);
+		u->part[i].entry = adapters_find(a, wish[i].name, p);
+		u->part[i].scale = wish[i].scale;
+		state[i] = u->part[i].entry ? current(a, u->part[i].entry, field, p) : -1;
+		if (state[i] < 0) {
+			snprintf(p->field, sizeof p->field, "%.95s", field);
+			free(u);
+			return NULL;
+		}
+	}
+	for (size_t i = 0; i < n; i++) {
+		struct adapter_entry *e = u->part[i].entry;
+		if (state[i]) {
+			u->part[i].version = e->version;
+			pin(a, e->version);
+		} else {
+			ready = false;
+			e->waiting++;
+			want(a, e);
+		}
+	}
+	u->ready = ready;
+	if (ready)
+		a->n_ready++;
+	else
+		TAILQ_INSERT_TAIL(&a->waiting, u, link);
+	return u;
+}
+
+int adapter_use_blend(const struct adapter_use *u, struct core_blend **out, struct core_error *err)
+{
+	struct core_blend_part parts[CORE_BLEND_MAX];
+	for (size_t i = 0; i < u->n; i++)
+		parts[i] = (struct core_blend_part){.adapter = u->part[i].version->adapter, .scale = u->part[i].scale};
+	return core_blend_new(out, parts, (uint32_t)u->n, err);
+}
+
+/* ---- names of the configuration ---- */
+
+static int bad_blend(char *why, const char *text)
+{
+	snprintf(why, ADAPTERS_WHY, "blends: \"%.80s\": expected NAME=ADAPTER:SCALE,ADAPTER:SCALE with 1 to %d adapters, each once", text,
+		 CORE_BLEND_MAX);
+	return -1;
+}
+
+static int parse_blend(struct adapter_blend *b, char *text, char *why)
+{
+	char *shown = text, *equals = strchr(text, '='), *rest, *part, *end;
+	if (!equals || !adapter_name_valid(text, (size_t)(equals - text)))
+		return bad_blend(why, shown);
+	snprintf(b->name, sizeof b->name, "%.*s", (int)(equals - text), text);
+	for (rest = equals + 1; (part = strsep(&rest, ","));) {
+		char *colon = strrchr(part, ':');
+		double scale = colon ? strtod(colon + 1, &end) : 0;
+		if (!colon || !adapter_name_valid(part, (size_t)(colon - part)) || end == colon + 1 || *end || !isfinite((float)scale) ||
+		    b->n == CORE_BLEND_MAX)
+			return bad_blend(why, part);
+		*colon = 0;
+		for (size_t i = 0; i < b->n; i++)
+			if (strcmp(b->part[i].name, part) == 0)
+				return bad_blend(why, part);
+		snprintf(b->part[b->n].name, sizeof b->part[b->n].name, "%s", part);
+		b->part[b->n++].scale = (float)scale;
+	}
+	return 0;
+}
+
+static int parse_blends(struct adapters *a, const char *text, char *why)
+{
+	char *copy = strdup(text), *rest = copy, *one;
+	int rc = 0;
+	a->blends = calloc(BLENDS, sizeof *a->blends);
+	if (!copy || !a->blends) {
+		free(copy);
+		snprintf(why, ADAPTERS_WHY, "out of memory");
+		return -1;
+	}
+	while (!rc && (one = strsep(&rest, " \t"))) {
+		if (!*one)
+			continue;
+		if (a->n_blends == BLENDS) {
+			snprintf(why, ADAPTERS_WHY, "blends: at most %d", BLENDS);
+			rc = -1;
+			break;
+		}
+		struct adapter_blend *b = &a->blends[a->n_blends];
+		rc = parse_blend(b, one, why);
+		for (size_t i = 0; i < a->n_blends && !rc; i++)
+			if (strcmp(a->blends[i].name, b->name) == 0)
+				rc = bad_blend(why, b->name);
+		a->n_blends++;
+	}
+	free(copy);
+	return rc;
+}
+
+int adapters_resolve(const struct adapters *a, const char *model, struct adapter_wish *out, size_t *n, struct problem *p)
+{
+	if (!model[0] || strcmp(model, core_model_info(a->model)->name) == 0)
+		return 0;
+	for (size_t i = 0; i < a->n_blends; i++) {
+		const struct adapter_blend *b = &a->blends[i];
+		if (strcmp(b->name, model) != 0)
+			continue;
+		if (*n)
+			return problem_set(p, WIRE_INVALID_ARGUMENT, "adapters", "the model \"%s\" is a blend already: leave one of the two out",
+					   b->name);
+		memcpy(out, b->part, b->n * sizeof *out);
+		*n = b->n;
+		return 0;
+	}
+	return problem_set(p, WIRE_NOT_FOUND, "model", "no such model: expected the base's name (see hello) or a blend of the configuration");
+}
+
+/* ---- begin and end ---- */
+
+int adapters_init(struct adapters *a, const struct core_model *model, const char *folders, const char *blends, uint64_t limit,
+		  char why[static ADAPTERS_WHY])
+{
+	char *copy = strdup(folders), *rest = copy, *folder;
+	*a = (struct adapters){.model = model, .limit = limit, .submit = a->submit, .settled = a->settled, .arg = a->arg};
+	TAILQ_INIT(&a->waiting);
+	a->folders = calloc(FOLDERS, sizeof *a->folders);
+	while (copy && a->folders && a->n_folders < FOLDERS && (folder = strsep(&rest, ":")))
+		if (*folder && (a->folders[a->n_folders] = strdup(folder)))
+			a->n_folders++;
+	free(copy);
+	if (parse_blends(a, blends, why)) {
+		adapters_finish(a);
+		return -1;
+	}
+	adapters_scan(a);
+	return 0;
+}
+
+void adapters_finish(struct adapters *a)
+{
+	for (size_t i = 0; i < a->n; i++) {
+		retire(a, a->entries[i]);
+		entry_free(a->entries[i]);
+	}
+	for (size_t i = 0; i < a->n_folders; i++)
+		free(a->folders[i]);
+	free(a->folders);
+	free(a->entries);
+	free(a->blends);
+	*a = (struct adapters){0};
+}

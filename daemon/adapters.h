@@ -1,0 +1,129 @@
+/* adapters.h: the registry: which names stand for which files, which of them are in memory, and who uses them.
+ *
+ * A name is an entry of the configured folders: a PEFT folder or a .gguf file. Registering reads no file, so thousands of names cost nothing.
+ * A *version* is what was in the files when they were loaded, known by the digest of its contents. A job pins the versions that it
+ * was given until it ends; files that change (inode, size or times differ) give a new version to later requests only.
+ *
+ *     registered --- a request or adapter.load ---> loading ---> resident ---> retired, when unloaded, replaced or evicted:
+ *          ^                                           |                        freed with its last job
+ *          +---- the files have changed ---- failed <--+
+ *
+ * Loading is work for another thread: `submit` hands a struct adapter_load to one, which calls adapter_load_run() and then, back on the
+ * loop, adapters_loaded(). Everything else here is [loop]. What is resident stays below the limit by letting go of the versions that were
+ * used longest ago; pinned ones stay, and while they fill the limit nothing is loaded. */
+#ifndef WEFT_DAEMON_ADAPTERS_H
+#define WEFT_DAEMON_ADAPTERS_H
+
+#include "kernels/core.h"
+#include "problem.h"
+#include <sys/queue.h>
+#include <time.h>
+
+enum { ADAPTER_NAME_MAX = 128, ADAPTERS_WHY = 512 };
+
+/* What a name may look like: 1 to 128 characters of [A-Za-z0-9._-], the first no dot. Nothing else is ever made a path of. */
+bool adapter_name_valid(const char *name, size_t len);
+
+/* A sum that a request asks for, by names. */
+struct adapter_wish {
+	char name[ADAPTER_NAME_MAX + 1];
+	float scale;
+};
+
+struct adapter_stamp { /* of one file; all 0: it is not there */
+	uint64_t device, inode, size;
+	struct timespec modified, changed;
+};
+enum { ADAPTER_FILES = 3 };
+struct adapter_print { /* changes when the files do */
+	struct adapter_stamp file[ADAPTER_FILES];
+};
+
+struct adapter_version {
+	struct core_adapter *adapter; /* a reference */
+	unsigned pins;                /* jobs that have not ended */
+	bool retired;                 /* no entry has it any more */
+	uint64_t used;                /* by the registry's clock of uses */
+};
+
+struct adapter_entry { /* lives as long as the registry */
+	char *name, *path;
+	bool gone;                       /* no longer in the folders */
+	struct adapter_print print;      /* of version, or of what failed */
+	struct adapter_version *version; /* current; NULL: not resident */
+	char *reason;                    /* why loading failed; NULL: it has not */
+	bool wanted, loading;            /* in line for loading; under way */
+	unsigned waiting;                /* uses that wait for it */
+	unsigned tries;                  /* loads in a row that were overtaken by a change of the files */
+};
+
+struct adapter_load { /* one loading, on its way through a worker */
+	struct adapter_entry *entry;
+	const struct core_model *model;
+	char *path;
+	struct adapter_print print;
+	struct core_adapter *adapter; /* result; NULL: failed, see err */
+	struct core_error err;
+};
+
+struct adapter_use { /* what one job has of the registry */
+	TAILQ_ENTRY(adapter_use) link;
+	void *owner;
+	bool ready;
+	size_t n;
+	struct {
+		struct adapter_entry *entry;
+		struct adapter_version *version; /* pinned; NULL: being loaded */
+		float scale;
+	} part[CORE_BLEND_MAX];
+};
+
+struct adapter_blend { /* a name of the configuration for a sum */
+	char name[ADAPTER_NAME_MAX + 1];
+	size_t n;
+	struct adapter_wish part[CORE_BLEND_MAX];
+};
+
+struct adapters {
+	const struct core_model *model;
+	char **folders;
+	size_t n_folders;
+	struct adapter_entry **entries; /* [n], by name */
+	size_t n, cap;
+	struct adapter_blend *blends;
+	size_t n_blends;
+	uint64_t limit, resident, pinned; /* bytes; pinned counts retired versions, too */
+	uint64_t loads, evictions;        /* since the start */
+	uint64_t clock;
+	unsigned n_wanted, n_loading, n_ready; /* entries in line, loads under way, uses that have all they need */
+	TAILQ_HEAD(, adapter_use) waiting;
+	/* Hands a load to a worker. false: it cannot. */
+	bool (*submit)(void *arg, struct adapter_load *load);
+	/* A use has all that it needs (err NULL), or cannot have it. Releasing it is the owner's. */
+	void (*settled)(void *arg, struct adapter_use *use, const struct core_error *err);
+	void *arg;
+};
+
+/* folders: separated by ':'. blends: "NAME=ADAPTER:SCALE,ADAPTER:SCALE NAME=..."; why says what is wrong with them. */
+int adapters_init(struct adapters *a, const struct core_model *model, const char *folders, const char *blends, uint64_t limit,
+		  char why[static ADAPTERS_WHY]);
+void adapters_finish(struct adapters *a); /* no load may be under way */
+void adapters_scan(struct adapters *a);   /* looks into the folders again */
+struct adapter_entry *adapters_find(struct adapters *a, const char *name, struct problem *p); /* NULL: not_found, field name */
+
+/* The names and scales that a request stands for: model may be "", the base's name or that of a blend. Writes at most CORE_BLEND_MAX. */
+int adapters_resolve(const struct adapters *a, const char *model, struct adapter_wish *out, size_t *n, struct problem *p);
+/* Pins what is resident and starts loading what is not. use->ready says whether all is there. NULL with the problem. */
+struct adapter_use *adapters_use(struct adapters *a, const struct adapter_wish *wish, size_t n, void *owner, struct problem *p);
+int adapter_use_blend(const struct adapter_use *use, struct core_blend **out, struct core_error *err);
+void adapters_start(struct adapters *a); /* what is in line and may be loaded now; after adapters_use */
+void adapters_release(struct adapters *a, struct adapter_use *use); /* frees it; NULL is fine */
+
+int adapters_request_load(struct adapters *a, struct adapter_entry *e, struct problem *p);
+int adapters_unload(struct adapters *a, struct adapter_entry *e, struct problem *p);
+const char *adapter_residency(const struct adapter_entry *e);
+
+void adapter_load_run(struct adapter_load *load);                        /* [worker] */
+void adapters_loaded(struct adapters *a, struct adapter_load *load); /* frees it */
+
+#endif
