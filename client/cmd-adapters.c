@@ -43,10 +43,10 @@ static void print_blends(const struct weft_reply *r)
 	json_t *all = text != NULL ? json_loads(text, 0, NULL) : NULL, *parts, *scale;
 	const char *name, *part;
 
-	json_object_foreach (json_object_get(all, "blends"), name, parts) {
+	json_object_foreach(json_object_get(all, "blends"), name, parts)
+	{
 		printf("%-32s blend     ", name);
-		json_object_foreach (parts, part, scale)
-			printf(" %s:%g", part, json_number_value(scale));
+		json_object_foreach(parts, part, scale) printf(" %s:%g", part, json_number_value(scale));
 		putchar('\n');
 	}
 	json_decref(all);

@@ -327,7 +327,8 @@ static void tell(struct adapters *a, struct adapter_entry *e, const struct core_
 {
 	struct adapter_use *u;
 again: /* settling may let go of any use */
-	TAILQ_FOREACH (u, &a->waiting, link) {
+	TAILQ_FOREACH(u, &a->waiting, link)
+	{
 		bool concerned = false, all = true;
 		for (size_t i = 0; i < u->n; i++) {
 			if (u->part[i].entry == e && !u->part[i].version) {
@@ -532,8 +533,8 @@ int adapter_use_blend(const struct adapter_use *u, struct core_blend **out, stru
 
 static int bad_blend(char *why, const char *text)
 {
-	snprintf(why, ADAPTERS_WHY, "blends: \"%.80s\": expected NAME=ADAPTER:SCALE,ADAPTER:SCALE with 1 to %d adapters, each once", text,
-		 CORE_BLEND_MAX);
+	snprintf(why, ADAPTERS_WHY, "blends: \"%.80s\": expected NAME=ADAPTER:SCALE,ADAPTER:SCALE with 1 to %d adapters, each once",
+		 text, CORE_BLEND_MAX);
 	return -1;
 }
 
@@ -546,8 +547,8 @@ static int parse_blend(struct adapter_blend *b, char *text, char *why)
 	for (rest = equals + 1; (part = strsep(&rest, ","));) {
 		char *colon = strrchr(part, ':');
 		double scale = colon ? strtod(colon + 1, &end) : 0;
-		if (!colon || !adapter_name_valid(part, (size_t)(colon - part)) || end == colon + 1 || *end || !isfinite((float)scale) ||
-		    b->n == CORE_BLEND_MAX)
+		if (!colon || !adapter_name_valid(part, (size_t)(colon - part)) || end == colon + 1 || *end ||
+		    !isfinite((float)scale) || b->n == CORE_BLEND_MAX)
 			return bad_blend(why, part);
 		*colon = 0;
 		for (size_t i = 0; i < b->n; i++)
@@ -597,13 +598,14 @@ int adapters_resolve(const struct adapters *a, const char *model, struct adapter
 		if (strcmp(b->name, model) != 0)
 			continue;
 		if (*n)
-			return problem_set(p, WIRE_INVALID_ARGUMENT, "adapters", "the model \"%s\" is a blend already: leave one of the two out",
-					   b->name);
+			return problem_set(p, WIRE_INVALID_ARGUMENT, "adapters",
+					   "the model \"%s\" is a blend already: leave one of the two out", b->name);
 		memcpy(out, b->part, b->n * sizeof *out);
 		*n = b->n;
 		return 0;
 	}
-	return problem_set(p, WIRE_NOT_FOUND, "model", "no such model: expected the base's name (see hello) or a blend of the configuration");
+	return problem_set(p, WIRE_NOT_FOUND, "model",
+			   "no such model: expected the base's name (see hello) or a blend of the configuration");
 }
 
 /* ---- begin and end ---- */

@@ -1,16 +1,17 @@
 /* adapters.h: the registry: which names stand for which files, which of them are in memory, and who uses them.
  *
- * A name is an entry of the configured folders: a PEFT folder or a .gguf file. Registering reads no file, so thousands of names cost nothing.
- * A *version* is what was in the files when they were loaded, known by the digest of its contents. A job pins the versions that it
- * was given until it ends; files that change (inode, size or times differ) give a new version to later requests only.
+ * A name is an entry of the configured folders: a PEFT folder or a .gguf file. Registering reads no file, so thousands of names
+ * cost nothing. A *version* is what was in the files when they were loaded, known by the digest of its contents. A job pins the
+ * versions that it was given until it ends; files that change (inode, size or times differ) give a new version to later requests
+ * only.
  *
  *     registered --- a request or adapter.load ---> loading ---> resident ---> retired, when unloaded, replaced or evicted:
  *          ^                                           |                        freed with its last job
  *          +---- the files have changed ---- failed <--+
  *
- * Loading is work for another thread: `submit` hands a struct adapter_load to one, which calls adapter_load_run() and then, back on the
- * loop, adapters_loaded(). Everything else here is [loop]. What is resident stays below the limit by letting go of the versions that were
- * used longest ago; pinned ones stay, and while they fill the limit nothing is loaded. */
+ * Loading is work for another thread: `submit` hands a struct adapter_load to one, which calls adapter_load_run() and then, back on
+ * the loop, adapters_loaded(). Everything else here is [loop]. What is resident stays below the limit by letting go of the versions
+ * that were used longest ago; pinned ones stay, and while they fill the limit nothing is loaded. */
 #ifndef WEFT_DAEMON_ADAPTERS_H
 #define WEFT_DAEMON_ADAPTERS_H
 
@@ -107,23 +108,24 @@ struct adapters {
 /* folders: separated by ':'. blends: "NAME=ADAPTER:SCALE,ADAPTER:SCALE NAME=..."; why says what is wrong with them. */
 int adapters_init(struct adapters *a, const struct core_model *model, const char *folders, const char *blends, uint64_t limit,
 		  char why[static ADAPTERS_WHY]);
-void adapters_finish(struct adapters *a); /* no load may be under way */
-void adapters_scan(struct adapters *a);   /* looks into the folders again */
+void adapters_finish(struct adapters *a);                                                     /* no load may be under way */
+void adapters_scan(struct adapters *a);                                                       /* looks into the folders again */
 struct adapter_entry *adapters_find(struct adapters *a, const char *name, struct problem *p); /* NULL: not_found, field name */
 
-/* The names and scales that a request stands for: model may be "", the base's name or that of a blend. Writes at most CORE_BLEND_MAX. */
+/* The names and scales that a request stands for: model may be "", the base's name or that of a blend. Writes at most
+ * CORE_BLEND_MAX. */
 int adapters_resolve(const struct adapters *a, const char *model, struct adapter_wish *out, size_t *n, struct problem *p);
 /* Pins what is resident and starts loading what is not. use->ready says whether all is there. NULL with the problem. */
 struct adapter_use *adapters_use(struct adapters *a, const struct adapter_wish *wish, size_t n, void *owner, struct problem *p);
 int adapter_use_blend(const struct adapter_use *use, struct core_blend **out, struct core_error *err);
-void adapters_start(struct adapters *a); /* what is in line and may be loaded now; after adapters_use */
+void adapters_start(struct adapters *a);                            /* what is in line and may be loaded now; after adapters_use */
 void adapters_release(struct adapters *a, struct adapter_use *use); /* frees it; NULL is fine */
 
 int adapters_request_load(struct adapters *a, struct adapter_entry *e, struct problem *p);
 int adapters_unload(struct adapters *a, struct adapter_entry *e, struct problem *p);
 const char *adapter_residency(const struct adapter_entry *e);
 
-void adapter_load_run(struct adapter_load *load);                        /* [worker] */
+void adapter_load_run(struct adapter_load *load);                    /* [worker] */
 void adapters_loaded(struct adapters *a, struct adapter_load *load); /* frees it */
 
 #endif

@@ -12,15 +12,15 @@
 
 struct conf {
 	/* [model] */
-	char *model;        /* HF folder or .gguf; "" is refused by conf_check */
-	char *device;       /* auto, cpu, cuda:N */
-	char *quant;        /* none, q8, q4, nf4 */
-	int64_t threads;    /* 0: all CPUs */
-	int64_t context;    /* tokens; 0: the model's */
-	int64_t kv_memory;  /* bytes; 0: by context, max_running and the machine's memory */
-	int64_t batch_rows; /* rows of one engine step */
-	char *template;     /* of `messages` when the request names none */
-	char *adapters;     /* folders, separated by \':\'; "": none */
+	char *model;             /* HF folder or .gguf; "" is refused by conf_check */
+	char *device;            /* auto, cpu, cuda:N */
+	char *quant;             /* none, q8, q4, nf4 */
+	int64_t threads;         /* 0: all CPUs */
+	int64_t context;         /* tokens; 0: the model's */
+	int64_t kv_memory;       /* bytes; 0: by context, max_running and the machine's memory */
+	int64_t batch_rows;      /* rows of one engine step */
+	char *template;          /* of `messages` when the request names none */
+	char *adapters;          /* folders, separated by \':\'; "": none */
 	char *blends;            /* names of sums of adapters */
 	int64_t adapters_memory; /* bytes */
 	/* [listen] */

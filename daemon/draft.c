@@ -155,8 +155,7 @@ static bool own_field(const char *name, size_t len, bool score)
 {
 	static const char *const names[] = {"v",        "id",    "op",       "topic",       "prompt",   "messages",      "tokens",
 					    "template", "class", "priority", "deadline_ms", "queue_ms", "on_disconnect", "decoder",
-					    "adapters", "model",
-					    NULL};
+					    "adapters", "model", NULL};
 	static const char *const generate[] = {"samplers", "seed", NULL}, *const scoring[] = {"continuations", NULL};
 	const char *const *lists[] = {names, score ? scoring : generate};
 	for (size_t k = 0; k < 2; k++)
@@ -466,7 +465,8 @@ static void write_options(const struct making *m, struct wire_buf *b)
 {
 	const struct draft *d = m->d;
 	const struct options *o = &m->options;
-	wire_map(b, 4 + (m->template != NULL) + (d->model[0] != 0) + (d->n_adapters > 0) + (d->deadline_ms > 0) + (d->queue_ms > 0) + (d->score ? 0 : 2) + options_count(o));
+	wire_map(b, 4 + (m->template != NULL) + (d->model[0] != 0) + (d->n_adapters > 0) + (d->deadline_ms > 0) +
+			    (d->queue_ms > 0) + (d->score ? 0 : 2) + options_count(o));
 	wire_str(b, "decoder");
 	wire_map(b, 1);
 	wire_str(b, "name");

@@ -26,14 +26,14 @@ struct draft {
 	char decoder[64];
 	enum job_class class;
 	uint32_t priority, n_choices;
-	uint64_t deadline_ms, queue_ms; /* 0: none */
-	uint64_t tokens;                /* it may come to: prompt and longest answers */
-	uint64_t bytes;                 /* of memory that it may come to need outside the engine */
+	uint64_t deadline_ms, queue_ms;   /* 0: none */
+	uint64_t tokens;                  /* it may come to: prompt and longest answers */
+	uint64_t bytes;                   /* of memory that it may come to need outside the engine */
 	char model[ADAPTER_NAME_MAX + 1]; /* "": not named */
 	struct adapter_wish adapters[CORE_BLEND_MAX];
 	size_t n_adapters;
-	struct engine_job *work;        /* id and plugins are still missing */
-	void *options;                  /* the effective set, as one msgpack map; malloc'ed */
+	struct engine_job *work; /* id and plugins are still missing */
+	void *options;           /* the effective set, as one msgpack map; malloc'ed */
 	size_t options_len;
 };
 /* body: the decoded request, `size` bytes of it. */

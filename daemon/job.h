@@ -1,6 +1,7 @@
 /* job.h: a job from acceptance to oblivion, and the table of all jobs. Knows no sockets and no engine calls. [loop]
  *
- *   A job whose adapters are not in memory is QUEUED, too, outside the queue; when they cannot be loaded it goes from there to FAILED.
+ *   A job whose adapters are not in memory is QUEUED, too, outside the queue; when they cannot be loaded it goes from there to
+ * FAILED.
  *
  *                 start                     done, failed
  *     QUEUED ---------------> RUNNING ----------------------> DONE  FAILED
@@ -86,9 +87,9 @@ struct job {
 	uint64_t prompt_tokens, completion_tokens, cached_tokens;
 	int64_t accepted_at, started_at, first_delta_at, ended_at; /* ns; 0: not yet */
 	int64_t running_ns, running_since;                         /* time in the engine; since: 0 when not there */
-	struct adapter_use *adapters;             /* pinned until the end; NULL: none */
-	bool loading;                             /* waits for adapters, outside the queue */
-	char blend[65];                           /* digest; "": it named no adapters, or has not got them yet */
+	struct adapter_use *adapters;                              /* pinned until the end; NULL: none */
+	bool loading;                                              /* waits for adapters, outside the queue */
+	char blend[65];                                            /* digest; "": it named no adapters, or has not got them yet */
 	struct engine_job *work;                                   /* until it is submitted; owned */
 	size_t running_place;                                      /* in server.running */
 	struct queue_entry entry;

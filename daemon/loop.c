@@ -81,7 +81,7 @@ struct loop {
 	int load_code;
 	/* work in hand */
 	struct ticket_list large;    /* being prepared */
-	size_t n_loads;   /* adapters being loaded */
+	size_t n_loads;              /* adapters being loaded */
 	size_t n_large;              /* those and their followers */
 	struct engine_event *events; /* taken, not handled yet */
 	int terms;                   /* SIGTERMs so far */

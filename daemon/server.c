@@ -230,8 +230,9 @@ static int admit(struct server *s, const struct draft *d, uint32_t pages, struct
 				   "the job may come to %" PRIu64 " tokens and %" PRIu64 " bytes, the queue takes %" PRIu64
 				   " and %" PRIu64,
 				   d->tokens, d->bytes, limits.tokens, limits.bytes);
-	const char *full = s->loading_jobs + s->queue.n >= limits.jobs ? "jobs"
-			   : queue_full(&s->queue, &limits, d->tokens + s->loading_tokens, d->bytes + s->loading_bytes);
+	const char *full = s->loading_jobs + s->queue.n >= limits.jobs
+				   ? "jobs"
+				   : queue_full(&s->queue, &limits, d->tokens + s->loading_tokens, d->bytes + s->loading_bytes);
 	if (!full)
 		return 0;
 	s->rejected++;
@@ -298,8 +299,8 @@ static void on_gone(struct deadline *d, void *arg);
 static enum wire_code core_code(int code)
 {
 	return code == CORE_EUNSUPPORTED || code == CORE_EFORMAT ? WIRE_UNSUPPORTED
-	       : code == CORE_EINVAL				   ? WIRE_INVALID_ARGUMENT
-								   : WIRE_INTERNAL;
+	       : code == CORE_EINVAL                             ? WIRE_INVALID_ARGUMENT
+								 : WIRE_INTERNAL;
 }
 
 /* Pins or orders what the draft names; the blend is there at once when all its adapters are. */
@@ -726,7 +727,8 @@ void server_finish(struct server *s)
 {
 	struct job *j;
 	if (s->jobs.table)
-		TAILQ_FOREACH (j, &s->jobs.all, by_id) {
+		TAILQ_FOREACH(j, &s->jobs.all, by_id)
+		{
 			adapters_release(&s->adapters, j->adapters);
 			j->adapters = NULL;
 		}

@@ -15,10 +15,10 @@ struct server {
 	struct conf *conf;
 	struct core_model *model;
 	struct engine *engine;
-	struct plugin_set *plugins; /* for new requests */
-	struct adapters adapters; /* its model and callbacks are the loop's */
+	struct plugin_set *plugins;                           /* for new requests */
+	struct adapters adapters;                             /* its model and callbacks are the loop's */
 	uint64_t loading_jobs, loading_tokens, loading_bytes; /* of jobs that wait for adapters: they count as waiting */
-	struct draft_env env;       /* follows conf and plugins */
+	struct draft_env env;                                 /* follows conf and plugins */
 	enum server_state state;
 	struct jobs jobs;
 	struct queue queue;
