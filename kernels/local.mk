@@ -1,5 +1,6 @@
 # kernels: its parts, for the top Makefile.am
 include kernels/format/local.mk
+include kernels/fuse.mk
 
 noinst_LTLIBRARIES += kernels/libcore.la
 kernels_libcore_la_SOURCES = \

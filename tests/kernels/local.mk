@@ -1,6 +1,7 @@
 # tests of kernels/
 include tests/kernels/format.mk
 include tests/kernels/adapter.mk
+include tests/kernels/fuse.mk
 
 core_tests = \
 	tests/kernels/ops_matmul \
