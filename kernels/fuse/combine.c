@@ -126,6 +126,8 @@ static int mix(struct combining *c, const struct mix_source *source, const char 
 				.tensor = tensor, .adapter = c->adapter, .weight = weight};
 	int rc;
 
+	/* PEFT's releases before 0.19 divide and drop the quotient. */
+	rule.rescale = t->thin == THIN_RANDOM && c->r->maths != FUSE_PEFT_0_9 && c->r->maths != FUSE_PEFT_0_18;
 	snprintf(tensor, sizeof tensor, "%s.%s", c->m->name, factor);
 	sink->cols = source->cols;
 	rc = mix_run(source, &rule, put_row, sink, c->watch, c->err);

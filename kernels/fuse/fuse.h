@@ -25,7 +25,7 @@
 
 #include <stdatomic.h>
 
-#include "kernels/format/checkpoint.h"
+#include "kernels/format/peft.h"
 
 enum { FUSE_CANCELLED = -16 };	/* beside core.h's codes: the caller asked to stop */
 
@@ -49,8 +49,8 @@ enum fuse_maths {
 	FUSE_MATHS_TRUE,	/* "true": the table above; a single adapter is treated as the type says */
 	FUSE_PEFT_0_6,		/* "peft-0.6", up to 0.6.2: linear has a_i = c_i, b_i = 1; types linear, cat, svd */
 	FUSE_PEFT_0_7,		/* "peft-0.7", 0.7.0 - 0.8.2: linear has a_i = sqrt(w_i) s_i, b_i = sqrt(w_i); the same types */
-	FUSE_PEFT_0_9,		/* "peft-0.9", 0.9.0 - 0.17.1: a_i = b_i = sqrt(c_i); svd types apply s_i twice */
-	FUSE_PEFT_0_18,		/* "peft-0.18": a_i = b_i = sign(c_i) sqrt|c_i|, so the sign is lost; s_i twice */
+	FUSE_PEFT_0_9,		/* "peft-0.9", 0.9.0 - 0.17.1: a_i = b_i = sqrt(c_i); svd types apply s_i twice; dare types do not rescale */
+	FUSE_PEFT_0_18,		/* "peft-0.18": a_i = b_i = sign(c_i) sqrt|c_i|, so the sign is lost; else as 0.9 */
 	FUSE_PEFT_0_19,		/* "peft-0.19", 0.19.0 - 0.20.x: linear as above; s_i twice */
 	FUSE_MATHS
 };
@@ -106,24 +106,10 @@ void fuse_factors_finish(struct fuse_factors *f);	/* an all-zero *f is fine */
 
 /* ---- whole adapters ---- */
 
-enum { FUSE_EMBED = CORE_LINEARS, FUSE_KINDS };	/* kinds: enum core_linear, then the input embedding */
-
-struct fuse_pair {
-	uint32_t layer;			/* 0 for the embedding */
-	unsigned kind;
-	uint32_t rank;
-	float scale;
-	const struct tensor *a;		/* [rank][in]; the embedding's: [rank][vocab], or [vocab][rank] when by_token */
-	const struct tensor *b;		/* [out][rank] */
-	bool by_token;
-};
-
 struct fuse_input {
 	const char *name;		/* for messages and the record of the result */
 	double weight;
-	const struct fuse_pair *pairs;	/* each module at most once, in any order */
-	size_t n_pairs;
-	bool dora;			/* refused: a DoRA adapter is no sum of products */
+	const struct lora_file *file;	/* opened for the base's shape */
 };
 
 enum fuse_form {
@@ -144,7 +130,10 @@ struct fuse_job {
 	const char *target;		/* what is made; must not exist yet, its folder must */
 };
 
-/* The target appears whole or not at all: it is written beside its place under a hidden name, flushed, and renamed at the end. What a killed
+/* Refused beside bad shapes and recipes: DoRA, which is no sum of products; whole weights in an adapter that are not the base's own; a GGUF
+ * base for a merge; an embedding's factors for a merge into a base whose lm_head shares that weight.
+ *
+ * The target appears whole or not at all: it is written beside its place under a hidden name, flushed, and renamed at the end. What a killed
  * run left in that folder is removed first. Modules are read and written one at a time; the largest one's factors (and for the types
  * that need it its whole product, in double) are what memory is needed for. */
 int fuse_run(const struct fuse_job *job, const struct fuse_watch *watch, struct core_error *err);

@@ -16,9 +16,9 @@ static void set_shape(struct plan_module *m, const struct llama_config *c)
 {
 	uint64_t q = (uint64_t)c->heads * c->head_dim, kv = (uint64_t)c->kv_heads * c->head_dim;
 
-	m->in = m->kind == FUSE_EMBED ? c->vocab : m->kind == CORE_O ? q : m->kind == CORE_DOWN ? c->ffn_dim : c->dim;
+	m->in = m->kind == LORA_EMBED ? c->vocab : m->kind == CORE_O ? q : m->kind == CORE_DOWN ? c->ffn_dim : c->dim;
 	m->out = m->kind == CORE_Q ? q : m->kind == CORE_K || m->kind == CORE_V ? kv : m->kind == CORE_GATE || m->kind == CORE_UP ? c->ffn_dim : c->dim;
-	if (m->kind == FUSE_EMBED)
+	if (m->kind == LORA_EMBED)
 		snprintf(m->name, sizeof m->name, "model.embed_tokens");
 	else
 		snprintf(m->name, sizeof m->name, "model.layers.%" PRIu32 ".%s", m->layer, linear_names[m->kind]);
@@ -32,22 +32,22 @@ static int bad_pair(const struct fuse_input *in, const struct plan_module *m, st
 			 m->in);
 }
 
-static int add_pair(struct plan *p, unsigned i, const struct fuse_pair *pair, struct core_error *err)
+static int add_pair(struct plan *p, unsigned i, const struct lora_pair *pair, struct core_error *err)
 {
 	const struct llama_config *c = checkpoint_config(p->job->base);
 	const struct fuse_input *in = &p->job->inputs[i];
 	unsigned at = pair->by_token ? 1 : 0;
 	struct plan_module *m;
 
-	if (pair->kind >= FUSE_KINDS || (pair->kind == FUSE_EMBED ? pair->layer != 0 : pair->layer >= c->layers))
+	if (pair->kind >= LORA_KINDS || (pair->kind == LORA_EMBED ? pair->layer != 0 : pair->layer >= c->layers))
 		return core_fail(err, CORE_EINVAL, "%s: layer %" PRIu32 ", kind %u: the base has no such module", in->name, pair->layer, pair->kind);
-	m = &p->modules[pair->kind == FUSE_EMBED ? (size_t)c->layers * CORE_LINEARS : (size_t)pair->layer * CORE_LINEARS + pair->kind];
+	m = &p->modules[pair->kind == LORA_EMBED ? (size_t)c->layers * CORE_LINEARS : (size_t)pair->layer * CORE_LINEARS + pair->kind];
 	m->layer = pair->layer;
 	m->kind = pair->kind;
 	set_shape(m, c);
 	if (m->pair[i] != NULL)
 		return core_fail(err, CORE_EINVAL, "%s: %s is there twice", in->name, m->name);
-	if (pair->rank < 1 || (pair->by_token && pair->kind != FUSE_EMBED) || pair->a->n_dims != 2 || pair->b->n_dims != 2 ||
+	if (pair->rank < 1 || (pair->by_token && pair->kind != LORA_EMBED) || pair->a->n_dims != 2 || pair->b->n_dims != 2 ||
 	    pair->a->dims[at] != pair->rank || pair->a->dims[1 - at] != m->in || pair->b->dims[0] != m->out || pair->b->dims[1] != pair->rank)
 		return bad_pair(in, m, err);
 	m->pair[i] = pair;
@@ -108,14 +108,59 @@ static int check_job(const struct fuse_job *job, struct core_error *err)
 		return core_fail(err, CORE_EINVAL, "%u adapters: expected 1 to %d", job->n_inputs, CORE_BLEND_MAX);
 	for (unsigned i = 0; i < job->n_inputs; i++) {
 		weights[i] = job->inputs[i].weight;
-		if (job->inputs[i].dora)
-			return core_fail(err, CORE_EUNSUPPORTED, "%s: use_dora: a DoRA adapter scales the weight itself and is no sum of products", job->inputs[i].name);
+		if (job->inputs[i].file->dora)
+			return core_fail(err, CORE_EUNSUPPORTED, "%s: use_dora: a DoRA adapter scales the weight itself and is no sum of products",
+					 job->inputs[i].name);
 	}
 	if (job->form == FUSE_TO_PEFT && job->type != TENSOR_F32 && job->type != TENSOR_F16 && job->type != TENSOR_BF16)
 		return core_fail(err, CORE_EINVAL, "type of the result: expected F32, F16 or BF16");
 	if (job->form == FUSE_TO_BASE && (checkpoint_is_gguf(job->base) || job->base_path == NULL))
 		return core_fail(err, CORE_EUNSUPPORTED, "a GGUF file cannot be the base of a merge: its weights are rounded already; use the HF folder");
 	return fuse_recipe_check(&job->recipe, weights, job->n_inputs, err);
+}
+
+/* The base's tensor that a whole weight in an adapter repeats; NULL: the base has none. */
+static const struct tensor *original(const struct checkpoint *base, const struct lora_copy *c)
+{
+	static const char *const names[] = {[LORA_COPY_EMBED] = "model.embed_tokens.weight", [LORA_COPY_HEAD] = "lm_head.weight",
+					    [LORA_COPY_NORM] = "model.norm.weight", [LORA_COPY_ATTN_NORM] = "input_layernorm.weight",
+					    [LORA_COPY_FFN_NORM] = "post_attention_layernorm.weight"};
+	char name[MODULE_NAME];
+
+	if (c->kind == LORA_COPY_HEAD && checkpoint_config(base)->tied)
+		return checkpoint_find(base, names[LORA_COPY_EMBED]);
+	if (c->kind != LORA_COPY_ATTN_NORM && c->kind != LORA_COPY_FFN_NORM)
+		return checkpoint_find(base, names[c->kind]);
+	snprintf(name, sizeof name, "model.layers.%" PRIu32 ".%s", c->layer, names[c->kind]);
+	return checkpoint_find(base, name);
+}
+
+/* More than another rounding of the base's numbers was trained, and is not what the factors say. The bounds are those of a blend: 0.8 %
+ * for floats, 15 % where the base is in blocks of integers. */
+static int check_copy(const struct fuse_job *job, const struct fuse_input *in, const struct lora_copy *c, struct core_error *err)
+{
+	const struct tensor *t = original(job->base, c);
+	uint64_t columns = c->t->dims[c->t->n_dims - 1], rows = c->t->n_dims > 1 ? c->t->dims[0] : 1;
+	float *row = calloc(2 * columns, sizeof *row);
+	bool floats = t != NULL && tensor_type_block(t->type) == 1;
+	double off = 0, all = 0, most = floats ? 0.008 : 0.15;
+
+	if (row == NULL)
+		return core_fail(err, CORE_ENOMEM, "%s: out of memory", in->name);
+	for (uint64_t r = 0; r < rows && t != NULL; r++) {
+		tensor_row_f32(t, r, row);
+		tensor_row_f32(c->t, r, row + columns);
+		for (uint64_t k = 0; k < columns; k++) {
+			double d = (double)row[columns + k] - (double)row[k];
+			off += d * d;
+			all += (double)row[k] * (double)row[k];
+		}
+	}
+	free(row);
+	if (t != NULL && off <= most * most * all)
+		return 0;
+	return core_fail(err, CORE_EUNSUPPORTED, "%s: tensor %.120s is not the base's own: whole weights that were trained cannot be fused", in->name,
+			 c->t->name);
 }
 
 int plan_new(struct plan *p, const struct fuse_job *job, const struct fuse_watch *watch, struct core_error *err)
@@ -130,8 +175,11 @@ int plan_new(struct plan *p, const struct fuse_job *job, const struct fuse_watch
 	if (p->modules == NULL)
 		return core_fail(err, CORE_ENOMEM, "out of memory for %zu modules", slots);
 	for (unsigned i = 0; i < job->n_inputs && rc == 0; i++)
-		for (size_t k = 0; k < job->inputs[i].n_pairs && rc == 0; k++)
-			rc = add_pair(p, i, &job->inputs[i].pairs[k], err);
+		for (size_t k = 0; k < job->inputs[i].file->n_pairs && rc == 0; k++)
+			rc = add_pair(p, i, &job->inputs[i].file->pairs[k], err);
+	for (unsigned i = 0; i < job->n_inputs && rc == 0; i++)
+		for (size_t k = 0; k < job->inputs[i].file->n_copies && rc == 0; k++)
+			rc = check_copy(job, &job->inputs[i], &job->inputs[i].file->copies[k], err);
 	if (rc == 0)
 		rc = set_ranks(p, slots, err);
 	if (rc < 0)
@@ -185,7 +233,7 @@ char *plan_record(const struct plan *p)
 /* ---- one module ---- */
 
 /* A as [rank][in] and B as [out][rank], whatever way they lie in the file. */
-static void read_pair(const struct fuse_pair *pair, const struct plan_module *m, float *a, float *b, float *token)
+static void read_pair(const struct lora_pair *pair, const struct plan_module *m, float *a, float *b, float *token)
 {
 	for (uint64_t k = 0; k < pair->rank && !pair->by_token; k++)
 		tensor_row_f32(pair->a, k, a + k * m->in);
@@ -213,7 +261,7 @@ int plan_combine(struct plan *p, const struct plan_module *m, struct fuse_factor
 	if (all == NULL)
 		return core_fail(err, CORE_ENOMEM, "%s: out of memory for %" PRIu64 " numbers", m->name, values);
 	for (unsigned i = 0; i < n; i++) {
-		const struct fuse_pair *pair = m->pair[parts[i].adapter];
+		const struct lora_pair *pair = m->pair[parts[i].adapter];
 		float *a = at, *b = a + pair->rank * m->in;
 		at = b + m->out * pair->rank;
 		read_pair(pair, m, a, b, at);

@@ -166,7 +166,7 @@ static void take_row(struct mixing *m, uint64_t r)
 		for (uint64_t c = 0; c < cols; c++) {
 			if (!marked(m->mask[i], r * cols + c))
 				v[c] = 0;
-			else if (m->rule->thin == THIN_RANDOM)
+			else if (m->rule->rescale)
 				v[c] /= m->rule->density;
 		}
 	}

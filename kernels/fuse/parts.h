@@ -35,6 +35,7 @@ struct mix_rule {
 	bool elect;
 	enum fuse_sign sign;
 	double density;
+	bool rescale;			/* what stays of a random choice is divided by the density */
 	uint64_t seed;
 	const char *tensor;		/* names the tensor in the random stream */
 	const unsigned *adapter;	/* [n] */

@@ -13,7 +13,7 @@ struct plan_module {
 	uint64_t out, in;
 	uint32_t rank;			/* of the result */
 	char name[MODULE_NAME];		/* "model.layers.0.self_attn.q_proj", "model.embed_tokens" */
-	const struct fuse_pair *pair[CORE_BLEND_MAX];	/* by input; NULL: that one has no such module */
+	const struct lora_pair *pair[CORE_BLEND_MAX];	/* by input; NULL: that one has no such module */
 };
 
 struct plan {

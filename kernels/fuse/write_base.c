@@ -51,7 +51,7 @@ static void add_factors(const struct plan_module *m, const struct fuse_factors *
 			double *values)
 {
 	for (uint32_t k = 0; k < f->rank; k++) {
-		double x = (double)(m->kind == FUSE_EMBED ? f->a[k * m->in + row] : f->b[row * f->rank + k]);
+		double x = (double)(m->kind == LORA_EMBED ? f->a[k * m->in + row] : f->b[row * f->rank + k]);
 		const float *d = directions + k * columns;
 		for (uint64_t c = 0; c < columns; c++)
 			values[c] += x * (double)d[c];
@@ -63,7 +63,7 @@ static float *directions_of(const struct plan_module *m, const struct fuse_facto
 {
 	float *d;
 
-	if (m->kind != FUSE_EMBED)
+	if (m->kind != LORA_EMBED)
 		return f->a;
 	d = calloc(f->rank * m->out, sizeof *d);
 	for (uint64_t o = 0; o < m->out && d != NULL; o++)
@@ -298,7 +298,7 @@ int write_base(struct plan *p, const struct stage *stage, struct core_error *err
 	char *record = plan_record(p);
 	int rc = 0;
 
-	if (c->tied && p->modules[p->n - 1].kind == FUSE_EMBED)
+	if (c->tied && p->modules[p->n - 1].kind == LORA_EMBED)
 		rc = core_fail(err, CORE_EUNSUPPORTED, "model.embed_tokens: the base's lm_head shares this weight and would change with it");
 	if (rc == 0)
 		rc = divide(p, &s, err);

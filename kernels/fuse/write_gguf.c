@@ -11,9 +11,9 @@
 
 enum { ALIGNMENT = 32, VERSION = 3, TYPE_F32 = 6, TYPE_STRING = 8 };
 
-static const char *const names[FUSE_KINDS] = {
+static const char *const names[LORA_KINDS] = {
 	[CORE_Q] = "attn_q", [CORE_K] = "attn_k", [CORE_V] = "attn_v", [CORE_O] = "attn_output",
-	[CORE_GATE] = "ffn_gate", [CORE_UP] = "ffn_up", [CORE_DOWN] = "ffn_down", [FUSE_EMBED] = "token_embd",
+	[CORE_GATE] = "ffn_gate", [CORE_UP] = "ffn_up", [CORE_DOWN] = "ffn_down", [LORA_EMBED] = "token_embd",
 };
 
 /* The first failure stays, so that a row of puts needs one look at the end. */
@@ -72,12 +72,12 @@ static void put_tensors(struct put *p, const struct plan *plan)
 	for (size_t i = 0; i < plan->n; i++) {
 		const struct plan_module *m = &plan->modules[i];
 		char base[48], name[64];
-		if (m->kind == FUSE_EMBED)
+		if (m->kind == LORA_EMBED)
 			snprintf(base, sizeof base, "%s.weight", names[m->kind]);
 		else
 			snprintf(base, sizeof base, "blk.%" PRIu32 ".%s.weight", m->layer, names[m->kind]);
 		snprintf(name, sizeof name, "%s.lora_a", base);
-		if (m->kind == FUSE_EMBED)
+		if (m->kind == LORA_EMBED)
 			put_tensor(p, name, m->in, plan->rank, &offset);
 		else
 			put_tensor(p, name, plan->rank, m->in, &offset);
@@ -126,13 +126,13 @@ static void put_factors(struct put *p, const struct plan *plan, const struct pla
 	uint32_t d = checkpoint_config(plan->job->base)->head_dim, fill = plan->rank - f->rank;
 	bool permuted = m->kind == CORE_Q || m->kind == CORE_K;
 
-	for (uint64_t t = 0; t < m->in && m->kind == FUSE_EMBED; t++) {
+	for (uint64_t t = 0; t < m->in && m->kind == LORA_EMBED; t++) {
 		for (uint32_t k = 0; k < f->rank; k++)
 			put_bytes(p, f->a + k * m->in + t, sizeof(float));
 		for (uint32_t k = 0; k < fill; k++)
 			put_bytes(p, zeros, sizeof(float));
 	}
-	if (m->kind != FUSE_EMBED) {
+	if (m->kind != LORA_EMBED) {
 		put_bytes(p, f->a, f->rank * m->in * sizeof(float));
 		for (uint64_t left = fill * m->in, some; left > 0; left -= some) {
 			some = left < 256 ? left : 256;

@@ -18,13 +18,13 @@ static bool in_every_layer(const struct plan *p, unsigned kind)
 
 	for (size_t i = 0; i < p->n; i++)
 		n += p->modules[i].kind == kind;
-	return kind == FUSE_EMBED || n == checkpoint_config(p->job->base)->layers;
+	return kind == LORA_EMBED || n == checkpoint_config(p->job->base)->layers;
 }
 
 static json_t *targets(const struct plan *p)
 {
 	json_t *list = json_array();
-	bool named[FUSE_KINDS] = {false};
+	bool named[LORA_KINDS] = {false};
 
 	for (size_t i = 0; i < p->n; i++) {
 		const struct plan_module *m = &p->modules[i];
@@ -78,7 +78,7 @@ struct listing {
 static void list_factor(struct listing *l, size_t i, const struct plan *p, const struct plan_module *m, char which)
 {
 	unsigned size = tensor_type_bytes(p->job->type);
-	const char *middle = m->kind == FUSE_EMBED ? "lora_embedding_" : "lora_", *tail = m->kind == FUSE_EMBED ? "" : ".weight";
+	const char *middle = m->kind == LORA_EMBED ? "lora_embedding_" : "lora_", *tail = m->kind == LORA_EMBED ? "" : ".weight";
 
 	snprintf(l->names[i], sizeof l->names[i], "base_model.model.%s.%s%c%s", m->name, middle, which, tail);
 	l->dims[i][0] = which == 'A' ? m->rank : m->out;

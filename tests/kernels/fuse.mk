@@ -16,6 +16,6 @@ tests_kernels_fuse_maths_SOURCES = tests/kernels/fuse_maths.c
 tests_kernels_fuse_maths_CPPFLAGS = $(fuse_test_cppflags)
 tests_kernels_fuse_maths_LDADD = $(fuse_test_ldadd)
 
-tests_kernels_fuse_files_SOURCES = tests/kernels/fuse_files.c
-tests_kernels_fuse_files_CPPFLAGS = $(fuse_test_cppflags)
-tests_kernels_fuse_files_LDADD = $(fuse_test_ldadd)
+tests_kernels_fuse_files_SOURCES = tests/kernels/fuse_files.c tests/kernels/adapter_test.h tests/kernels/core_test.h
+tests_kernels_fuse_files_CPPFLAGS = $(core_test_cppflags)
+tests_kernels_fuse_files_LDADD = kernels/libfuse.la $(core_test_ldadd)
