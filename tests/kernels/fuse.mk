@@ -5,9 +5,9 @@ fuse_tests = \
 
 if CMOCKA
 check_PROGRAMS += $(fuse_tests)
-TESTS += $(fuse_tests)
+TESTS += $(fuse_tests) tests/kernels/fuse_tools.py
 endif
-EXTRA_DIST += tests/kernels/fixtures/make_fuse.py tests/kernels/fixtures/fuse
+EXTRA_DIST += tests/kernels/fuse_tools.py tests/kernels/fixtures/make_fuse.py tests/kernels/fixtures/fuse
 
 fuse_test_cppflags = $(AM_CPPFLAGS) $(CMOCKA_CFLAGS) $(JANSSON_CFLAGS)
 fuse_test_ldadd = kernels/libfuse.la kernels/libformat.la $(CMOCKA_LIBS) $(JANSSON_LIBS) -lm

@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 
@@ -299,7 +300,7 @@ static void halves_are_rounded_once_and_read_back(void **state)
 /* W + s B A for one q_proj of a tiny model in 16 bits: each number of the result is the type's nearest to the sum in double. */
 static void expect_nearest(const char *base, enum tensor_type type)
 {
-	static float a[2 * 8], b[8 * 2];
+	static float a[2 * 8], b[8 * 2], first[8];
 	struct tensor ta = {.name = "a", .type = TENSOR_F32, .n_dims = 2, .dims = {2, 8}, .data = a, .bytes = sizeof a};
 	struct tensor tb = {.name = "b", .type = TENSOR_F32, .n_dims = 2, .dims = {8, 2}, .data = b, .bytes = sizeof b};
 	struct lora_pair pair = {.layer = 1, .kind = CORE_Q, .rank = 2, .scale = 1, .a = &ta, .b = &tb};
@@ -311,15 +312,21 @@ static void expect_nearest(const char *base, enum tensor_type type)
 	const struct tensor *old, *new;
 
 	snprintf(path, sizeof path, "%s/tests/kernels/fixtures/format/%s", getenv("top_srcdir") != NULL ? getenv("top_srcdir") : ".", base);
-	for (int i = 0; i < 16; i++) {
-		a[i] = (float)sin(i + 1) * 1e-2f;
-		b[i] = (float)cos(3 * i + 1);
-	}
 	must(checkpoint_open(&cp, path, &why));
+	old = checkpoint_find(cp, "model.layers.1.self_attn.q_proj.weight");
+	tensor_row_f32(old, 0, first);
+	/* In row 0 a little more than half a step is added: rounding to f32 on the way would make it a tie, and the tie go back. */
+	for (int i = 0; i < 8; i++) {
+		int exponent;
+		frexp((double)first[i], &exponent);
+		a[i] = ldexpf(1, exponent - (type == TENSOR_F16 ? 12 : 9));
+		a[8 + i] = 0x1p-40f;
+	}
+	for (int i = 0; i < 16; i++)
+		b[i] = i < 2 ? 1 : (float)cos(3 * i + 1);
 	job.base = cp;
 	must(fuse_run(&job, NULL, &why));
 	must(checkpoint_open(&made, job.target, &why));
-	old = checkpoint_find(cp, "model.layers.1.self_attn.q_proj.weight");
 	new = checkpoint_find(made, "model.layers.1.self_attn.q_proj.weight");
 	assert_int_equal(new->type, type);
 	for (uint64_t r = 0; r < 8; r++) {
@@ -419,6 +426,27 @@ static void what_is_no_sum_of_products_is_refused(void **state)
 	expect_refused(&w, CORE_EUNSUPPORTED, "lm_head shares");
 	work_end(&w);
 	assert_int_equal(count_names(folder), 0);
+}
+
+static void whole_weights_must_be_the_bases_own(void **state)
+{
+	static float numbers[4096];
+	struct tensor other = {.name = "base_model.model.model.norm.weight", .type = TENSOR_F32, .n_dims = 1, .data = numbers};
+	struct lora_copy copy = {.kind = LORA_COPY_NORM, .t = &other};
+	struct work w;
+
+	work_begin(&w, "gqa-untied", (const char *const[]){"plain"}, (double[]){1}, 1);
+	other.dims[0] = checkpoint_config(w.base)->dim;
+	tensor_row_f32(checkpoint_find(w.base, "model.norm.weight"), 0, numbers);
+	w.files[0].copies = &copy;
+	w.files[0].n_copies = 1;
+	w.job.target = in_folder("x");
+	numbers[3] *= 2;
+	expect_refused(&w, CORE_EUNSUPPORTED, "not the base's own");
+	numbers[3] *= 0.501f;
+	make(&w, FUSE_TO_PEFT, in_folder("x"));
+	w.files[0].copies = NULL;
+	work_end(&w);
 }
 
 static void targets_are_never_written_over(void **state)
@@ -529,6 +557,7 @@ static pid_t start(struct work *w, int *says, int hold)
 	if (child == 0) {
 		struct teller t = {ends[1], hold};
 		struct fuse_watch watch = {tell, &t, NULL};
+		prctl(PR_SET_PDEATHSIG, SIGKILL);	/* a failing test leaves nobody waiting */
 		close(ends[0]);
 		_exit(fuse_run(&w->job, &watch, NULL) == 0 ? 0 : 1);
 	}
@@ -652,6 +681,7 @@ int main(int argc, char **argv)
 		IN_FOLDER(a_merge_rounds_once_to_the_bases_type),
 		IN_FOLDER(a_merge_is_cut_into_shards_and_keeps_the_other_files),
 		IN_FOLDER(what_is_no_sum_of_products_is_refused),
+		IN_FOLDER(whole_weights_must_be_the_bases_own),
 		IN_FOLDER(targets_are_never_written_over),
 		IN_FOLDER(a_cancelled_fusion_leaves_nothing),
 		IN_FOLDER(progress_ends_at_one),
