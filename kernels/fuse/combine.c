@@ -10,10 +10,12 @@
 /* ---- coefficients ---- */
 
 /* What the linear family multiplies A_i and B_i with. */
-static int linear_coefficients(const struct fuse_recipe *r, const struct fuse_module *m, double *ca, double *cb, struct core_error *err)
+static int linear_coefficients(const struct fuse_recipe *r, const struct fuse_module *m, double *ca, double *cb,
+			       struct core_error *err)
 {
 	for (unsigned i = 0; i < m->n; i++) {
-		double w = m->parts[i].weight, s = m->parts[i].scale, c = w * s, root = sqrt(fabs(c)), signed_root = c < 0 ? -root : root;
+		double w = m->parts[i].weight, s = m->parts[i].scale, c = w * s, root = sqrt(fabs(c)),
+		       signed_root = c < 0 ? -root : root;
 		switch (r->maths) {
 		case FUSE_PEFT_0_6:
 			ca[i] = c;
@@ -87,10 +89,10 @@ static void row_of_product(const void *arg, unsigned part, uint64_t row, double 
 /* ---- where rows go ---- */
 
 struct sink {
-	float *f;	/* one of the two */
+	float *f; /* one of the two */
 	double *d;
 	uint64_t cols;
-	bool beyond;	/* a value left f32's range */
+	bool beyond; /* a value left f32's range */
 };
 
 static void put_row(void *arg, uint64_t row, const double *values)
@@ -122,8 +124,14 @@ static int mix(struct combining *c, const struct mix_source *source, const char 
 {
 	const struct fuse_traits *t = fuse_traits(fuse_type_for(c->r, c->m->adapters));
 	char tensor[256];
-	struct mix_rule rule = {.thin = t->thin, .elect = t->elect, .sign = c->r->sign, .density = c->r->density, .seed = c->r->seed,
-				.tensor = tensor, .adapter = c->adapter, .weight = weight};
+	struct mix_rule rule = {.thin = t->thin,
+				.elect = t->elect,
+				.sign = c->r->sign,
+				.density = c->r->density,
+				.seed = c->r->seed,
+				.tensor = tensor,
+				.adapter = c->adapter,
+				.weight = weight};
 	int rc;
 
 	/* PEFT's releases before 0.19 divide and drop the quotient. */
@@ -200,7 +208,8 @@ static int combine_products(struct combining *c)
 	}
 	d = calloc(m->out * m->in, sizeof *d);
 	if (d == NULL)
-		return core_fail(c->err, CORE_ENOMEM, "%s: out of memory for its product, %" PRIu64 " by %" PRIu64 " numbers", m->name, m->out, m->in);
+		return core_fail(c->err, CORE_ENOMEM, "%s: out of memory for its product, %" PRIu64 " by %" PRIu64 " numbers",
+				 m->name, m->out, m->in);
 	rc = mix(c, &products, "product", weight, &(struct sink){.d = d});
 	if (rc == 0)
 		rc = svd_of_matrix(m->name, d, m->out, m->in, c->r->svd_clamp, c->f, c->err);
@@ -218,12 +227,14 @@ int fuse_module_rank(const struct fuse_recipe *r, const struct fuse_module *m, u
 	for (unsigned i = 0; i < m->n; i++) {
 		const struct fuse_part *p = &m->parts[i];
 		if (!fuse_traits(type)->svd && type != FUSE_CAT && p->rank != m->parts[0].rank)
-			return core_fail(err, CORE_EINVAL, "%s: ranks %" PRIu32 " and %" PRIu32 ": %s needs equal ranks; cat and the svd types do not",
+			return core_fail(err, CORE_EINVAL,
+					 "%s: ranks %" PRIu32 " and %" PRIu32
+					 ": %s needs equal ranks; cat and the svd types do not",
 					 m->name, m->parts[0].rank, p->rank, fuse_type_name(type));
 		sum += p->rank;
 		most = p->rank > most ? p->rank : most;
 	}
-	if (fuse_traits(type)->svd) {	/* no more than can be anything but zero */
+	if (fuse_traits(type)->svd) { /* no more than can be anything but zero */
 		most = r->svd_rank != 0 ? r->svd_rank : most;
 		limit = type == FUSE_SVD && sum < limit ? sum : limit;
 		most = most < limit ? most : limit;
@@ -242,13 +253,14 @@ static int check_module(const struct fuse_module *m, struct core_error *err)
 		for (uint64_t k = 0; k < m->out * p->rank && finite; k++)
 			finite = isfinite(p->b[k]);
 		if (!finite)
-			return core_fail(err, CORE_EINVAL, "%s: adapter %u has values that are not finite numbers", m->name, p->adapter + 1);
+			return core_fail(err, CORE_EINVAL, "%s: adapter %u has values that are not finite numbers", m->name,
+					 p->adapter + 1);
 	}
 	return 0;
 }
 
-int fuse_module_combine(const struct fuse_recipe *r, const struct fuse_module *m, struct fuse_factors *f, const struct fuse_watch *watch,
-			struct core_error *err)
+int fuse_module_combine(const struct fuse_recipe *r, const struct fuse_module *m, struct fuse_factors *f,
+			const struct fuse_watch *watch, struct core_error *err)
 {
 	struct combining c = {.r = r, .m = m, .watch = watch, .f = f, .err = err};
 	enum fuse_type type = fuse_type_for(r, m->adapters);

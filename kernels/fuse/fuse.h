@@ -1,25 +1,27 @@
 /* fuse.h: several LoRA adapters made into one, or into the base itself.
  *
- * An adapter changes a weight W [out][in] to W + s B A, with A [rank][in], B [out][rank] and s = alpha / rank. Fusing gives each adapter a
- * weight w and makes new factors A', B' of scale 1, module by module. Which factors, is the combination type; the exact sum is
+ * An adapter changes a weight W [out][in] to W + s B A, with A [rank][in], B [out][rank] and s = alpha / rank. Fusing gives each
+ * adapter a weight w and makes new factors A', B' of scale 1, module by module. Which factors, is the combination type; the exact
+ * sum is
  *     D = sum over adapters of c_i B_i A_i,   c_i = w_i s_i
  *   cat                A' = the c_i A_i stacked, B' = the B_i side by side: D, at the sum of the ranks
  *   svd                the best approximation of D at a smaller rank; D itself where that rank is at least D's
- *   linear             A' = sum a_i A_i, B' = sum b_i B_i with a_i = sign(c_i) sqrt|c_i|, b_i = sqrt|c_i|: cross terms B_i A_j come with it
- *   ties               linear after TIES on the A_i, and on the B_i: the small values go, then at each place those against the majority's sign
+ *   linear             A' = sum a_i A_i, B' = sum b_i B_i with a_i = sign(c_i) sqrt|c_i|, b_i = sqrt|c_i|: cross terms B_i A_j
+ *   ties               linear after TIES on the A_i, and on the B_i: small values go, then those against the majority's sign
  *   magnitude_prune    linear after the small values are gone
  *   dare_linear        linear after a random share of the values is gone and the rest is divided by the density
  *   dare_ties          ties with that random choice instead of the largest values
- *   ties_svd ...       the same operation on the whole products s_i B_i A_i with weights w_i, then the best approximation at the new rank
- * This is the mathematics of PEFT's add_weighted_adapter with its errors mended (FUSE_MATHS_TRUE), or of an old release, errors and all:
- * see enum fuse_maths. A module that only some adapters have is made from those; its rank can then differ from the others'. The embedding
- * is one more module, its product read as [dim][vocab].
+ *   ties_svd ...       the same on the whole products s_i B_i A_i with weights w_i, then the best approximation at the new rank
+ * This is the mathematics of PEFT's add_weighted_adapter with its errors mended (FUSE_MATHS_TRUE), or of an old release, errors and
+ * all: see enum fuse_maths. A module that only some adapters have is made from those; its rank can then differ from the others'.
+ * The embedding is one more module, its product read as [dim][vocab].
  *
  * Same input, same bytes, at any thread count: sums are made here in double and in a fixed order, random choices are a function of
- * (seed, module, factor, adapter's place in the list, element), and LAPACK is held to one thread (svd.c). Another LAPACK may round apart.
+ * (seed, module, factor, adapter's place in the list, element), and LAPACK is held to one thread (svd.c). Another LAPACK may round
+ * apart.
  *
  * Nothing here prints. A call may take hours: it runs on the caller's thread, reports through struct fuse_watch and ends soon after
- * *cancel turns true. */
+ * *cancel turns true; only a decomposition is one call to LAPACK and comes to its end first. That is below a second for svd, and grows with the cube of the smaller side for the other svd types, which decompose whole products. */
 #ifndef WEFT_FUSE_H
 #define WEFT_FUSE_H
 
@@ -38,8 +40,8 @@ struct fuse_watch {
 /* ---- the recipe ---- */
 
 enum fuse_type {
-	FUSE_LINEAR, FUSE_CAT, FUSE_SVD, FUSE_TIES, FUSE_TIES_SVD, FUSE_DARE_LINEAR, FUSE_DARE_TIES, FUSE_DARE_LINEAR_SVD, FUSE_DARE_TIES_SVD,
-	FUSE_MAGNITUDE_PRUNE, FUSE_MAGNITUDE_PRUNE_SVD, FUSE_TYPES
+	FUSE_LINEAR, FUSE_CAT, FUSE_SVD, FUSE_TIES, FUSE_TIES_SVD, FUSE_DARE_LINEAR, FUSE_DARE_TIES, FUSE_DARE_LINEAR_SVD,
+	FUSE_DARE_TIES_SVD, FUSE_MAGNITUDE_PRUNE, FUSE_MAGNITUDE_PRUNE_SVD, FUSE_TYPES
 };
 const char *fuse_type_name(enum fuse_type t);
 int fuse_type_parse(const char *name, enum fuse_type *out, struct core_error *err);
@@ -49,7 +51,7 @@ enum fuse_maths {
 	FUSE_MATHS_TRUE,	/* "true": the table above; a single adapter is treated as the type says */
 	FUSE_PEFT_0_6,		/* "peft-0.6", up to 0.6.2: linear has a_i = c_i, b_i = 1; types linear, cat, svd */
 	FUSE_PEFT_0_7,		/* "peft-0.7", 0.7.0 - 0.8.2: linear has a_i = sqrt(w_i) s_i, b_i = sqrt(w_i); the same types */
-	FUSE_PEFT_0_9,		/* "peft-0.9", 0.9.0 - 0.17.1: a_i = b_i = sqrt(c_i); svd types apply s_i twice; dare types do not rescale */
+	FUSE_PEFT_0_9,		/* "peft-0.9", 0.9.0 - 0.17.1: a_i = b_i = sqrt(c_i); svd types take s_i twice; dare does not rescale */
 	FUSE_PEFT_0_18,		/* "peft-0.18": a_i = b_i = sign(c_i) sqrt|c_i|, so the sign is lost; else as 0.9 */
 	FUSE_PEFT_0_19,		/* "peft-0.19", 0.19.0 - 0.20.x: linear as above; s_i twice */
 	FUSE_MATHS
@@ -57,7 +59,8 @@ enum fuse_maths {
 const char *fuse_maths_name(enum fuse_maths m);
 int fuse_maths_parse(const char *name, enum fuse_maths *out, struct core_error *err);
 
-enum fuse_sign { FUSE_SIGN_TOTAL, FUSE_SIGN_FREQUENCY };	/* the sign of the sum of values, or of the sum of signs; a zero sum is + */
+/* The sign of the sum of values, or of the sum of signs; a zero sum is +. */
+enum fuse_sign { FUSE_SIGN_TOTAL, FUSE_SIGN_FREQUENCY };
 const char *fuse_sign_name(enum fuse_sign s);
 int fuse_sign_parse(const char *name, enum fuse_sign *out, struct core_error *err);
 
@@ -65,7 +68,7 @@ struct fuse_recipe {
 	enum fuse_type type;
 	enum fuse_maths maths;
 	enum fuse_sign sign;	/* the ties types */
-	double density;		/* ties, dare and magnitude_prune types: the share of values that stays, above 0 up to 1; others: 0 */
+	double density;		/* ties, dare and magnitude_prune types: the share that stays, above 0 up to 1; others: 0 */
 	uint32_t svd_rank;	/* svd types: rank of the result; 0: the largest of the inputs */
 	double svd_clamp;	/* svd types: values beyond this quantile of all of A' and B' are cut to it; 0: none */
 	uint64_t seed;		/* dare types; others: 0 */
@@ -79,7 +82,7 @@ struct fuse_part {
 	const float *a;		/* [rank][in]; all values finite */
 	const float *b;		/* [out][rank] */
 	uint32_t rank;
-	double scale;		/* s: above 0 */
+	double scale;		/* s */
 	double weight;		/* w */
 	unsigned adapter;	/* place in the list of inputs: random choices depend on it */
 };
@@ -100,8 +103,8 @@ struct fuse_factors {
 /* The rank that the result will have; depends on shapes alone. */
 int fuse_module_rank(const struct fuse_recipe *r, const struct fuse_module *m, uint32_t *rank, struct core_error *err);
 /* The recipe must have passed fuse_recipe_check(). *f is made anew; on failure nothing is left to finish. */
-int fuse_module_combine(const struct fuse_recipe *r, const struct fuse_module *m, struct fuse_factors *f, const struct fuse_watch *watch,
-			struct core_error *err);
+int fuse_module_combine(const struct fuse_recipe *r, const struct fuse_module *m, struct fuse_factors *f,
+			const struct fuse_watch *watch, struct core_error *err);
 void fuse_factors_finish(struct fuse_factors *f);	/* an all-zero *f is fine */
 
 /* ---- whole adapters ---- */
@@ -126,16 +129,16 @@ struct fuse_job {
 	struct fuse_recipe recipe;
 	enum fuse_form form;
 	enum tensor_type type;		/* FUSE_TO_PEFT: TENSOR_F32, TENSOR_F16 or TENSOR_BF16 */
-	uint64_t shard_bytes;		/* FUSE_TO_BASE: most bytes of a shard's tensors (one tensor may exceed it); 0: 5,000,000,000 */
+	uint64_t shard_bytes;		/* FUSE_TO_BASE: most bytes of a shard (one tensor may exceed it); 0: 5,000,000,000 */
 	const char *target;		/* what is made; must not exist yet, its folder must */
 };
 
-/* Refused beside bad shapes and recipes: DoRA, which is no sum of products; whole weights in an adapter that are not the base's own; a GGUF
- * base for a merge; an embedding's factors for a merge into a base whose lm_head shares that weight.
+/* Refused beside bad shapes and recipes: DoRA, which is no sum of products; whole weights in an adapter that are not the base's
+ * own; a GGUF base for a merge; an embedding's factors for a merge into a base whose lm_head shares that weight.
  *
- * The target appears whole or not at all: it is written beside its place under a hidden name, flushed, and renamed at the end. What a killed
- * run left in that folder is removed first. Modules are read and written one at a time; the largest one's factors (and for the types
- * that need it its whole product, in double) are what memory is needed for. */
+ * The target appears whole or not at all: it is written beside its place under a hidden name, flushed, and renamed at the end. What
+ * a killed run left in that folder is removed first. Modules are read and written one at a time; the largest one's factors (and for
+ * the types that need it its whole product, in double) are what memory is needed for. */
 int fuse_run(const struct fuse_job *job, const struct fuse_watch *watch, struct core_error *err);
 /* Removes what killed runs left in `folder`; what a living run is writing stays. Returns how many, or CORE_EIO. */
 int fuse_sweep(const char *folder, struct core_error *err);

@@ -9,7 +9,7 @@
 
 static const char *const linear_names[CORE_LINEARS] = {
 	[CORE_Q] = "self_attn.q_proj", [CORE_K] = "self_attn.k_proj", [CORE_V] = "self_attn.v_proj", [CORE_O] = "self_attn.o_proj",
-	[CORE_GATE] = "mlp.gate_proj", [CORE_UP] = "mlp.up_proj", [CORE_DOWN] = "mlp.down_proj",
+	[CORE_GATE] = "mlp.gate_proj", [CORE_UP] = "mlp.up_proj",     [CORE_DOWN] = "mlp.down_proj",
 };
 
 static void set_shape(struct plan_module *m, const struct llama_config *c)
@@ -17,7 +17,10 @@ static void set_shape(struct plan_module *m, const struct llama_config *c)
 	uint64_t q = (uint64_t)c->heads * c->head_dim, kv = (uint64_t)c->kv_heads * c->head_dim;
 
 	m->in = m->kind == LORA_EMBED ? c->vocab : m->kind == CORE_O ? q : m->kind == CORE_DOWN ? c->ffn_dim : c->dim;
-	m->out = m->kind == CORE_Q ? q : m->kind == CORE_K || m->kind == CORE_V ? kv : m->kind == CORE_GATE || m->kind == CORE_UP ? c->ffn_dim : c->dim;
+	m->out = m->kind == CORE_Q                            ? q
+		 : m->kind == CORE_K || m->kind == CORE_V     ? kv
+		 : m->kind == CORE_GATE || m->kind == CORE_UP ? c->ffn_dim
+							      : c->dim;
 	if (m->kind == LORA_EMBED)
 		snprintf(m->name, sizeof m->name, "model.embed_tokens");
 	else
@@ -28,8 +31,8 @@ static void set_shape(struct plan_module *m, const struct llama_config *c)
 
 static int bad_pair(const struct fuse_input *in, const struct plan_module *m, struct core_error *err)
 {
-	return core_fail(err, CORE_EINVAL, "%s: %s: its factors do not have this base's shape, [%" PRIu64 ", %" PRIu64 "]", in->name, m->name, m->out,
-			 m->in);
+	return core_fail(err, CORE_EINVAL, "%s: %s: its factors do not have this base's shape, [%" PRIu64 ", %" PRIu64 "]",
+			 in->name, m->name, m->out, m->in);
 }
 
 static int add_pair(struct plan *p, unsigned i, const struct lora_pair *pair, struct core_error *err)
@@ -40,15 +43,18 @@ static int add_pair(struct plan *p, unsigned i, const struct lora_pair *pair, st
 	struct plan_module *m;
 
 	if (pair->kind >= LORA_KINDS || (pair->kind == LORA_EMBED ? pair->layer != 0 : pair->layer >= c->layers))
-		return core_fail(err, CORE_EINVAL, "%s: layer %" PRIu32 ", kind %u: the base has no such module", in->name, pair->layer, pair->kind);
-	m = &p->modules[pair->kind == LORA_EMBED ? (size_t)c->layers * CORE_LINEARS : (size_t)pair->layer * CORE_LINEARS + pair->kind];
+		return core_fail(err, CORE_EINVAL, "%s: layer %" PRIu32 ", kind %u: the base has no such module", in->name,
+				 pair->layer, pair->kind);
+	m = &p->modules[pair->kind == LORA_EMBED ? (size_t)c->layers * CORE_LINEARS
+						 : (size_t)pair->layer * CORE_LINEARS + pair->kind];
 	m->layer = pair->layer;
 	m->kind = pair->kind;
 	set_shape(m, c);
 	if (m->pair[i] != NULL)
 		return core_fail(err, CORE_EINVAL, "%s: %s is there twice", in->name, m->name);
 	if (pair->rank < 1 || (pair->by_token && pair->kind != LORA_EMBED) || pair->a->n_dims != 2 || pair->b->n_dims != 2 ||
-	    pair->a->dims[at] != pair->rank || pair->a->dims[1 - at] != m->in || pair->b->dims[0] != m->out || pair->b->dims[1] != pair->rank)
+	    pair->a->dims[at] != pair->rank || pair->a->dims[1 - at] != m->in || pair->b->dims[0] != m->out ||
+	    pair->b->dims[1] != pair->rank)
 		return bad_pair(in, m, err);
 	m->pair[i] = pair;
 	if (p->recipe.svd_rank < pair->rank && p->job->recipe.svd_rank == 0)
@@ -63,14 +69,17 @@ static unsigned list_parts(const struct plan *p, const struct plan_module *m, st
 
 	for (unsigned i = 0; i < p->job->n_inputs; i++)
 		if (m->pair[i] != NULL)
-			parts[n++] = (struct fuse_part){.rank = m->pair[i]->rank, .scale = (double)m->pair[i]->scale,
-							.weight = p->job->inputs[i].weight, .adapter = i};
+			parts[n++] = (struct fuse_part){.rank = m->pair[i]->rank,
+							.scale = (double)m->pair[i]->scale,
+							.weight = p->job->inputs[i].weight,
+							.adapter = i};
 	return n;
 }
 
 static struct fuse_module as_module(const struct plan *p, const struct plan_module *m, const struct fuse_part *parts, unsigned n)
 {
-	return (struct fuse_module){.name = m->name, .out = m->out, .in = m->in, .parts = parts, .n = n, .adapters = p->job->n_inputs};
+	return (struct fuse_module){
+		.name = m->name, .out = m->out, .in = m->in, .parts = parts, .n = n, .adapters = p->job->n_inputs};
 }
 
 /* Drops the slots that no input fills, and finds the ranks. */
@@ -109,21 +118,25 @@ static int check_job(const struct fuse_job *job, struct core_error *err)
 	for (unsigned i = 0; i < job->n_inputs; i++) {
 		weights[i] = job->inputs[i].weight;
 		if (job->inputs[i].file->dora)
-			return core_fail(err, CORE_EUNSUPPORTED, "%s: use_dora: a DoRA adapter scales the weight itself and is no sum of products",
+			return core_fail(err, CORE_EUNSUPPORTED,
+					 "%s: use_dora: a DoRA adapter scales the weight itself and is no sum of products",
 					 job->inputs[i].name);
 	}
 	if (job->form == FUSE_TO_PEFT && job->type != TENSOR_F32 && job->type != TENSOR_F16 && job->type != TENSOR_BF16)
 		return core_fail(err, CORE_EINVAL, "type of the result: expected F32, F16 or BF16");
 	if (job->form == FUSE_TO_BASE && (checkpoint_is_gguf(job->base) || job->base_path == NULL))
-		return core_fail(err, CORE_EUNSUPPORTED, "a GGUF file cannot be the base of a merge: its weights are rounded already; use the HF folder");
+		return core_fail(err, CORE_EUNSUPPORTED,
+				 "a GGUF file cannot be the base of a merge: its weights are rounded already; use the HF folder");
 	return fuse_recipe_check(&job->recipe, weights, job->n_inputs, err);
 }
 
 /* The base's tensor that a whole weight in an adapter repeats; NULL: the base has none. */
 static const struct tensor *original(const struct checkpoint *base, const struct lora_copy *c)
 {
-	static const char *const names[] = {[LORA_COPY_EMBED] = "model.embed_tokens.weight", [LORA_COPY_HEAD] = "lm_head.weight",
-					    [LORA_COPY_NORM] = "model.norm.weight", [LORA_COPY_ATTN_NORM] = "input_layernorm.weight",
+	static const char *const names[] = {[LORA_COPY_EMBED] = "model.embed_tokens.weight",
+					    [LORA_COPY_HEAD] = "lm_head.weight",
+					    [LORA_COPY_NORM] = "model.norm.weight",
+					    [LORA_COPY_ATTN_NORM] = "input_layernorm.weight",
 					    [LORA_COPY_FFN_NORM] = "post_attention_layernorm.weight"};
 	char name[MODULE_NAME];
 
@@ -135,8 +148,8 @@ static const struct tensor *original(const struct checkpoint *base, const struct
 	return checkpoint_find(base, name);
 }
 
-/* More than another rounding of the base's numbers was trained, and is not what the factors say. The bounds are those of a blend: 0.8 %
- * for floats, 15 % where the base is in blocks of integers. */
+/* More than another rounding of the base's numbers was trained, and is not what the factors say. The bounds are those of a blend:
+ * 0.8 % for floats, 15 % where the base is in blocks of integers. */
 static int check_copy(const struct fuse_job *job, const struct fuse_input *in, const struct lora_copy *c, struct core_error *err)
 {
 	const struct tensor *t = original(job->base, c);
@@ -159,7 +172,8 @@ static int check_copy(const struct fuse_job *job, const struct fuse_input *in, c
 	free(row);
 	if (t != NULL && off <= most * most * all)
 		return 0;
-	return core_fail(err, CORE_EUNSUPPORTED, "%s: tensor %.120s is not the base's own: whole weights that were trained cannot be fused", in->name,
+	return core_fail(err, CORE_EUNSUPPORTED,
+			 "%s: tensor %.120s is not the base's own: whole weights that were trained cannot be fused", in->name,
 			 c->t->name);
 }
 
@@ -209,14 +223,14 @@ char *plan_record(const struct plan *p)
 	char *text;
 
 	for (unsigned i = 0; i < p->job->n_inputs; i++)
-		json_array_append_new(inputs, json_pack("{s:s%, s:f}", "name", p->job->inputs[i].name, strlen(p->job->inputs[i].name), "weight",
-							p->job->inputs[i].weight));
+		json_array_append_new(inputs, json_pack("{s:s%, s:f}", "name", p->job->inputs[i].name,
+							strlen(p->job->inputs[i].name), "weight", p->job->inputs[i].weight));
 	o = json_pack("{s:s, s:s, s:o}", "type", t->name, "mathematics", fuse_maths_name(r->maths), "adapters", inputs);
 	if (t->thin != THIN_NONE)
 		json_object_set_new(o, "density", json_real(r->density));
 	if (t->elect)
 		json_object_set_new(o, "sign_method", json_string(fuse_sign_name(r->sign)));
-	if (t->thin == THIN_RANDOM) {	/* a string: not every reader's numbers hold 64 bits */
+	if (t->thin == THIN_RANDOM) { /* a string: not every reader's numbers hold 64 bits */
 		char seed[24];
 		snprintf(seed, sizeof seed, "%" PRIu64, r->seed);
 		json_object_set_new(o, "seed", json_string(seed));
@@ -286,7 +300,7 @@ int fuse_run(const struct fuse_job *job, const struct fuse_watch *watch, struct 
 		return rc;
 	rc = stage_begin(&s, job->target, job->form != FUSE_TO_GGUF, err);
 	if (rc == 0) {
-		rc = job->form == FUSE_TO_PEFT ? write_peft(&p, &s, err)
+		rc = job->form == FUSE_TO_PEFT   ? write_peft(&p, &s, err)
 		     : job->form == FUSE_TO_GGUF ? write_gguf(&p, &s, err)
 						 : write_base(&p, &s, err);
 		if (rc == 0)

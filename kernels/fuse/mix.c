@@ -1,7 +1,8 @@
 /* mix.c: thin out, elect, weight, sum: the element-wise heart of every combination type but cat and svd.
  *
- * In the order of PEFT's merge_utils: each tensor is thinned by itself; the sign of a place is elected from the thinned tensors without
- * their weights; what differs from it does not count; the rest is weighted, summed, and with an election divided by how many it was. */
+ * In the order of PEFT's merge_utils: each tensor is thinned by itself; the sign of a place is elected from the thinned tensors
+ * without their weights; what differs from it does not count; the rest is weighted, summed, and with an election divided by how
+ * many it was. */
 #include <math.h>
 #include <sodium.h>
 #include <stdlib.h>
@@ -33,7 +34,7 @@ static uint64_t magnitude(double v)
 	uint64_t u;
 
 	memcpy(&u, &v, sizeof u);
-	return u & UINT64_MAX >> 1;	/* ordered as |v| is, for finite numbers */
+	return u & UINT64_MAX >> 1; /* ordered as |v| is, for finite numbers */
 }
 
 /* How many values have each 16-bit digit at `shift`, of those whose higher bits are `prefix`. */
@@ -54,8 +55,8 @@ static int count_digits(const struct mix_source *s, unsigned part, unsigned shif
 	return 0;
 }
 
-/* Radix selection of the keep-th largest magnitude, four digits of 16 bits: exact, without a copy of the tensor. Among equals at the
- * boundary the first ones stay. */
+/* Radix selection of the keep-th largest magnitude, four digits of 16 bits: exact, without a copy of the tensor. Among equals at
+ * the boundary the first ones stay. */
 static int mark_largest(const struct mix_source *s, unsigned part, uint64_t keep, uint64_t *mask, uint64_t *count, double *row,
 			const struct fuse_watch *watch, struct core_error *err)
 {
@@ -69,7 +70,7 @@ static int mark_largest(const struct mix_source *s, unsigned part, uint64_t keep
 		while (count[digit] < left)
 			left -= count[digit--];
 		boundary = boundary << 16 | digit;
-		if (count[digit] == left) {	/* all with these leading digits stay: the others need no look */
+		if (count[digit] == left) { /* all with these leading digits stay: the others need no look */
 			boundary <<= shift;
 			left = UINT64_MAX;
 			break;
@@ -90,12 +91,12 @@ static int mark_largest(const struct mix_source *s, unsigned part, uint64_t keep
 	return 0;
 }
 
-/* ChaCha20 as a counter-based generator: element i stays if word i of the key's stream is below density * 2^32. The key is a digest of what
- * the choice may depend on, so that it depends on nothing else. */
+/* ChaCha20 as a counter-based generator: element i stays if word i of the key's stream is below density * 2^32. The key is a
+ * digest of what the choice may depend on, so that it depends on nothing else. */
 static int mark_random(const struct mix_rule *rule, unsigned part, uint64_t n, uint64_t *mask, const struct fuse_watch *watch,
 		       struct core_error *err)
 {
-	enum { WORDS = 4096 };	/* 256 blocks of 64 bytes */
+	enum { WORDS = 4096 }; /* 256 blocks of 64 bytes */
 	static const unsigned char nonce[crypto_stream_chacha20_NONCEBYTES], zeros[4 * WORDS];
 	unsigned char key[crypto_stream_chacha20_KEYBYTES], head[12], bytes[4 * WORDS];
 	uint64_t below = (uint64_t)(rule->density * 0x1p32);
@@ -129,9 +130,9 @@ static int mark_random(const struct mix_rule *rule, unsigned part, uint64_t n, u
 struct mixing {
 	const struct mix_source *s;
 	const struct mix_rule *rule;
-	uint64_t *mask[CORE_BLEND_MAX];	/* NULL: every value stays */
-	double *rows;			/* [n][cols] */
-	double *sum;			/* [cols] */
+	uint64_t *mask[CORE_BLEND_MAX]; /* NULL: every value stays */
+	double *rows;                   /* [n][cols] */
+	double *sum;                    /* [cols] */
 };
 
 static int thin_all(struct mixing *m, const struct fuse_watch *watch, struct core_error *err)
@@ -143,7 +144,8 @@ static int thin_all(struct mixing *m, const struct fuse_watch *watch, struct cor
 	for (unsigned i = 0; i < s->n && rc == 0; i++) {
 		m->mask[i] = calloc(n / 64 + 1, sizeof *m->mask[i]);
 		if (m->mask[i] == NULL)
-			rc = core_fail(err, CORE_ENOMEM, "%s: out of memory for %llu marks", m->rule->tensor, (unsigned long long)n);
+			rc = core_fail(err, CORE_ENOMEM, "%s: out of memory for %llu marks", m->rule->tensor,
+				       (unsigned long long)n);
 		else if (m->rule->thin == THIN_RANDOM)
 			rc = mark_random(m->rule, i, n, m->mask[i], watch, err);
 		else

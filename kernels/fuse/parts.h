@@ -49,9 +49,12 @@ int mix_run(const struct mix_source *s, const struct mix_rule *rule, mix_put *pu
 
 /* ---- svd.c ---- */
 
-/* D = sum of coefficient[i] * B_i A_i over the module's parts: the best approximation at f->rank, which is at most the sum of their ranks. */
-int svd_of_sum(const struct fuse_module *m, const double *coefficient, double clamp, struct fuse_factors *f, struct core_error *err);
+/* D = sum of coefficient[i] * B_i A_i over the module's parts: the best approximation at f->rank, which is at most the sum of their
+ * ranks. */
+int svd_of_sum(const struct fuse_module *m, const double *coefficient, double clamp, struct fuse_factors *f,
+	       struct core_error *err);
 /* The same of a whole matrix d [out][in], which is overwritten. */
-int svd_of_matrix(const char *name, double *d, uint64_t out, uint64_t in, double clamp, struct fuse_factors *f, struct core_error *err);
+int svd_of_matrix(const char *name, double *d, uint64_t out, uint64_t in, double clamp, struct fuse_factors *f,
+		  struct core_error *err);
 
 #endif

@@ -20,7 +20,7 @@ static const struct fuse_traits types[FUSE_TYPES] = {
 };
 
 static const char *const maths[FUSE_MATHS] = {
-	[FUSE_MATHS_TRUE] = "true", [FUSE_PEFT_0_6] = "peft-0.6",   [FUSE_PEFT_0_7] = "peft-0.7",
+	[FUSE_MATHS_TRUE] = "true",   [FUSE_PEFT_0_6] = "peft-0.6",   [FUSE_PEFT_0_7] = "peft-0.7",
 	[FUSE_PEFT_0_9] = "peft-0.9", [FUSE_PEFT_0_18] = "peft-0.18", [FUSE_PEFT_0_19] = "peft-0.19",
 };
 
@@ -113,7 +113,8 @@ static int check_parameters(const struct fuse_recipe *r, const struct fuse_trait
 	if (t->thin == THIN_NONE && r->density != 0)
 		return core_fail(err, CORE_EINVAL, "density: %s has none", t->name);
 	if (t->thin != THIN_NONE && !(r->density > 0 && r->density <= 1))
-		return core_fail(err, CORE_EINVAL, "density: %g: %s needs the share of values that stays, above 0 and up to 1", r->density, t->name);
+		return core_fail(err, CORE_EINVAL, "density: %g: %s needs the share of values that stays, above 0 and up to 1",
+				 r->density, t->name);
 	if ((unsigned)r->sign >= SIGNS || (!t->elect && r->sign != FUSE_SIGN_TOTAL))
 		return core_fail(err, CORE_EINVAL, "sign method: %s: %s elects no sign", fuse_sign_name(r->sign), t->name);
 	if (!t->svd && r->svd_rank != 0)
@@ -121,7 +122,8 @@ static int check_parameters(const struct fuse_recipe *r, const struct fuse_trait
 	if (!t->svd && r->svd_clamp != 0)
 		return core_fail(err, CORE_EINVAL, "svd_clamp: %s has none", t->name);
 	if (t->svd && !(r->svd_clamp >= 0 && r->svd_clamp <= 1))
-		return core_fail(err, CORE_EINVAL, "svd_clamp: %g: expected a quantile above 0 and up to 1, or 0 for none", r->svd_clamp);
+		return core_fail(err, CORE_EINVAL, "svd_clamp: %g: expected a quantile above 0 and up to 1, or 0 for none",
+				 r->svd_clamp);
 	if (t->thin != THIN_RANDOM && r->seed != 0)
 		return core_fail(err, CORE_EINVAL, "seed: %s draws nothing at random", t->name);
 	return 0;
@@ -133,7 +135,8 @@ int fuse_recipe_check(const struct fuse_recipe *r, const double *weights, unsign
 	bool roots = (r->maths == FUSE_PEFT_0_7 || r->maths == FUSE_PEFT_0_9) && t != NULL && !t->svd && r->type != FUSE_CAT;
 
 	if (t == NULL || (unsigned)r->maths >= FUSE_MATHS)
-		return core_fail(err, CORE_EINVAL, "combination type %d of mathematics %d does not exist", (int)r->type, (int)r->maths);
+		return core_fail(err, CORE_EINVAL, "combination type %d of mathematics %d does not exist", (int)r->type,
+				 (int)r->maths);
 	if ((r->maths == FUSE_PEFT_0_6 || r->maths == FUSE_PEFT_0_7) && t->thin != THIN_NONE)
 		return core_fail(err, CORE_EINVAL, "%s has no %s: its types are linear, cat and svd", maths[r->maths], t->name);
 	if (n < 1 || n > CORE_BLEND_MAX)
@@ -142,8 +145,8 @@ int fuse_recipe_check(const struct fuse_recipe *r, const double *weights, unsign
 		if (!isfinite(weights[i]))
 			return core_fail(err, CORE_EINVAL, "weight %u is not a finite number", i + 1);
 		if (weights[i] < 0 && (roots || (n == 1 && (r->maths == FUSE_PEFT_0_7 || r->maths == FUSE_PEFT_0_9))))
-			return core_fail(err, CORE_EINVAL, "weight %u is %g: %s takes roots of weights and fails for negative ones", i + 1, weights[i],
-					 maths[r->maths]);
+			return core_fail(err, CORE_EINVAL, "weight %u is %g: %s takes roots of weights and fails for negative ones",
+					 i + 1, weights[i], maths[r->maths]);
 	}
 	return check_parameters(r, t, err);
 }

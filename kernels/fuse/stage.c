@@ -47,7 +47,8 @@ static int empty_folder(int fd)
 		return rc;
 	}
 	while ((e = readdir(d)) != NULL)
-		if (strcmp(e->d_name, ".") != 0 && strcmp(e->d_name, "..") != 0 && unlinkat(fd, e->d_name, 0) < 0 && errno != ENOENT)
+		if (strcmp(e->d_name, ".") != 0 && strcmp(e->d_name, "..") != 0 && unlinkat(fd, e->d_name, 0) < 0 &&
+		    errno != ENOENT)
 			rc = -errno;
 	closedir(d);
 	return rc;
@@ -83,7 +84,7 @@ int stage_sweep(int parent)
 			continue;
 		fd = openat(parent, e->d_name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
 		if (fd < 0)
-			continue;	/* gone meanwhile, or not ours to open */
+			continue; /* gone meanwhile, or not ours to open */
 		if (flock(fd, LOCK_EX | LOCK_NB) == 0) {
 			int one = remove_hidden(parent, e->d_name, fd);
 			rc = one < 0 ? one : rc;
@@ -147,11 +148,13 @@ static int make_hidden(struct stage *s)
 	strcat(s->hidden, hex);
 	if (s->folder && mkdirat(s->parent, s->hidden, 0777) < 0)
 		return -errno;
-	s->fd = openat(s->parent, s->hidden, s->folder ? O_RDONLY | O_DIRECTORY | O_CLOEXEC : O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+	s->fd = openat(s->parent, s->hidden,
+		       s->folder ? O_RDONLY | O_DIRECTORY | O_CLOEXEC : O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
 	if (s->fd < 0)
 		return errno == ENOENT ? 1 : -errno;
-	if (flock(s->fd, LOCK_EX | LOCK_NB) == 0 && fstat(s->fd, &mine) == 0 && fstatat(s->parent, s->hidden, &there, AT_SYMLINK_NOFOLLOW) == 0 &&
-	    mine.st_ino == there.st_ino && mine.st_dev == there.st_dev)
+	if (flock(s->fd, LOCK_EX | LOCK_NB) == 0 && fstat(s->fd, &mine) == 0 &&
+	    fstatat(s->parent, s->hidden, &there, AT_SYMLINK_NOFOLLOW) == 0 && mine.st_ino == there.st_ino &&
+	    mine.st_dev == there.st_dev)
 		return 0;
 	close(s->fd);
 	s->fd = -1;
@@ -172,7 +175,7 @@ int stage_begin(struct stage *s, const char *target, bool folder, struct core_er
 	if (fstatat(s->parent, s->name, &st, AT_SYMLINK_NOFOLLOW) == 0) {
 		rc = core_fail(err, CORE_EINVAL, "target %.200s is there already", target);
 	} else {
-		stage_sweep(s->parent);	/* what cannot be removed does not hinder */
+		stage_sweep(s->parent); /* what cannot be removed does not hinder */
 		do {
 			rc = make_hidden(s);
 		} while (rc == 1);
@@ -221,7 +224,7 @@ int stage_commit(struct stage *s, struct core_error *err)
 	int rc = fsync(s->fd) < 0 ? -errno : rename_new(s);
 
 	if (rc == 0 && fsync(s->parent) < 0)
-		rc = -errno;	/* renamed, but perhaps not for a power failure: said, and not undone */
+		rc = -errno; /* renamed, but perhaps not for a power failure: said, and not undone */
 	if (rc < 0) {
 		rc = core_fail(err, CORE_EIO, "%s: %s", s->name, strerror(-rc));
 		stage_abort(s);
@@ -240,7 +243,8 @@ int file_open(struct file *f, const struct stage *s, const char *name, struct co
 	f->buffer = malloc(BUFFER);
 	if (f->buffer == NULL)
 		return core_fail(err, CORE_ENOMEM, "%s: out of memory", f->name);
-	f->fd = name != NULL ? openat(s->fd, name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666) : fcntl(s->fd, F_DUPFD_CLOEXEC, 0);
+	f->fd = name != NULL ? openat(s->fd, name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666)
+			     : fcntl(s->fd, F_DUPFD_CLOEXEC, 0);
 	if (f->fd >= 0)
 		return 0;
 	free(f->buffer);

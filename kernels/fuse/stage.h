@@ -2,9 +2,9 @@
  *
  *     stage_begin -> stage_open, file_write ..., file_close (each file) -> stage_commit
  *                \-> stage_abort at any point
- * The work goes on in ".NAME.fusing-<16 hex digits>" beside NAME, held by a flock(2) as long as its maker lives. A killed maker's lock is
- * gone, which is how stage_sweep() tells its leavings from work in progress. stage_commit() flushes all and renames; NAME is never
- * written over. */
+ * The work goes on in ".NAME.fusing-<16 hex digits>" beside NAME, held by a flock(2) as long as its maker lives. A killed maker's
+ * lock is gone, which is how stage_sweep() tells its leavings from work in progress. stage_commit() flushes all and renames; NAME
+ * is never written over. */
 #ifndef WEFT_FUSE_STAGE_H
 #define WEFT_FUSE_STAGE_H
 

@@ -1,13 +1,14 @@
 /* svd.c: truncated singular value decompositions, by LAPACK in double.
  *
- * A low-rank sum needs no whole matrix: D = Bc Ac with Bc [out][R], Ac [R][in], R the sum of the ranks. With Bc = Qb Rb and Ac^T = Qa Ra
- * (thin QR) and the core Rb Ra^T = U S V^T, D = (Qb U) S (Qa V)^T is D's own decomposition; it costs (out + in) R^2 (FACTS 3.5).
+ * A low-rank sum needs no whole matrix: D = Bc Ac with Bc [out][R], Ac [R][in], R the sum of the ranks. With Bc = Qb Rb and Ac^T
+ * = Qa Ra (thin QR) and the core Rb Ra^T = U S V^T, D = (Qb U) S (Qa V)^T is D's own decomposition; it costs (out + in) R^2
+ * (FACTS 3.5).
  *
- * The sign of each singular pair is free; here the largest entry of each row of V^T (the first of equals) is positive. The result is
- * B' = U S, A' = V^T, cut to the quantile when there is one.
+ * The sign of each singular pair is free; here the largest entry of each row of V^T (the first of equals) is positive. The result
+ * is B' = U S, A' = V^T, cut to the quantile when there is one.
  *
- * LAPACK matrices are column-major, so a row-major d [out][in] is seen as its transpose. LAPACK runs on one thread, because a threaded
- * BLAS splits its sums by the number of threads; what is summed in this file goes in a fixed order. */
+ * LAPACK matrices are column-major, so a row-major d [out][in] is seen as its transpose. LAPACK runs on one thread, because a
+ * threaded BLAS splits its sums by the number of threads; what is summed in this file goes in a fixed order. */
 #include "config.h"
 
 #include <dlfcn.h>
@@ -83,7 +84,9 @@ static int clamp_factors(const char *name, double *a, uint64_t n_a, double *b, u
 	most = quantile(all, n_a + n_b, q);
 	free(all);
 	if (most < 0)
-		return core_fail(err, CORE_EINVAL, "svd_clamp: the %g quantile of %s is negative: nothing can lie between it and its opposite", q, name);
+		return core_fail(err, CORE_EINVAL,
+				 "svd_clamp: the %g quantile of %s is negative: nothing can lie between it and its opposite", q,
+				 name);
 	for (uint64_t i = 0; i < n_a; i++)
 		a[i] = fmin(fmax(a[i], -most), most);
 	for (uint64_t i = 0; i < n_b; i++)
@@ -139,7 +142,8 @@ static int finish(const char *name, double *a, double *b, uint64_t out, uint64_t
 
 /* ---- the sum of low-rank products ---- */
 
-/* A side of the sum: q [length][R], column-major; after QR its first k columns are the basis and r [k][R], column-major, the rest. */
+/* A side of the sum: q [length][R], column-major; after QR its first k columns are the basis and r [k][R], column-major, the
+ * rest. */
 struct side {
 	uint64_t length;
 	lapack_int columns, k;
@@ -168,14 +172,16 @@ static void side_finish(struct side *s)
 static int side_factor(struct side *s, const char *name, struct core_error *err)
 {
 	lapack_int length = (lapack_int)s->length;
-	int rc = lapack_result(name, "QR decomposition", LAPACKE_dgeqrf(LAPACK_COL_MAJOR, length, s->columns, s->q, length, s->tau), err);
+	int rc = lapack_result(name, "QR decomposition", LAPACKE_dgeqrf(LAPACK_COL_MAJOR, length, s->columns, s->q, length, s->tau),
+			       err);
 
 	if (rc < 0)
 		return rc;
 	for (lapack_int j = 0; j < s->columns; j++)
 		for (lapack_int i = 0; i <= j && i < s->k; i++)
 			s->r[(uint64_t)j * (uint64_t)s->k + (uint64_t)i] = s->q[(uint64_t)j * s->length + (uint64_t)i];
-	return lapack_result(name, "QR decomposition", LAPACKE_dorgqr(LAPACK_COL_MAJOR, length, s->k, s->k, s->q, length, s->tau), err);
+	return lapack_result(name, "QR decomposition", LAPACKE_dorgqr(LAPACK_COL_MAJOR, length, s->k, s->k, s->q, length, s->tau),
+			     err);
 }
 
 static void fill_sides(const struct fuse_module *m, const double *coefficient, struct side *sb, struct side *sa)
@@ -205,7 +211,7 @@ static void expand(const struct side *s, const double *factor, uint64_t stride, 
 }
 
 struct core_svd {
-	double *core;	/* [kb][ka], column-major as all here */
+	double *core; /* [kb][ka], column-major as all here */
 	double *u, *s, *vt, *a, *b, *column;
 };
 
@@ -220,8 +226,9 @@ static int decompose(const struct fuse_module *m, const struct side *sb, const s
 			for (uint64_t t = i > j ? i : j; t < (uint64_t)sb->columns; t++)
 				w->core[j * kb + i] += sb->r[t * kb + i] * sa->r[t * ka + j];
 	rc = lapack_result(m->name, "singular value decomposition",
-			   LAPACKE_dgesdd(LAPACK_COL_MAJOR, 'S', (lapack_int)kb, (lapack_int)ka, w->core, (lapack_int)kb, w->s, w->u, (lapack_int)kb,
-					  w->vt, (lapack_int)kk), err);
+			   LAPACKE_dgesdd(LAPACK_COL_MAJOR, 'S', (lapack_int)kb, (lapack_int)ka, w->core, (lapack_int)kb, w->s,
+					  w->u, (lapack_int)kb, w->vt, (lapack_int)kk),
+			   err);
 	if (rc < 0)
 		return rc;
 	for (uint32_t j = 0; j < f->rank; j++) {
@@ -258,8 +265,8 @@ int svd_of_sum(const struct fuse_module *m, const double *coefficient, double cl
 	ka = (uint64_t)sa.k;
 	kk = kb < ka ? kb : ka;
 	if (rc == 0) {
-		w = (struct core_svd){calloc(kb * ka, 8), calloc(kb * kk, 8), calloc(kk, 8), calloc(kk * ka, 8), calloc(f->rank * m->in, 8),
-				      calloc(m->out * f->rank, 8), calloc(m->out, 8)};
+		w = (struct core_svd){calloc(kb * ka, 8),         calloc(kb * kk, 8),          calloc(kk, 8),    calloc(kk * ka, 8),
+				      calloc(f->rank * m->in, 8), calloc(m->out * f->rank, 8), calloc(m->out, 8)};
 		rc = w.core != NULL && w.u != NULL && w.s != NULL && w.vt != NULL && w.a != NULL && w.b != NULL && w.column != NULL
 			     ? decompose(m, &sb, &sa, &w, clamp, f, err)
 			     : core_fail(err, CORE_ENOMEM, "%s: out of memory for the decomposition", m->name);
@@ -278,7 +285,8 @@ int svd_of_sum(const struct fuse_module *m, const double *coefficient, double cl
 
 /* ---- a whole matrix ---- */
 
-int svd_of_matrix(const char *name, double *d, uint64_t out, uint64_t in, double clamp, struct fuse_factors *f, struct core_error *err)
+int svd_of_matrix(const char *name, double *d, uint64_t out, uint64_t in, double clamp, struct fuse_factors *f,
+		  struct core_error *err)
 {
 	uint64_t k = out < in ? out : in;
 	double *u, *s, *vt, *b;
@@ -296,8 +304,9 @@ int svd_of_matrix(const char *name, double *d, uint64_t out, uint64_t in, double
 		rc = core_fail(err, CORE_ENOMEM, "%s: out of memory for the decomposition", name);
 	if (rc == 0)
 		rc = lapack_result(name, "singular value decomposition",
-				   LAPACKE_dgesdd(LAPACK_COL_MAJOR, 'S', (lapack_int)in, (lapack_int)out, d, (lapack_int)in, s, u, (lapack_int)in, vt,
-						  (lapack_int)k), err);
+				   LAPACKE_dgesdd(LAPACK_COL_MAJOR, 'S', (lapack_int)in, (lapack_int)out, d, (lapack_int)in, s, u,
+						  (lapack_int)in, vt, (lapack_int)k),
+				   err);
 	for (uint64_t o = 0; o < out && rc == 0; o++)
 		for (uint32_t j = 0; j < f->rank; j++)
 			b[o * f->rank + j] = vt[o * k + j] * s[j];

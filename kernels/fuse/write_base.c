@@ -1,7 +1,8 @@
 /* write_base.c: the result added to the base, as a HF folder of its own.
  *
- * One tensor after another goes from the base's map to a shard: as it is, or with s B A added in double and rounded once to the tensor's
- * own type (FACTS 2.5). Neither the base nor the result is ever in memory as a whole; what was read of the map is given back. */
+ * One tensor after another goes from the base's map to a shard: as it is, or with s B A added in double and rounded once to the
+ * tensor's own type (FACTS 2.5). Neither the base nor the result is ever in memory as a whole; what was read of the map is given
+ * back. */
 #include "config.h"
 
 #include <ctype.h>
@@ -46,9 +47,10 @@ static int copy_tensor(struct plan *p, struct file *f, const struct tensor *t, s
 	return rc;
 }
 
-/* Row of the weight += what the factors add to it. The embedding's rows are tokens: columns of A, and B's columns are directions. */
-static void add_factors(const struct plan_module *m, const struct fuse_factors *f, const float *directions, uint64_t row, uint64_t columns,
-			double *values)
+/* Row of the weight += what the factors add to it. The embedding's rows are tokens: columns of A, and B's columns are directions.
+ * */
+static void add_factors(const struct plan_module *m, const struct fuse_factors *f, const float *directions, uint64_t row,
+			uint64_t columns, double *values)
 {
 	for (uint32_t k = 0; k < f->rank; k++) {
 		double x = (double)(m->kind == LORA_EMBED ? f->a[k * m->in + row] : f->b[row * f->rank + k]);
@@ -72,14 +74,15 @@ static float *directions_of(const struct plan_module *m, const struct fuse_facto
 	return d;
 }
 
-static int merge_rows(struct plan *p, struct file *f, const struct tensor *t, const struct plan_module *m, const struct fuse_factors *factors,
-		      struct core_error *err)
+static int merge_rows(struct plan *p, struct file *f, const struct tensor *t, const struct plan_module *m,
+		      const struct fuse_factors *factors, struct core_error *err)
 {
 	uint64_t columns = t->dims[1];
 	float *row = calloc(columns, sizeof *row), *directions = directions_of(m, factors);
 	double *sum = calloc(columns, sizeof *sum), *values = calloc(columns, sizeof *values);
 	int rc = row != NULL && directions != NULL && sum != NULL && values != NULL
-			 ? 0 : core_fail(err, CORE_ENOMEM, "%s: out of memory", t->name);
+			 ? 0
+			 : core_fail(err, CORE_ENOMEM, "%s: out of memory", t->name);
 
 	for (uint64_t r = 0; r < t->dims[0] && rc == 0; r++) {
 		tensor_row_f32(t, r, row);
@@ -105,7 +108,8 @@ static const struct plan_module *module_of(const struct plan *p, const struct te
 
 	for (size_t i = 0; i < p->n; i++) {
 		size_t k = strlen(p->modules[i].name);
-		if (n == k + strlen(".weight") && strncmp(t->name, p->modules[i].name, k) == 0 && strcmp(t->name + k, ".weight") == 0)
+		if (n == k + strlen(".weight") && strncmp(t->name, p->modules[i].name, k) == 0 &&
+		    strcmp(t->name + k, ".weight") == 0)
 			return &p->modules[i];
 	}
 	return NULL;
@@ -132,9 +136,9 @@ static int write_tensor(struct plan *p, struct file *f, const struct tensor *t, 
 /* ---- shards ---- */
 
 struct shards {
-	size_t *first;	/* [n + 1]: the tensors of shard i are first[i] .. first[i + 1] - 1 */
+	size_t *first; /* [n + 1]: the tensors of shard i are first[i] .. first[i + 1] - 1 */
 	size_t n;
-	uint64_t bytes;	/* of all tensors */
+	uint64_t bytes; /* of all tensors */
 };
 
 static int divide(const struct plan *p, struct shards *s, struct core_error *err)
@@ -225,7 +229,8 @@ static bool ends(const char *name, const char *tail)
 /* Configs, tokenizers and licences; no weights in any form, no lists of them, nothing hidden. */
 static bool is_companion(const char *name)
 {
-	static const char *const tails[] = {".json", ".model", ".txt", ".jinja", ".md"}, *const heads[] = {"LICENSE", "NOTICE", "USE_POLICY"};
+	static const char *const tails[] = {".json", ".model", ".txt", ".jinja", ".md"}, *const heads[] = {"LICENSE", "NOTICE",
+													   "USE_POLICY"};
 
 	if (name[0] == '.' || ends(name, ".index.json") || strcmp(name, "fuse.json") == 0 || strcasecmp(name, "README.md") == 0)
 		return false;
@@ -263,7 +268,8 @@ static int copy_companion(int folder, const char *name, const struct stage *s, s
 	if (from < 0 || fstat(from, &st) < 0)
 		rc = core_fail(err, CORE_EIO, "%.100s: %s", name, strerror(errno));
 	else if (S_ISREG(st.st_mode) && (uint64_t)st.st_size > copy_max)
-		rc = core_fail(err, CORE_EUNSUPPORTED, "%.100s: more than %" PRIu64 " bytes: not copied as a config or tokenizer file", name, copy_max);
+		rc = core_fail(err, CORE_EUNSUPPORTED,
+			       "%.100s: more than %" PRIu64 " bytes: not copied as a config or tokenizer file", name, copy_max);
 	else if (S_ISREG(st.st_mode)) {
 		rc = file_open(&to, s, name, err);
 		if (rc == 0)
@@ -299,7 +305,8 @@ int write_base(struct plan *p, const struct stage *stage, struct core_error *err
 	int rc = 0;
 
 	if (c->tied && p->modules[p->n - 1].kind == LORA_EMBED)
-		rc = core_fail(err, CORE_EUNSUPPORTED, "model.embed_tokens: the base's lm_head shares this weight and would change with it");
+		rc = core_fail(err, CORE_EUNSUPPORTED,
+			       "model.embed_tokens: the base's lm_head shares this weight and would change with it");
 	if (rc == 0)
 		rc = divide(p, &s, err);
 	p->work = (double)s.bytes;

@@ -1,7 +1,8 @@
 /* write_gguf.c: the result as a GGUF LoRA file (FACTS 3.6, 4.6), all tensors f32.
  *
- * One alpha serves all tensors and a reader divides it by each tensor's own rank, so modules of smaller rank are filled up with zeros to
- * the largest: alpha = rank everywhere, scale 1. Rows of B stand in GGUF's order for q and k; the embedding's A is stored by token. */
+ * One alpha serves all tensors and a reader divides it by each tensor's own rank, so modules of smaller rank are filled up with
+ * zeros to the largest: alpha = rank everywhere, scale 1. Rows of B stand in GGUF's order for q and k; the embedding's A is
+ * stored by token. */
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -12,7 +13,7 @@
 enum { ALIGNMENT = 32, VERSION = 3, TYPE_F32 = 6, TYPE_STRING = 8 };
 
 static const char *const names[LORA_KINDS] = {
-	[CORE_Q] = "attn_q", [CORE_K] = "attn_k", [CORE_V] = "attn_v", [CORE_O] = "attn_output",
+	[CORE_Q] = "attn_q",      [CORE_K] = "attn_k",  [CORE_V] = "attn_v",      [CORE_O] = "attn_output",
 	[CORE_GATE] = "ffn_gate", [CORE_UP] = "ffn_up", [CORE_DOWN] = "ffn_down", [LORA_EMBED] = "token_embd",
 };
 
@@ -31,7 +32,7 @@ static void put_bytes(struct put *p, const void *data, size_t n)
 
 static void put_u32(struct put *p, uint32_t v)
 {
-	put_bytes(p, &v, sizeof v);	/* the machine is little-endian: configure asks for it */
+	put_bytes(p, &v, sizeof v); /* the machine is little-endian: configure asks for it */
 }
 
 static void put_u64(struct put *p, uint64_t v)

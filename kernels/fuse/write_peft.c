@@ -1,7 +1,8 @@
 /* write_peft.c: the result as a PEFT folder.
  *
- * The config holds only keys that PEFT has known since its first releases (those refuse unknown ones); rank_pattern and alpha_pattern
- * come in where modules differ in rank. Names in the lists are as short as they can be without meaning more modules than there are. */
+ * The config holds only keys that PEFT has known since its first releases (those refuse unknown ones); rank_pattern and
+ * alpha_pattern come in where modules differ in rank. Names in the lists are as short as they can be without meaning more modules
+ * than there are. */
 #include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -54,10 +55,11 @@ static char *config(const struct plan *p)
 	json_t *patterns = pattern(p), *o;
 	char *text;
 
-	o = json_pack("{s:s, s:s, s:o?, s:s, s:b, s:b, s:b, s:i, s:f, s:n, s:i, s:o}", "peft_type", "LORA", "task_type", "CAUSAL_LM",
-		      "base_model_name_or_path", json_string(base), "bias", "none", "fan_in_fan_out", 0, "inference_mode", 1, "init_lora_weights", 1,
-		      "lora_alpha", (int)p->rank, "lora_dropout", 0.0, "modules_to_save", "r", (int)p->rank, "target_modules", targets(p));
-	if (json_object_size(patterns) > 0) {	/* alpha is rank everywhere: scale 1 */
+	o = json_pack("{s:s, s:s, s:o?, s:s, s:b, s:b, s:b, s:i, s:f, s:n, s:i, s:o}", "peft_type", "LORA", "task_type",
+		      "CAUSAL_LM", "base_model_name_or_path", json_string(base), "bias", "none", "fan_in_fan_out", 0,
+		      "inference_mode", 1, "init_lora_weights", 1, "lora_alpha", (int)p->rank, "lora_dropout", 0.0,
+		      "modules_to_save", "r", (int)p->rank, "target_modules", targets(p));
+	if (json_object_size(patterns) > 0) { /* alpha is rank everywhere: scale 1 */
 		json_object_set(o, "rank_pattern", patterns);
 		json_object_set(o, "alpha_pattern", patterns);
 	}
@@ -70,7 +72,7 @@ static char *config(const struct plan *p)
 /* ---- adapter_model.safetensors ---- */
 
 struct listing {
-	struct st_tensor *tensors;	/* [2 n]: A and B of each module */
+	struct st_tensor *tensors; /* [2 n]: A and B of each module */
 	uint64_t (*dims)[2];
 	char (*names)[MODULE_NAME + 48];
 };
@@ -108,9 +110,12 @@ static int write_modules(struct plan *p, struct file *f, struct core_error *err)
 
 static int write_tensors(struct plan *p, const struct stage *s, struct core_error *err)
 {
-	struct listing l = {calloc(2 * p->n, sizeof *l.tensors), calloc(2 * p->n, sizeof *l.dims), calloc(2 * p->n, sizeof *l.names)};
+	struct listing l = {calloc(2 * p->n, sizeof *l.tensors), calloc(2 * p->n, sizeof *l.dims),
+			    calloc(2 * p->n, sizeof *l.names)};
 	struct file f = {0};
-	int rc = l.tensors != NULL && l.dims != NULL && l.names != NULL ? 0 : core_fail(err, CORE_ENOMEM, "out of memory for the tensor list");
+	int rc = l.tensors != NULL && l.dims != NULL && l.names != NULL
+			 ? 0
+			 : core_fail(err, CORE_ENOMEM, "out of memory for the tensor list");
 
 	for (size_t i = 0; i < p->n && rc == 0; i++) {
 		list_factor(&l, 2 * i, p, &p->modules[i], 'A');

@@ -102,7 +102,7 @@ int st_floats(struct file *f, enum tensor_type type, const float *values, size_t
 {
 	double some[512];
 
-	if (type == TENSOR_F32)		/* finite since fuse_module_combine() */
+	if (type == TENSOR_F32) /* finite since fuse_module_combine() */
 		return file_write(f, values, n * sizeof *values, err);
 	for (size_t at = 0; at < n; at += 512) {
 		size_t k = n - at < 512 ? n - at : 512;

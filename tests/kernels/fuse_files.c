@@ -121,8 +121,13 @@ static void work_begin(struct work *w, const char *base, const char *const *name
 		must(lora_open(&w->files[i], adapter_path(names[i]), checkpoint_config(w->base), &why));
 		w->inputs[i] = (struct fuse_input){names[i], weights[i], &w->files[i]};
 	}
-	w->job = (struct fuse_job){.base = w->base, .base_path = w->path, .inputs = w->inputs, .n_inputs = n,
-				   .recipe = {.type = FUSE_CAT}, .form = FUSE_TO_PEFT, .type = TENSOR_F32};
+	w->job = (struct fuse_job){.base = w->base,
+				   .base_path = w->path,
+				   .inputs = w->inputs,
+				   .n_inputs = n,
+				   .recipe = {.type = FUSE_CAT},
+				   .form = FUSE_TO_PEFT,
+				   .type = TENSOR_F32};
 }
 
 static void work_end(struct work *w)
@@ -182,7 +187,8 @@ static void expect_logits(const struct work *w, const char *path, bool alone)
 	float *want, *got, *plain = logits_of(m, NULL);
 
 	for (unsigned i = 0; i < w->job.n_inputs; i++)
-		parts[i] = (struct core_blend_part){.adapter = load_adapter(m, w->inputs[i].name), .scale = (float)w->inputs[i].weight};
+		parts[i] = (struct core_blend_part){.adapter = load_adapter(m, w->inputs[i].name),
+						    .scale = (float)w->inputs[i].weight};
 	must(core_blend_new(&blend, parts, w->job.n_inputs, &why));
 	want = logits_of(m, blend);
 	if (!alone) {
@@ -191,7 +197,7 @@ static void expect_logits(const struct work *w, const char *path, bool alone)
 		core_adapter_unref(one.adapter);
 	}
 	got = logits_of(other, fused);
-	assert_true(largest(plain, want, n) > 1e-2 * largest(want, NULL, n));	/* the adapters matter */
+	assert_true(largest(plain, want, n) > 1e-2 * largest(want, NULL, n)); /* the adapters matter */
 	if (!(largest(want, got, n) < 1e-4 * largest(want, NULL, n)))
 		fail_msg("%s: off by %g of %g", path, largest(want, got, n), largest(want, NULL, n));
 	for (unsigned i = 0; i < w->job.n_inputs; i++)
@@ -234,7 +240,8 @@ static void svd_of_full_rank_in_every_form_is_the_blend(void **state)
 
 static void modules_and_layers_that_only_some_have_are_kept(void **state)
 {
-	expect_every_form("gqa-untied", (const char *const[]){"query-value", "one-layer", "embedding"}, (double[]){1, 0.5, 0.8}, 3, FUSE_CAT);
+	expect_every_form("gqa-untied", (const char *const[]){"query-value", "one-layer", "embedding"}, (double[]){1, 0.5, 0.8}, 3,
+			  FUSE_CAT);
 }
 
 static void the_embedding_of_a_gguf_adapter_is_read_by_token(void **state)
@@ -254,7 +261,8 @@ static void every_type_is_written_twice_alike(void **state)
 
 	work_begin(&w, "gqa-untied", (const char *const[]){"plain", "f16"}, (double[]){0.7, 0.5}, 2);
 	for (unsigned t = 0; t < FUSE_TYPES; t++) {
-		bool thin = t != FUSE_LINEAR && t != FUSE_CAT && t != FUSE_SVD, random = strstr(fuse_type_name((enum fuse_type)t), "dare") != NULL;
+		bool thin = t != FUSE_LINEAR && t != FUSE_CAT && t != FUSE_SVD,
+		     random = strstr(fuse_type_name((enum fuse_type)t), "dare") != NULL;
 		char a[400], b[400];
 		w.job.recipe = (struct fuse_recipe){.type = (enum fuse_type)t, .density = thin ? 0.4 : 0, .seed = random ? 3 : 0};
 		snprintf(a, sizeof a, "%s/a%u", folder, t);
@@ -311,7 +319,8 @@ static void expect_nearest(const char *base, enum tensor_type type)
 	struct fuse_job job = {.base_path = path, .inputs = &in, .n_inputs = 1, .form = FUSE_TO_BASE, .target = in_folder(base)};
 	const struct tensor *old, *new;
 
-	snprintf(path, sizeof path, "%s/tests/kernels/fixtures/format/%s", getenv("top_srcdir") != NULL ? getenv("top_srcdir") : ".", base);
+	snprintf(path, sizeof path, "%s/tests/kernels/fixtures/format/%s",
+		 getenv("top_srcdir") != NULL ? getenv("top_srcdir") : ".", base);
 	must(checkpoint_open(&cp, path, &why));
 	old = checkpoint_find(cp, "model.layers.1.self_attn.q_proj.weight");
 	tensor_row_f32(old, 0, first);
@@ -557,7 +566,7 @@ static pid_t start(struct work *w, int *says, int hold)
 	if (child == 0) {
 		struct teller t = {ends[1], hold};
 		struct fuse_watch watch = {tell, &t, NULL};
-		prctl(PR_SET_PDEATHSIG, SIGKILL);	/* a failing test leaves nobody waiting */
+		prctl(PR_SET_PDEATHSIG, SIGKILL); /* a failing test leaves nobody waiting */
 		close(ends[0]);
 		_exit(fuse_run(&w->job, &watch, NULL) == 0 ? 0 : 1);
 	}
@@ -588,19 +597,19 @@ static void a_killed_fusion_leaves_nothing_behind_its_name(void **state)
 		w.job.target = in_folder("x");
 		child = start(&w, &says, -1);
 		seed = seed * 1103515245 + 12345;
-		steps = (int)(seed >> 16) % 16;	/* 0: at once */
+		steps = (int)(seed >> 16) % 16; /* 0: at once */
 		for (int i = 0; i < steps; i++)
 			hear(says);
 		kill(child, SIGKILL);
 		assert_int_equal(waitpid(child, &status, 0), child);
 		close(says);
 		cut += WIFSIGNALED(status);
-		if (exists(w.job.target)) {	/* the kill came after the rename: then all of it is there */
+		if (exists(w.job.target)) { /* the kill came after the rename: then all of it is there */
 			expect_logits(&w, w.job.target, w.job.form == FUSE_TO_BASE);
 			remove_tree(w.job.target);
 			unlink(w.job.target);
 		}
-		assert_true(count_names(folder) <= 1);	/* the leavings of this round; earlier ones were swept */
+		assert_true(count_names(folder) <= 1); /* the leavings of this round; earlier ones were swept */
 	}
 	assert_true(cut >= 6);
 	assert_true(fuse_sweep(folder, &why) >= 0);
@@ -635,7 +644,8 @@ static void the_work_of_a_living_fusion_is_not_swept(void **state)
 
 static void only_our_leavings_are_swept(void **state)
 {
-	static const char *const theirs[] = {".x.fusing-0123456789abcdeg", ".x.fusing-123", "x.fusing-0123456789abcdef", ".fusing-0123456789abcdef"};
+	static const char *const theirs[] = {".x.fusing-0123456789abcdeg", ".x.fusing-123", "x.fusing-0123456789abcdef",
+					     ".fusing-0123456789abcdef"};
 
 	for (size_t i = 0; i < 4; i++)
 		assert_int_equal(mkdir(in_folder(theirs[i]), 0777), 0);

@@ -16,7 +16,7 @@
 
 static uint32_t lcg_state;
 
-static double draw(void)	/* -1 .. 1 */
+static double draw(void) /* -1 .. 1 */
 {
 	lcg_state = lcg_state * 1664525 + 1013904223;
 	return (double)(lcg_state >> 8) / 0x1p23 - 1;
@@ -40,8 +40,8 @@ static double *product(const struct fuse_part *parts, unsigned n, uint64_t out, 
 		for (uint64_t o = 0; o < out; o++)
 			for (uint64_t i = 0; i < in; i++)
 				for (uint32_t k = 0; k < parts[p].rank; k++)
-					d[o * in + i] += parts[p].weight * parts[p].scale * (double)parts[p].b[o * parts[p].rank + k] *
-							 (double)parts[p].a[k * in + i];
+					d[o * in + i] += parts[p].weight * parts[p].scale *
+							 (double)parts[p].b[o * parts[p].rank + k] * (double)parts[p].a[k * in + i];
 	return d;
 }
 
@@ -132,15 +132,20 @@ static void expect_mix(enum fuse_type type, double density, enum fuse_sign sign,
 	static const double weight[3] = {1, 0.5, -0.5};
 	static const unsigned adapter[3] = {0, 1, 2};
 	struct mix_source s = {vector_row, NULL, 1, 6, 3};
-	struct mix_rule rule = {.thin = fuse_traits(type)->thin, .elect = fuse_traits(type)->elect, .sign = sign, .density = density,
-				.tensor = "appendix", .adapter = adapter, .weight = weight};
+	struct mix_rule rule = {.thin = fuse_traits(type)->thin,
+				.elect = fuse_traits(type)->elect,
+				.sign = sign,
+				.density = density,
+				.tensor = "appendix",
+				.adapter = adapter,
+				.weight = weight};
 	double got[6];
 
 	assert_int_equal(mix_run(&s, &rule, keep_row, got, NULL, NULL), 0);
 	for (int i = 0; i < 6; i++)
 		if (!(fabs(got[i] - expected[i]) < 1e-12))
-			fail_msg("%s, density %g, %s: place %d: %.17g, expected %.17g", fuse_type_name(type), density, fuse_sign_name(sign), i, got[i],
-				 expected[i]);
+			fail_msg("%s, density %g, %s: place %d: %.17g, expected %.17g", fuse_type_name(type), density,
+				 fuse_sign_name(sign), i, got[i], expected[i]);
 }
 
 static void facts_appendix_b_holds(void **state)
@@ -176,7 +181,8 @@ static void cat_is_exact_and_linear_has_cross_terms(void **state)
 	expect_scalar(FUSE_CAT, FUSE_MATHS_TRUE, -1, -33.5);
 	expect_scalar(FUSE_LINEAR, FUSE_MATHS_TRUE, -1, -34);
 	expect_scalar(FUSE_SVD, FUSE_MATHS_TRUE, -1, -33.5);
-	expect_scalar(FUSE_LINEAR, FUSE_PEFT_0_18, -1, (1.0 - 5) * (1.5 - 7));	/* the sign is on both, and lost for an adapter alone */
+	expect_scalar(FUSE_LINEAR, FUSE_PEFT_0_18, -1,
+		      (1.0 - 5) * (1.5 - 7)); /* the sign is on both, and lost for an adapter alone */
 	expect_scalar(FUSE_LINEAR, FUSE_PEFT_0_6, 1, (0.5 + 5) * 10);
 }
 
@@ -189,7 +195,8 @@ static int read_fixture(void **state)
 {
 	char path[1024];
 
-	snprintf(path, sizeof path, "%s/tests/kernels/fixtures/fuse/peft.json", getenv("top_srcdir") != NULL ? getenv("top_srcdir") : ".");
+	snprintf(path, sizeof path, "%s/tests/kernels/fixtures/fuse/peft.json",
+		 getenv("top_srcdir") != NULL ? getenv("top_srcdir") : ".");
 	fixture = json_load_file(path, 0, NULL);
 	if (fixture == NULL)
 		return -1;
@@ -227,10 +234,12 @@ static unsigned parts_of(const json_t *set, const char *module, const json_t *we
 
 	for (unsigned i = 0; i < n; i++) {
 		const json_t *o = json_array_get(set, i), *f = json_object_get(o, module);
-		parts[i] = (struct fuse_part){.a = floats_of(json_object_get(f, "a")), .b = floats_of(json_object_get(f, "b")),
+		parts[i] = (struct fuse_part){.a = floats_of(json_object_get(f, "a")),
+					      .b = floats_of(json_object_get(f, "b")),
 					      .rank = (uint32_t)json_integer_value(json_object_get(o, "rank")),
 					      .scale = json_number_value(json_object_get(o, "scale")),
-					      .weight = json_number_value(json_array_get(weights, i)), .adapter = i};
+					      .weight = json_number_value(json_array_get(weights, i)),
+					      .adapter = i};
 	}
 	return n;
 }
@@ -268,7 +277,8 @@ static void expect_close(const json_t *c, const char *what, const float *got, ui
 	for (uint64_t i = 0; i < n; i++)
 		if (!(fabs((double)got[i] - (double)expected[i]) <= 1e-6 * most)) {
 			char *text = json_dumps(c, JSON_COMPACT);
-			fail_msg("%s[%u] is %.9g, PEFT has %.9g: %.300s", what, (unsigned)i, (double)got[i], (double)expected[i], text);
+			fail_msg("%s[%u] is %.9g, PEFT has %.9g: %.300s", what, (unsigned)i, (double)got[i], (double)expected[i],
+				 text);
 		}
 }
 
@@ -277,9 +287,14 @@ static void expect_case(const json_t *c)
 	bool embed = strcmp(text_of(c, "module"), "embed_tokens") == 0;
 	struct fuse_recipe r = recipe_of(c);
 	struct fuse_part parts[CORE_BLEND_MAX];
-	unsigned n = parts_of(json_object_get(json_object_get(fixture, "sets"), text_of(c, "set")), text_of(c, "module"), json_object_get(c, "weights"),
-			      parts);
-	struct fuse_module m = {embed ? "model.embed_tokens" : "model.q_proj", embed ? inner_size : out_size, embed ? vocab_size : inner_size, parts, n, n};
+	unsigned n = parts_of(json_object_get(json_object_get(fixture, "sets"), text_of(c, "set")), text_of(c, "module"),
+			      json_object_get(c, "weights"), parts);
+	struct fuse_module m = {embed ? "model.embed_tokens" : "model.q_proj",
+				embed ? inner_size : out_size,
+				embed ? vocab_size : inner_size,
+				parts,
+				n,
+				n};
 	struct fuse_factors f;
 	uint32_t rank = (uint32_t)json_integer_value(json_object_get(c, "result_rank"));
 	float *a = floats_of(json_object_get(c, "a")), *b = floats_of(json_object_get(c, "b"));
@@ -318,10 +333,13 @@ static void singular_values_are_numpys(void **state)
 	struct fuse_factors f;
 
 	parts_of(json_object_get(json_object_get(fixture, "sets"), "mixed"), "q_proj", weights, parts);
-	combine(&(struct fuse_recipe){.type = FUSE_SVD, .svd_rank = 10}, &(struct fuse_module){"q", out_size, inner_size, parts, 3, 3}, &f);
-	assert_int_equal(f.rank, 9);	/* 2 + 3 + 4: the tenth is zero and is not made */
+	combine(&(struct fuse_recipe){.type = FUSE_SVD, .svd_rank = 10},
+		&(struct fuse_module){"q", out_size, inner_size, parts, 3, 3}, &f);
+	assert_int_equal(f.rank, 9); /* 2 + 3 + 4: the tenth is zero and is not made */
 	for (uint32_t j = 0; j < f.rank; j++) {
-		double s = 0, expected = json_number_value(json_array_get(json_object_get(json_object_get(fixture, "spectra"), "mixed"), j));
+		double s = 0,
+		       expected =
+			       json_number_value(json_array_get(json_object_get(json_object_get(fixture, "spectra"), "mixed"), j));
 		for (uint64_t o = 0; o < out_size; o++)
 			s += (double)f.b[o * f.rank + j] * (double)f.b[o * f.rank + j];
 		assert_true(fabs(sqrt(s) - expected) < 1e-6 * expected);
@@ -342,8 +360,12 @@ static void make_parts(struct fuse_part *parts, const struct shape *s)
 {
 	lcg_state = 5;
 	for (unsigned i = 0; i < 3; i++)
-		parts[i] = (struct fuse_part){.a = draw_floats(s->ranks[i] * s->in), .b = draw_floats(s->out * s->ranks[i]), .rank = s->ranks[i],
-					      .scale = 0.5 + i, .weight = i == 1 ? -0.7 : 1.1, .adapter = i};
+		parts[i] = (struct fuse_part){.a = draw_floats(s->ranks[i] * s->in),
+					      .b = draw_floats(s->out * s->ranks[i]),
+					      .rank = s->ranks[i],
+					      .scale = 0.5 + i,
+					      .weight = i == 1 ? -0.7 : 1.1,
+					      .adapter = i};
 }
 
 static void cat_is_the_exact_sum(void **state)
@@ -396,12 +418,14 @@ static void expect_best(const struct shape *s, uint32_t rank, enum fuse_type typ
 
 static void svd_is_the_best_approximation(void **state)
 {
-	static const struct shape shapes[] = {{40, 90, {4, 2, 8}}, {90, 40, {4, 2, 8}}, {10, 64, {8, 8, 8}}, {64, 10, {8, 8, 8}}, {1, 7, {1, 2, 3}}, {9, 9, {3, 3, 3}}};
+	static const struct shape shapes[] = {{40, 90, {4, 2, 8}}, {90, 40, {4, 2, 8}}, {10, 64, {8, 8, 8}},
+					      {64, 10, {8, 8, 8}}, {1, 7, {1, 2, 3}},   {9, 9, {3, 3, 3}}};
 
 	for (size_t i = 0; i < sizeof shapes / sizeof shapes[0]; i++)
 		for (uint32_t rank = 1; rank < 30; rank += 6) {
 			expect_best(&shapes[i], rank, FUSE_SVD);
-			expect_best(&shapes[i], rank, FUSE_MAGNITUDE_PRUNE_SVD);	/* at density 1 it is svd by way of the whole matrix */
+			expect_best(&shapes[i], rank,
+				    FUSE_MAGNITUDE_PRUNE_SVD); /* at density 1 it is svd by way of the whole matrix */
 		}
 }
 
@@ -415,7 +439,8 @@ static void zero_products_and_zero_weights_are_fine(void **state)
 	for (unsigned i = 0; i < 3; i++)
 		parts[i].weight = 0;
 	for (unsigned t = 0; t < FUSE_TYPES; t++) {
-		struct fuse_recipe r = {.type = (enum fuse_type)t, .density = fuse_traits((enum fuse_type)t)->thin != THIN_NONE ? 0.5 : 0};
+		struct fuse_recipe r = {.type = (enum fuse_type)t,
+					.density = fuse_traits((enum fuse_type)t)->thin != THIN_NONE ? 0.5 : 0};
 		struct fuse_factors f;
 		double *d;
 		combine(&r, &m, &f);
@@ -457,7 +482,7 @@ static void dare_keeps_its_share_and_depends_on_what_it_says(void **state)
 {
 	uint64_t first, again, other;
 
-	for (int i = 1; i < 10; i++) {	/* 5 standard deviations */
+	for (int i = 1; i < 10; i++) { /* 5 standard deviations */
 		double density = i / 10.0, share = kept_share(density, 7, 0, "m", &first);
 		assert_true(fabs(share - density) < 5 * sqrt(density * (1 - density) / 40000));
 	}
@@ -491,7 +516,7 @@ static void the_mean_of_dare_is_linear(void **state)
 	}
 	for (unsigned i = 0; i < 24; i++)
 		spread = fmax(spread, fabs(mean[i] - (double)linear.a[i]));
-	assert_true(spread < 0.15);	/* a value's deviation is below sqrt(3 * 1.5) * 1.7 / sqrt(4000) = 0.06 */
+	assert_true(spread < 0.15); /* a value's deviation is below sqrt(3 * 1.5) * 1.7 / sqrt(4000) = 0.06 */
 	fuse_factors_finish(&linear);
 	parts_free(parts, 3);
 }
@@ -516,7 +541,7 @@ static void magnitude_keeps_the_largest_and_the_first_of_equals(void **state)
 				before += fabsf(a[j]) > fabsf(a[i]) || (fabsf(a[j]) == fabsf(a[i]) && j < i);
 			assert_true(f.a[i] == (before < keep ? a[i] : 0));
 		}
-		assert_true(f.b[0] == (density < 1 ? 0 : 1));	/* int(density * 1) of one value */
+		assert_true(f.b[0] == (density < 1 ? 0 : 1)); /* int(density * 1) of one value */
 		fuse_factors_finish(&f);
 	}
 }
@@ -549,7 +574,8 @@ static void senseless_recipes_are_refused(void **state)
 	expect_refused((struct fuse_recipe){.type = FUSE_SVD}, CORE_BLEND_MAX + 1, 1, "adapters");
 	expect_refused((struct fuse_recipe){.type = FUSE_SVD}, 2, INFINITY, "finite");
 	expect_refused((struct fuse_recipe){.type = FUSE_TYPES}, 2, 1, "does not exist");
-	expect_refused((struct fuse_recipe){.type = FUSE_TIES, .maths = FUSE_PEFT_0_7, .density = 0.5}, 2, 1, "peft-0.7 has no ties");
+	expect_refused((struct fuse_recipe){.type = FUSE_TIES, .maths = FUSE_PEFT_0_7, .density = 0.5}, 2, 1,
+		       "peft-0.7 has no ties");
 	expect_refused((struct fuse_recipe){.type = FUSE_LINEAR, .maths = FUSE_PEFT_0_7}, 2, -1, "negative");
 	expect_refused((struct fuse_recipe){.type = FUSE_TIES, .maths = FUSE_PEFT_0_9, .density = 0.5}, 2, -1, "negative");
 }
@@ -579,7 +605,9 @@ static void expect_module_refused(enum fuse_type type, float poison, const char 
 	make_parts(parts, &s);
 	((float *)parts[1].b)[3] = poison;
 	parts[0].weight = parts[1].weight = 1e30;
-	assert_int_equal(fuse_module_combine(&(struct fuse_recipe){.type = type}, &(struct fuse_module){"m", 8, 6, parts, 3, 3}, &f, NULL, &err), CORE_EINVAL);
+	assert_int_equal(fuse_module_combine(&(struct fuse_recipe){.type = type}, &(struct fuse_module){"m", 8, 6, parts, 3, 3}, &f,
+					     NULL, &err),
+			 CORE_EINVAL);
 	assert_null(f.a);
 	if (strstr(err.text, why) == NULL)
 		fail_msg("\"%s\" does not speak of %s", err.text, why);
@@ -606,7 +634,8 @@ static void a_cancelled_combination_ends(void **state)
 	make_parts(parts, &s);
 	for (unsigned t = 0; t < FUSE_TYPES; t++) {
 		struct fuse_recipe r = {.type = (enum fuse_type)t, .density = 0.5};
-		assert_int_equal(fuse_module_combine(&r, &(struct fuse_module){"m", 8, 6, parts, 3, 3}, &f, &watch, &err), FUSE_CANCELLED);
+		assert_int_equal(fuse_module_combine(&r, &(struct fuse_module){"m", 8, 6, parts, 3, 3}, &f, &watch, &err),
+				 FUSE_CANCELLED);
 		assert_null(f.a);
 	}
 	parts_free(parts, 3);
