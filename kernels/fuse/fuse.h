@@ -21,7 +21,8 @@
  * apart.
  *
  * Nothing here prints. A call may take hours: it runs on the caller's thread, reports through struct fuse_watch and ends soon after
- * *cancel turns true; only a decomposition is one call to LAPACK and comes to its end first. That is below a second for svd, and grows with the cube of the smaller side for the other svd types, which decompose whole products. */
+ * *cancel turns true; only a decomposition is one call to LAPACK and comes to its end first. That is below a second for
+ * svd, and grows with the cube of the smaller side for the other svd types, which decompose whole products. */
 #ifndef WEFT_FUSE_H
 #define WEFT_FUSE_H
 
@@ -51,7 +52,7 @@ enum fuse_maths {
 	FUSE_MATHS_TRUE,	/* "true": the table above; a single adapter is treated as the type says */
 	FUSE_PEFT_0_6,		/* "peft-0.6", up to 0.6.2: linear has a_i = c_i, b_i = 1; types linear, cat, svd */
 	FUSE_PEFT_0_7,		/* "peft-0.7", 0.7.0 - 0.8.2: linear has a_i = sqrt(w_i) s_i, b_i = sqrt(w_i); the same types */
-	FUSE_PEFT_0_9,		/* "peft-0.9", 0.9.0 - 0.17.1: a_i = b_i = sqrt(c_i); svd types take s_i twice; dare does not rescale */
+	FUSE_PEFT_0_9,		/* "peft-0.9", 0.9.0 - 0.17.1: a_i = b_i = sqrt(c_i); svd types: s_i twice; dare does not rescale */
 	FUSE_PEFT_0_18,		/* "peft-0.18": a_i = b_i = sign(c_i) sqrt|c_i|, so the sign is lost; else as 0.9 */
 	FUSE_PEFT_0_19,		/* "peft-0.19", 0.19.0 - 0.20.x: linear as above; s_i twice */
 	FUSE_MATHS
