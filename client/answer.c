@@ -98,7 +98,7 @@ static void print_figures(const struct weft_event *e)
 {
 	double generating = (e->total_ms - e->queued_ms - e->prefill_ms) / 1000;
 
-	fprintf(stderr, "weft: %llu prompt tokens, %llu answer tokens in %.2f s", (unsigned long long)e->prompt_tokens,
+	fprintf(stderr, "weft: %llu prompt tokens, %llu answer tokens in %.3f s", (unsigned long long)e->prompt_tokens,
 		(unsigned long long)e->completion_tokens, e->total_ms / 1000);
 	if (e->completion_tokens > e->n_choices && generating > 0) /* each choice's first token comes with the prompt */
 		fprintf(stderr, ", %.1f tokens/s", (double)(e->completion_tokens - e->n_choices) / generating);

@@ -287,9 +287,16 @@ def test_keygen_makes_a_secret_that_only_its_owner_reads(weft):
     weft("--client-key", path, "hello", status=USAGE)     # and where is the server's?
 
 
+class NoTerminal(Exception):
+    """This system hands out no pseudo-terminal (a chroot without /dev/pts)."""
+
+
 def on_terminal(weft, args, feed=b""):
     """Runs weft with a terminal for standard streams; gives the exit status and all that it wrote."""
-    pid, fd = pty.fork()
+    try:
+        pid, fd = pty.fork()
+    except OSError as e:
+        raise NoTerminal(str(e)) from e
     if pid == 0:
         os.execve(WEFT, [WEFT, "--timeout", "60", *args], weft.env)
     out, status, end = b"", None, time.monotonic() + DEADLINE
@@ -346,6 +353,8 @@ def main():
             try:
                 f(weft)
                 print(f"ok {name} ({time.monotonic() - begin:.2f} s)", flush=True)
+            except NoTerminal as e:
+                print(f"skipped {name}: {e}", flush=True)
             except (AssertionError, subprocess.TimeoutExpired, json.JSONDecodeError, KeyError) as e:
                 failures.append(name)
                 print(f"FAILED {name}: {e!r}", flush=True)
