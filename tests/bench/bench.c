@@ -200,17 +200,30 @@ static void remove_model(const char *folder)
 enum { READ_PART = 1 << 22 };
 typedef uint64_t wide __attribute__((vector_size(64)));
 
+/* The core fetches ahead by hand, so the limit it is held against does, too. */
+enum { READ_AHEAD = 2048, READ_STEP = 512 };
+#ifdef HAVE_X86
+__attribute__((target_clones("avx512f", "avx2", "default")))
+#endif
+static uint64_t read_bytes(const wide *p)
+{
+	wide sum[READ_STEP / sizeof(wide)] = { { 0 } }, all = { 0 };
+
+	for (size_t k = 0; k < READ_PART / sizeof(wide); k += READ_STEP / sizeof(wide))
+		for (size_t i = 0; i < READ_STEP / sizeof(wide); i++) {
+			__builtin_prefetch((const char *)(p + k + i) + READ_AHEAD);
+			sum[i] ^= p[k + i];
+		}
+	for (size_t i = 0; i < READ_STEP / sizeof(wide); i++)
+		all ^= sum[i];
+	return all[0] ^ all[1] ^ all[2] ^ all[3] ^ all[4] ^ all[5] ^ all[6] ^ all[7];
+}
+
 static void read_part(void *arg, uint32_t i)
 {
-	const wide *p = (const wide *)((const char *)arg + (size_t)i * READ_PART);
-	wide a = { 0 }, b = { 0 };
+	uint64_t sum = read_bytes((const wide *)((const char *)arg + (size_t)i * READ_PART));
 
-	for (size_t k = 0; k < READ_PART / sizeof(wide); k += 2) {
-		a ^= p[k];
-		b ^= p[k + 1];
-	}
-	a ^= b;
-	__asm__ volatile("" : : "m"(a));
+	__asm__ volatile("" : : "r"(sum));
 }
 
 /* Bytes per second of reading a block much larger than the caches, in parts handed out as the core hands out its own. */
@@ -283,13 +296,13 @@ static double decode_rate(struct core_ctx *c, int batch)
 	return median(t, RUNS);
 }
 
-static void bench_quant(const char *folder, enum core_quant quant, int threads, double bytes_per_second)
+static void bench_quant(const char *folder, enum core_quant quant, int threads)
 {
 	struct core_model_params mp = { .path = folder, .quant = quant };
 	struct core_ctx_params cp = { .threads = threads, .kv_pages = 256, .max_rows = PROMPT };
 	struct core_model *m = NULL;
 	struct core_ctx *c = NULL;
-	double load = now(), prefill, one, many, bytes;
+	double load = now(), prefill, one, many, bytes, before, after;
 
 	must(core_model_load(&m, &mp, &why));
 	load = now() - load;
@@ -297,10 +310,14 @@ static void bench_quant(const char *folder, enum core_quant quant, int threads, 
 	must(core_ctx_new(&c, &cp, &why));
 	bytes = (double)(m->arena_bytes - pack_bytes(&m->embed));
 	prefill = prefill_rate(c);
+	/* The memory is shared with whoever else is on the host: its limit is measured on both sides of what is held against it. */
+	before = bandwidth(threads);
 	one = decode_rate(c, 1);
+	after = bandwidth(threads);
+	before = before > after ? before : after;
 	many = decode_rate(c, BATCH);
-	printf("| %-10s | %5.2f | %5.1f | %7.1f | %7.2f | %5.1f | %4.0f%% | %7.1f |\n", core_model_info(m)->quant, bytes / 1e9,
-	       load, prefill, one, bytes * one / 1e9, 100 * bytes * one / bytes_per_second, many * BATCH);
+	printf("| %-10s | %5.2f | %5.1f | %7.1f | %7.2f | %5.1f | %5.1f | %4.0f%% | %7.1f |\n", core_model_info(m)->quant, bytes / 1e9,
+	       load, prefill, one, bytes * one / 1e9, before / 1e9, 100 * bytes * one / before, many * BATCH);
 	fflush(stdout);
 	core_ctx_free(c);
 	core_model_free(m);
@@ -332,7 +349,6 @@ int main(int argc, char **argv)
 	int n_quants = 3, chosen = 0, threads = (int)sysconf(_SC_NPROCESSORS_ONLN), opt;
 	const char *folder = "bench-model";
 	bool cpu_time = false;
-	double rate;
 
 	while ((opt = getopt(argc, argv, "ct:q:f:")) != -1) {
 		if (opt == 'c') {
@@ -350,13 +366,12 @@ int main(int argc, char **argv)
 	cpu_time_of_threads = cpu_time ? threads : 0;
 	print_machine(threads);
 	make_model(folder);
-	rate = bandwidth(threads);
-	printf("read bandwidth %.1f GB/s; shape of TinyLlama-1.1B, random weights; medians of %d\n\n", rate / 1e9, RUNS);
-	printf("| weights    |    GB | load s | prefill %d t/s | decode 1 t/s | GB/s | of bandwidth | decode %d t/s "
-	       "|\n|---|---|---|---|---|---|---|---|\n",
+	printf("shape of TinyLlama-1.1B, random weights; medians of %d\n\n", RUNS);
+	printf("| weights    |    GB | load s | prefill %d t/s | decode 1 t/s | GB/s | read GB/s | of it | decode %d t/s "
+	       "|\n|---|---|---|---|---|---|---|---|---|\n",
 	       PROMPT, BATCH);
 	for (int i = 0; i < n_quants; i++)
-		bench_quant(folder, quants[i], threads, rate);
+		bench_quant(folder, quants[i], threads);
 	remove_model(folder);
 	return 0;
 }
