@@ -5,6 +5,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#ifdef HAVE_X86
+#include <cpuid.h>
+#endif
+
 static const char *const quant_names[] = {
 	[CORE_QUANT_NONE] = "none",
 	[CORE_QUANT_Q8] = "q8",
@@ -38,6 +42,16 @@ const char *core_cpu_name(enum core_cpu cpu)
 	return (unsigned)cpu < sizeof(cpu_names) / sizeof(cpu_names[0]) ? cpu_names[cpu] : "?";
 }
 
+#ifdef HAVE_X86
+/* Not every compiler that has the check by name knows this name. */
+static bool has_f16c(void)
+{
+	unsigned a, b, c, d;
+
+	return __get_cpuid(1, &a, &b, &c, &d) && (c & bit_F16C);
+}
+#endif
+
 /* NULL: this machine and this build can run it; else the reason why not. The compiler's check asks cpuid and xgetbv, so a
  * kernel that does not save the wide registers counts as a machine that lacks them. */
 static const char *cpu_lacks(enum core_cpu cpu)
@@ -48,7 +62,7 @@ static const char *cpu_lacks(enum core_cpu cpu)
 #ifdef HAVE_X86
 	case CORE_CPU_AVX2:
 		__builtin_cpu_init();
-		return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c")
+		return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && has_f16c()
 			       ? NULL : "this machine lacks AVX2, FMA or F16C";
 	case CORE_CPU_AVX512:
 		__builtin_cpu_init();
