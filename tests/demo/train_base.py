@@ -31,6 +31,46 @@ def train_tokenizer(corpus, out):
         unk_surface=" \u2047 ", num_threads=2, max_sentence_length=4096,
         input_sentence_size=0, shuffle_input_sentence=False, minloglevel=1)
     os.remove(os.path.join(out, "tokenizer.vocab"))
+    forget_paths(os.path.join(out, "tokenizer.model"))
+
+
+def fields(data):
+    """The fields of a protobuf message, as (number, all bytes of the field, bytes of its value)."""
+    def varint(i):
+        n = shift = 0
+        while True:
+            n |= (data[i] & 127) << shift
+            shift += 7
+            i += 1
+            if data[i - 1] < 128:
+                return n, i
+    i = 0
+    while i < len(data):
+        begin = i
+        key, i = varint(i)
+        if key & 7 == 0:
+            value = i
+            _, i = varint(i)
+        elif key & 7 == 2:
+            n, value = varint(i)
+            i = value + n
+        else:
+            value, i = i, i + (8 if key & 7 == 1 else 4)
+        yield key >> 3, data[begin:i], data[value:i]
+
+
+def forget_paths(model):
+    """SentencePiece notes in trainer_spec (field 2) where the texts lay (1) and where the model went (2)."""
+    def varint(n):
+        return bytes([n]) if n < 128 else bytes([n & 127 | 128]) + varint(n >> 7)
+    out = b""
+    for number, whole, value in fields(open(model, "rb").read()):
+        if number == 2:
+            spec = b"".join(w for n, w, _ in fields(value) if n not in (1, 2))
+            whole = b"\x12" + varint(len(spec)) + spec
+        out += whole
+    with open(model, "wb") as f:
+        f.write(out)
 
 
 def save(model, out):
