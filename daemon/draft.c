@@ -129,13 +129,14 @@ static int take_model(const struct making *m)
 	return 0;
 }
 
-static int take_plain_fields(struct making *m)
+/* What every job has. */
+static int take_plain_fields(struct making *m, enum job_class usual)
 {
 	static const char *const classes[2] = {"interactive", "batch"}, *const policies[2] = {"cancel", "keep"};
 	struct draft *d = m->d;
-	int class = CLASS_INTERACTIVE;
+	int class = usual;
 	uint64_t priority = 100;
-	if (refuse_unsupported(m) || take_topic(m) || take_adapters(m) || take_model(m) || take_word(m, "class", classes, &class) ||
+	if (refuse_unsupported(m) || take_topic(m) || take_word(m, "class", classes, &class) ||
 	    take_uint(m, "priority", 0, 1000, &priority))
 		return -1;
 	int keep = class == CLASS_BATCH;
@@ -461,12 +462,31 @@ static int take_cost(struct making *m, size_t size)
 	return 0;
 }
 
+void draft_begin_options(const struct draft *d, size_t more, struct wire_buf *b)
+{
+	wire_map(b, 3 + (d->deadline_ms > 0) + (d->queue_ms > 0) + more);
+	wire_str(b, "class");
+	wire_str(b, d->class == CLASS_BATCH ? "batch" : "interactive");
+	wire_str(b, "priority");
+	wire_uint(b, d->priority);
+	wire_str(b, "on_disconnect");
+	wire_str(b, d->keep ? "keep" : "cancel");
+	if (d->deadline_ms) {
+		wire_str(b, "deadline_ms");
+		wire_uint(b, d->deadline_ms);
+	}
+	if (d->queue_ms) {
+		wire_str(b, "queue_ms");
+		wire_uint(b, d->queue_ms);
+	}
+}
+
 static void write_options(const struct making *m, struct wire_buf *b)
 {
 	const struct draft *d = m->d;
 	const struct options *o = &m->options;
-	wire_map(b, 4 + (m->template != NULL) + (d->model[0] != 0) + (d->n_adapters > 0) + (d->deadline_ms > 0) +
-			    (d->queue_ms > 0) + (d->score ? 0 : 2) + options_count(o));
+	draft_begin_options(
+		d, 1 + (m->template != NULL) + (d->model[0] != 0) + (d->n_adapters > 0) + (d->score ? 0 : 2) + options_count(o), b);
 	wire_str(b, "decoder");
 	wire_map(b, 1);
 	wire_str(b, "name");
@@ -479,12 +499,6 @@ static void write_options(const struct making *m, struct wire_buf *b)
 		wire_str(b, "seed");
 		wire_uint(b, d->work->seed);
 	}
-	wire_str(b, "class");
-	wire_str(b, d->class == CLASS_BATCH ? "batch" : "interactive");
-	wire_str(b, "priority");
-	wire_uint(b, d->priority);
-	wire_str(b, "on_disconnect");
-	wire_str(b, d->keep ? "keep" : "cancel");
 	if (d->model[0]) {
 		wire_str(b, "model");
 		wire_str(b, d->model);
@@ -500,14 +514,6 @@ static void write_options(const struct making *m, struct wire_buf *b)
 	if (m->template) {
 		wire_str(b, "template");
 		wire_str(b, template_name(m->template));
-	}
-	if (d->deadline_ms) {
-		wire_str(b, "deadline_ms");
-		wire_uint(b, d->deadline_ms);
-	}
-	if (d->queue_ms) {
-		wire_str(b, "queue_ms");
-		wire_uint(b, d->queue_ms);
 	}
 	options_write(o, b);
 }
@@ -541,18 +547,27 @@ int draft_prepare(struct draft *d, const struct draft_env *env, bool score, cons
 	*d = (struct draft){.score = score, .work = engine_job_new()};
 	if (!d->work)
 		return oom(p);
-	int rc = take_plain_fields(&m) || take_template(&m) || take_options(&m) || (!score && take_seed(&m)) || take_prompt(&m) ||
-		 (score && take_continuations(&m)) || settle(&m, size);
+	int rc = take_plain_fields(&m, CLASS_INTERACTIVE) || take_adapters(&m) || take_model(&m) || take_template(&m) ||
+		 take_options(&m) || (!score && take_seed(&m)) || take_prompt(&m) || (score && take_continuations(&m)) ||
+		 settle(&m, size);
 	options_finish(&m.options);
 	if (rc)
 		draft_finish(d);
 	return rc ? -1 : 0;
 }
 
+int draft_prepare_task(struct draft *d, const struct draft_env *env, const msgpack_object *body, struct problem *p)
+{
+	struct making m = {.d = d, .env = env, .body = body, .p = p};
+	*d = (struct draft){0};
+	return take_plain_fields(&m, CLASS_BATCH);
+}
+
 void draft_finish(struct draft *d)
 {
 	if (d->work)
 		engine_job_free(d->work);
+	task_free(d->task);
 	free(d->options);
 	*d = (struct draft){0};
 }

@@ -1,4 +1,4 @@
-/* draft.h: a generate or score request, judged and tokenised: all that is needed to accept it as a job. Reads nothing that changes,
+/* draft.h: a request for a job, judged and (generate, score) tokenised: all that is needed to accept it. Reads nothing that changes,
  * so that large requests can be prepared on a worker thread. [any thread] */
 #ifndef WEFT_DAEMON_DRAFT_H
 #define WEFT_DAEMON_DRAFT_H
@@ -6,6 +6,7 @@
 #include "adapters.h"
 #include "engine.h"
 #include "problem.h"
+#include "task.h"
 #include "template.h"
 
 /* What a request is judged by; constant while requests are under way. */
@@ -32,13 +33,20 @@ struct draft {
 	char model[ADAPTER_NAME_MAX + 1]; /* "": not named */
 	struct adapter_wish adapters[CORE_BLEND_MAX];
 	size_t n_adapters;
-	struct engine_job *work; /* id and plugins are still missing */
+	struct engine_job *work; /* id and plugins are still missing; NULL: a task */
+	struct task *task;
 	void *options;           /* the effective set, as one msgpack map; malloc'ed */
 	size_t options_len;
 };
 /* body: the decoded request, `size` bytes of it. */
 int draft_prepare(struct draft *d, const struct draft_env *env, bool score, const msgpack_object *body, size_t size,
 		  struct problem *p);
+/* The fields that every job has, for one that will be a task: its own fields and d->task are the kind's to add. DRAFT_FIELDS are their
+ * names, for the list of the op's fields. */
+int draft_prepare_task(struct draft *d, const struct draft_env *env, const msgpack_object *body, struct problem *p);
+#define DRAFT_FIELDS " topic class priority deadline_ms queue_ms on_disconnect durable key "
+/* Begins the map of the effective options with what every job has; `more` pairs are the caller's to add. */
+void draft_begin_options(const struct draft *d, size_t more, struct wire_buf *b);
 void draft_finish(struct draft *d);
 
 /* Also used by tokenize and detokenize. *out is malloc'ed. */

@@ -138,6 +138,7 @@ void job_forget(struct jobs *t, struct job *j)
 	free_events(j);
 	if (j->work)
 		engine_job_free(j->work);
+	task_free(j->task);
 	free(j);
 }
 

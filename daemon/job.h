@@ -12,6 +12,8 @@
  *        |                     |
  *        +------- any of the three: cancel, deadline, shutdown ------> CANCELLED  EXPIRED
  *
+ * A task (task.h) goes QUEUED, RUNNING and to its end in the same way, and is never pre-empted.
+ *
  * job_move() is the only function that changes a state, and refuses what the picture does not show. The four states on the right
  * are final: a job enters one of them once, with the one `done` event that job_end()'s caller writes (P3).
  *
@@ -25,6 +27,7 @@
 #include "deadline.h"
 #include "engine.h"
 #include "queue.h"
+#include "task.h"
 #include <sys/queue.h>
 
 #define JOB_STATES(X)                                                                                                              \
@@ -72,9 +75,11 @@ struct job {
 	uint64_t id;
 	enum job_state state;
 	enum job_why why;
-	bool score;         /* op score, else generate */
+	const char *op;     /* of the request that made it; static */
+	bool score;         /* op score; false: generate, or a task */
 	bool keep;          /* on_disconnect = keep */
 	bool in_engine;     /* submitted, its EV_DONE has not come */
+	bool in_task;       /* its task has a thread, whose end was not taken yet */
 	bool holding;       /* a slot and entry.pages: from start or resume to EV_PREEMPTED or EV_DONE */
 	bool leaving;       /* holding, and engine_preempt was asked for */
 	const char *broken; /* why it fails although the engine did not say so; static; NULL: it does not */
@@ -91,6 +96,7 @@ struct job {
 	bool loading;                                              /* waits for adapters, outside the queue */
 	char blend[65];                                            /* digest; "": it named no adapters, or has not got them yet */
 	struct engine_job *work;                                   /* until it is submitted; owned */
+	struct task *task;                                         /* until its end; owned; NULL: the engine's business */
 	size_t running_place;                                      /* in server.running */
 	struct queue_entry entry;
 	struct deadline deadline;   /* deadline_ms */

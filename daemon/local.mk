@@ -22,6 +22,7 @@ daemon_libdaemon_la_SOURCES = \
 	daemon/server.c daemon/server.h \
 	daemon/sockets.c daemon/sockets.h \
 	daemon/stats.c daemon/stats.h \
+	daemon/task.c daemon/task.h \
 	daemon/template.c daemon/template.h \
 	daemon/topics.c daemon/topics.h \
 	daemon/zap.c daemon/zap.h

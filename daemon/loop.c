@@ -326,6 +326,7 @@ static void dispatch(struct loop *l)
 	take_events(l);
 	if (l->phase != SERVING)
 		return;
+	server_task_events(&l->server);
 	deadlines_run(&l->server.deadlines, clock_now(), DEADLINES_PER_ROUND, &l->server);
 	if (server_drained(&l->server) && l->n_large == 0) {
 		log_notice("all jobs have ended: leaving");
@@ -384,6 +385,7 @@ static void on_wake(uv_async_t *h)
 	/* check follows in the same round and takes the events */
 }
 
+/* [engine, tasks] */
 static void on_engine_wake(void *arg)
 {
 	struct loop *l = arg;
@@ -616,6 +618,8 @@ static void serve(struct loop *l)
 	s->publish_arg = l;
 	s->adapters.submit = submit_load;
 	s->adapters.arg = s;
+	s->tasks.wake = on_engine_wake;
+	s->tasks.arg = l;
 	if (server_init(s, l->why)) {
 		log_error("%s", l->why);
 		leave(l, EXIT_CONFIG);
@@ -696,6 +700,10 @@ static void stop(struct loop *l)
 	}
 	sockets_close(l->sockets, LINGER_MS);
 	l->sockets = NULL;
+	if (l->server_ready && !tasks_stop(&l->server.tasks, LINGER_MS)) {
+		log_warning("a task does not stop: leaving without it; what it left is removed at the next start");
+		_Exit(l->exit_code);
+	}
 	if (l->engine)
 		engine_free(l->engine);
 	while (l->events) {

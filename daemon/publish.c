@@ -69,12 +69,16 @@ void publish_plain(struct server *s, struct job *j, const char *event)
 	finish(s, j, &b);
 }
 
-void publish_progress(struct server *s, struct job *j, uint64_t done, uint64_t total)
+void publish_progress(struct server *s, struct job *j, uint64_t done, uint64_t total, const void *detail, size_t len)
 {
 	struct wire_buf b;
-	begin(&b, j, "progress", 2);
+	begin(&b, j, "progress", 2 + (detail != NULL));
 	pair_uint(&b, "done", done);
 	pair_uint(&b, "total", total);
+	if (detail) {
+		wire_str(&b, "detail");
+		wire_raw(&b, detail, len);
+	}
 	finish(s, j, &b);
 }
 
@@ -230,10 +234,43 @@ static void write_usage(struct wire_buf *b, const struct job *j)
 	pair_ms(b, "total_ms", j->ended_at - j->accepted_at);
 }
 
+static void write_error(struct wire_buf *b, const char *code, const char *reason)
+{
+	wire_str(b, "error");
+	wire_map(b, 2);
+	pair_str(b, "code", code);
+	pair_str(b, "message", reason);
+}
+
+/* Of a task: nothing was decoded, and there is a result instead. */
+static void publish_task_done(struct server *s, struct job *j, const char *code, const char *reason)
+{
+	struct wire_buf b;
+	size_t len = 0;
+	const void *result = j->state == JOB_DONE ? task_result_data(j->task, &len) : NULL;
+	begin(&b, j, "done", 2 + (result != NULL) + (code != NULL));
+	pair_str(&b, "state", job_state_name(j->state));
+	if (result) {
+		wire_str(&b, "result");
+		wire_raw(&b, result, len);
+	}
+	wire_str(&b, "timing");
+	wire_map(&b, 2);
+	pair_ms(&b, "queued_ms", (j->started_at ? j->started_at : j->ended_at) - j->accepted_at);
+	pair_ms(&b, "total_ms", j->ended_at - j->accepted_at);
+	if (code)
+		write_error(&b, code, reason);
+	finish(s, j, &b);
+}
+
 void publish_done(struct server *s, struct job *j, const char *code, const char *reason)
 {
 	struct wire_buf b;
 	char digest[65];
+	if (j->task) {
+		publish_task_done(s, j, code, reason);
+		return;
+	}
 	job_digest(j, digest);
 	begin(&b, j, "done", 5 + j->prompt_score.present + (code != NULL) + (j->blend[0] != 0));
 	pair_str(&b, "state", job_state_name(j->state));
@@ -248,11 +285,7 @@ void publish_done(struct server *s, struct job *j, const char *code, const char 
 	pair_str(&b, "digest", digest);
 	if (j->blend[0])
 		pair_str(&b, "blend", j->blend);
-	if (code) {
-		wire_str(&b, "error");
-		wire_map(&b, 2);
-		pair_str(&b, "code", code);
-		pair_str(&b, "message", reason);
-	}
+	if (code)
+		write_error(&b, code, reason);
 	finish(s, j, &b);
 }

@@ -6,7 +6,8 @@
 
 void publish_queued(struct server *s, struct job *j, uint64_t position);
 void publish_plain(struct server *s, struct job *j, const char *event); /* started, preempted, resumed */
-void publish_progress(struct server *s, struct job *j, uint64_t done, uint64_t total);
+/* detail: len bytes, one msgpack map; NULL: none. */
+void publish_progress(struct server *s, struct job *j, uint64_t done, uint64_t total, const void *detail, size_t len);
 void publish_delta(struct server *s, struct job *j, const struct engine_event *e);
 /* The terminal event; the job has its final state already. code and reason: of a failed job, else NULL. */
 void publish_done(struct server *s, struct job *j, const char *code, const char *reason);

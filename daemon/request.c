@@ -83,7 +83,11 @@ static struct job *find_job(struct request *r, const struct server *s)
 	return j;
 }
 
-enum { JOB_PAIRS = 13 };
+/* A task has no decoder and no tokens. */
+static size_t job_pairs(const struct job *j)
+{
+	return j->decoder[0] ? 13 : 10;
+}
 
 static void put_job(const struct job *j, struct wire_buf *b)
 {
@@ -92,17 +96,19 @@ static void put_job(const struct job *j, struct wire_buf *b)
 	int64_t queued = (j->ended_at ? j->ended_at : now) - j->accepted_at - running;
 	pair_uint(b, "job", j->id);
 	pair_str(b, "state", job_state_name(j->state));
-	pair_str(b, "op", j->score ? "score" : "generate");
+	pair_str(b, "op", j->op);
 	pair_str(b, "class", j->class == CLASS_BATCH ? "batch" : "interactive");
 	pair_uint(b, "priority", j->priority);
-	pair_str(b, "decoder", j->decoder);
 	pair_str(b, "topic", j->topic);
 	pair_uint(b, "age_ms", (uint64_t)((now - j->accepted_at) / 1000000));
 	pair_uint(b, "queued_ms", (uint64_t)(queued > 0 ? queued / 1000000 : 0));
 	pair_uint(b, "running_ms", (uint64_t)(running / 1000000));
+	pair_uint(b, "seq", j->n_events);
+	if (!j->decoder[0])
+		return;
+	pair_str(b, "decoder", j->decoder);
 	pair_uint(b, "prompt_tokens", j->prompt_tokens);
 	pair_uint(b, "completion_tokens", j->completion_tokens);
-	pair_uint(b, "seq", j->n_events);
 }
 
 static int answer_job(struct request *r, struct server *s, struct wire_buf *b)
@@ -110,7 +116,7 @@ static int answer_job(struct request *r, struct server *s, struct wire_buf *b)
 	struct job *j = find_job(r, s);
 	if (!j)
 		return -1;
-	put_head(r, b, true, JOB_PAIRS);
+	put_head(r, b, true, job_pairs(j));
 	put_job(j, b);
 	return 0;
 }
@@ -162,7 +168,7 @@ static int answer_jobs(struct request *r, struct server *s, struct wire_buf *b)
 	wire_str(b, "jobs");
 	wire_array(b, n);
 	for (size_t i = 0; i < n; i++) {
-		wire_map(b, JOB_PAIRS);
+		wire_map(b, job_pairs(chosen[i]));
 		put_job(chosen[i], b);
 	}
 	wire_str(b, "counts");
@@ -260,9 +266,24 @@ static int answer_draft(struct request *r, struct server *s, struct wire_buf *b)
 	wire_str(b, "options");
 	wire_raw(b, r->draft.options, r->draft.options_len);
 	pair_uint(b, "prompt_tokens", j->prompt_tokens);
-	pair_uint(b, "position", queue_ahead(&s->queue, &j->entry));
+	pair_uint(b, "position", server_position(s, j));
 	if (j->adapters)
 		put_uses(j->adapters, b);
+	server_schedule(s);
+	return 0;
+}
+
+/* The draft of a task, accepted. */
+static int answer_task(struct request *r, struct server *s, struct wire_buf *b)
+{
+	struct job *j;
+	if (server_accept(s, &r->draft, r->identity, &j, &r->problem))
+		return -1;
+	put_head(r, b, true, 3);
+	pair_uint(b, "job", j->id);
+	wire_str(b, "options");
+	wire_raw(b, r->draft.options, r->draft.options_len);
+	pair_uint(b, "position", server_position(s, j));
 	server_schedule(s);
 	return 0;
 }
@@ -586,7 +607,7 @@ static const struct op ops[] = {
 	{"adapters", " ", NULL, answer_adapters},
 	{"adapter.load", " name ", NULL, answer_adapter_load},
 	{"adapter.unload", " name ", NULL, answer_adapter_unload},
-	{"adapter.fuse", NULL, prepare_fuse, NULL},
+	{"adapter.fuse", NULL, prepare_fuse, answer_task},
 };
 
 static int find_op(struct request *r)

@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { DRAIN_LAST_MS = 5000 }; /* after the drain timeout: how long the engine may take to let go of its jobs */
+enum { DRAIN_LAST_MS = 5000 }; /* after the drain timeout: how long engine and tasks may take to let go of their jobs */
 
 static struct job *job_of(struct deadline *d, size_t offset)
 {
@@ -40,8 +40,8 @@ static void on_trim(struct deadline *d, void *arg)
 
 void server_forget(struct server *s, struct job *j)
 {
-	if (j->in_engine)
-		return; /* ended by server_stop_now: the engine still speaks of it */
+	if (j->in_engine || j->in_task)
+		return; /* ended by server_stop_now: engine or thread still speaks of it */
 	deadline_disarm(&s->deadlines, &j->oblivion);
 	job_forget(&s->jobs, j);
 }
@@ -51,6 +51,8 @@ static void note_end(const struct job *j, const char *reason)
 	uint64_t total_ms = (uint64_t)((j->ended_at - j->accepted_at) / 1000000);
 	if (j->state == JOB_FAILED)
 		log_line(LOG_AT_WARNING, j->id, "failed after %" PRIu64 " ms: %s", total_ms, reason);
+	else if (j->task)
+		log_line(LOG_AT_INFO, j->id, "%s: %s, %" PRIu64 " ms", job_state_name(j->state), j->op, total_ms);
 	else
 		log_line(LOG_AT_INFO, j->id, "%s: %" PRIu64 " prompt and %" PRIu64 " answer tokens, %" PRIu64 " ms",
 			 job_state_name(j->state), j->prompt_tokens, j->completion_tokens, total_ms);
@@ -66,6 +68,19 @@ static void stop_loading(struct server *s, struct job *j)
 	s->loading_bytes -= j->entry.bytes;
 }
 
+static struct queue *queue_of(struct server *s, const struct job *j)
+{
+	return j->task ? &s->task_queue : &s->queue;
+}
+
+static void drop_task(struct job *j)
+{
+	if (j->in_task)
+		return; /* ended by server_stop_now */
+	task_free(j->task);
+	j->task = NULL;
+}
+
 /* The one place where jobs end. code and reason: of a failure. Forgetting is left to the deadlines, so that callers may go on using
  * j. */
 static void conclude(struct server *s, struct job *j, enum job_state state, const char *code, const char *reason)
@@ -79,7 +94,7 @@ static void conclude(struct server *s, struct job *j, enum job_state state, cons
 	if (j->running_since)
 		j->running_ns += now - j->running_since;
 	j->running_since = 0;
-	queue_remove(&s->queue, &j->entry);
+	queue_remove(queue_of(s, j), &j->entry);
 	stop_loading(s, j);
 	adapters_release(&s->adapters, j->adapters);
 	j->adapters = NULL;
@@ -89,6 +104,7 @@ static void conclude(struct server *s, struct job *j, enum job_state state, cons
 	job_drop_answer(j);
 	topics_drop_job(&s->topics, j, &s->deadlines);
 	note_end(j, reason);
+	drop_task(j);
 	j->oblivion.fire = on_oblivion;
 	deadline_arm(&s->deadlines, &j->oblivion, clock_after(now, (uint64_t)s->conf->results_time));
 	if (s->jobs.n_ended > (uint64_t)s->conf->results_jobs || s->jobs.ended_bytes > (uint64_t)s->conf->results_bytes)
@@ -107,6 +123,10 @@ bool server_end(struct server *s, struct job *j, enum job_why why)
 	if (j->why != WHY_NONE)
 		return true; /* under way */
 	j->why = why;
+	if (j->in_task) {
+		task_cancel(j->task);
+		return true;
+	}
 	if (!j->in_engine) {
 		conclude(s, j, end_state(why), NULL, NULL);
 		return true;
@@ -193,12 +213,28 @@ static void make_room(struct server *s, const struct queue_entry *first)
 	}
 }
 
+static void start_task(struct server *s, struct job *j)
+{
+	queue_remove(&s->task_queue, &j->entry);
+	if (task_start(&s->tasks, j->task, j->id)) {
+		conclude(s, j, JOB_FAILED, wire_code_name(WIRE_INTERNAL), "there is no thread for it");
+		return;
+	}
+	deadline_disarm(&s->deadlines, &j->patience);
+	job_move(&s->jobs, j, JOB_RUNNING);
+	j->in_task = true;
+	j->started_at = j->running_since = clock_now();
+	publish_plain(s, j, "started");
+}
+
 /* Starts what fits, in the order of ranks, and parks batch jobs for an interactive one that does not. */
 static void schedule(struct server *s)
 {
 	struct queue_entry *first;
 	if (s->state == SERVER_PAUSED)
 		return;
+	while (s->tasks.n < (size_t)s->conf->max_tasks && (first = queue_first(&s->task_queue)))
+		start_task(s, job_find(&s->jobs, first->id));
 	while ((first = queue_first(&s->queue))) {
 		struct queue_room r = room(s);
 		if (queue_fits(first, &r)) {
@@ -230,25 +266,27 @@ static int admit(struct server *s, const struct draft *d, uint32_t pages, struct
 				   "the job may come to %" PRIu64 " tokens and %" PRIu64 " bytes, the queue takes %" PRIu64
 				   " and %" PRIu64,
 				   d->tokens, d->bytes, limits.tokens, limits.bytes);
-	const char *full = s->loading_jobs + s->queue.n >= limits.jobs
+	size_t waiting = s->queue.n + s->task_queue.n;
+	const char *full = s->loading_jobs + waiting >= limits.jobs
 				   ? "jobs"
 				   : queue_full(&s->queue, &limits, d->tokens + s->loading_tokens, d->bytes + s->loading_bytes);
 	if (!full)
 		return 0;
 	s->rejected++;
-	problem_set(p, WIRE_OVERLOADED, NULL, "the queue is full (%s): %zu jobs wait", full, s->queue.n);
+	problem_set(p, WIRE_OVERLOADED, NULL, "the queue is full (%s): %zu jobs wait", full, waiting);
 	p->retry_after_ms = queue_retry_after(&s->queue);
 	return -1;
 }
 
 static void fill(struct server *s, struct job *j, struct draft *d, const char *identity, uint32_t pages, int64_t now)
 {
+	j->op = d->task ? task_op(d->task) : d->score ? "score" : "generate";
 	j->score = d->score;
 	j->keep = d->keep;
 	j->class = d->class;
 	j->priority = d->priority;
 	j->n_choices = d->n_choices;
-	j->prompt_tokens = d->work->n_prompt;
+	j->prompt_tokens = d->work ? d->work->n_prompt : 0;
 	j->accepted_at = now;
 	memcpy(j->topic, d->topic, sizeof j->topic);
 	memcpy(j->decoder, d->decoder, sizeof j->decoder);
@@ -282,7 +320,7 @@ static int arm_all(struct server *s, struct job *j, const struct draft *d, int64
 		s->loading_bytes += j->entry.bytes;
 		return 0;
 	}
-	if (queue_push(&s->queue, &j->entry) == 0)
+	if (queue_push(queue_of(s, j), &j->entry) == 0)
 		return 0;
 	deadline_disarm(&s->deadlines, &j->patience);
 no_patience:
@@ -345,32 +383,48 @@ void server_adapter_loaded(struct server *s, struct adapter_load *load)
 	schedule(s);
 }
 
+/* The draft's work becomes the job's. */
+static void take_work(struct server *s, struct job *j, struct draft *d)
+{
+	d->task = NULL;
+	if (!d->work)
+		return;
+	j->work = d->work;
+	j->work->id = j->id;
+	j->work->plugins = plugin_set_ref(s->plugins);
+	d->work = NULL;
+}
+
+uint64_t server_position(const struct server *s, const struct job *j)
+{
+	return queue_ahead(j->task ? &s->task_queue : &s->queue, &j->entry);
+}
+
 int server_accept(struct server *s, struct draft *d, const char *identity, struct job **out, struct problem *p)
 {
-	uint32_t pages = engine_worst_pages(s->engine, d->work);
+	uint32_t pages = d->work ? engine_worst_pages(s->engine, d->work) : 0;
 	int64_t now = clock_now();
-	if (admit(s, d, pages, p))
+	if (admit(s, d, pages, p) || (d->task && task_accept(d->task, s, p)))
 		return -1;
 	struct job *j = job_new(&s->jobs);
 	if (!j)
 		return problem_set(p, WIRE_INTERNAL, NULL, "out of memory");
 	fill(s, j, d, identity, pages, now);
-	if (!j->score && !(j->choices = calloc(j->n_choices, sizeof *j->choices)))
+	if (d->work && !j->score && !(j->choices = calloc(j->n_choices, sizeof *j->choices)))
 		goto fail;
-	if (take_adapters(s, j, d, p))
+	if (d->work && take_adapters(s, j, d, p))
 		goto refused;
-	if (arm_all(s, j, d, now))
+	j->task = d->task;
+	if (arm_all(s, j, d, now)) {
+		j->task = NULL;
 		goto fail;
+	}
 	topics_find(&s->topics, j->topic)->gone.fire = on_gone;
-	j->work = d->work;
-	j->work->id = j->id;
-	j->work->plugins = plugin_set_ref(s->plugins);
-	d->work = NULL;
+	take_work(s, j, d);
 	s->accepted++;
-	log_line(LOG_AT_DEBUG, j->id, "accepted: %s, %s, priority %u, %" PRIu64 " prompt tokens, topic %.8s...",
-		 j->score ? "score" : "generate", j->entry.batch ? "batch" : "interactive", j->priority, j->prompt_tokens,
-		 j->topic);
-	publish_queued(s, j, queue_ahead(&s->queue, &j->entry));
+	log_line(LOG_AT_DEBUG, j->id, "accepted: %s, %s, priority %u, %" PRIu64 " prompt tokens, topic %.8s...", j->op,
+		 j->entry.batch ? "batch" : "interactive", j->priority, j->prompt_tokens, j->topic);
+	publish_queued(s, j, server_position(s, j));
 	*out = j;
 	return 0;
 fail:
@@ -562,7 +616,7 @@ static void on_live_event(struct server *s, struct job *j, struct engine_event *
 		on_finish(j, e);
 		break;
 	case EV_PROGRESS:
-		publish_progress(s, j, e->done, e->total);
+		publish_progress(s, j, e->done, e->total, NULL, 0);
 		break;
 	case EV_PREEMPTED:
 		on_preempted(s, j);
@@ -591,6 +645,56 @@ void server_engine_event(struct server *s, struct engine_event *e)
 	else if (e->kind == EV_PREEMPTED)
 		abandon(s, j);
 	if (e->kind == EV_DONE || e->kind == EV_PREEMPTED)
+		schedule(s);
+}
+
+/* ---- what tasks say ---- */
+
+static void on_task_progress(struct server *s, struct job *j, struct task *t)
+{
+	uint64_t done, total;
+	void *detail;
+	size_t len;
+	if (!task_take_progress(t, &done, &total, &detail, &len))
+		return;
+	if (!job_state_final(j->state))
+		publish_progress(s, j, done, total, detail, len);
+	free(detail);
+}
+
+static void on_task_end(struct server *s, struct job *j, int rc)
+{
+	j->in_task = false;
+	if (job_state_final(j->state)) { /* server_stop_now was quicker */
+		drop_task(j);
+		return;
+	}
+	bool done = rc == 0 && task_settle(j->task, s) == 0;
+	const struct problem *p = task_problem(j->task);
+	if (j->broken)
+		conclude(s, j, JOB_FAILED, wire_code_name(WIRE_INTERNAL), j->broken);
+	else if (done)
+		conclude(s, j, JOB_DONE, NULL, NULL); /* also when it was cancelled too late */
+	else if (j->why != WHY_NONE)
+		conclude(s, j, end_state(j->why), NULL, NULL);
+	else
+		conclude(s, j, JOB_FAILED, wire_code_name(p->code), p->text);
+}
+
+void server_task_events(struct server *s)
+{
+	struct task *t;
+	bool ended = false;
+	int rc;
+	while ((t = tasks_news(&s->tasks))) {
+		struct job *j = job_find(&s->jobs, task_job(t));
+		on_task_progress(s, j, t);
+		if (!task_take_end(&s->tasks, t, &rc))
+			continue;
+		on_task_end(s, j, rc);
+		ended = true;
+	}
+	if (ended)
 		schedule(s);
 }
 
@@ -633,6 +737,8 @@ void server_stop_now(struct server *s)
 			continue;
 		if (j->why == WHY_NONE)
 			j->why = WHY_SHUTDOWN;
+		if (j->in_task)
+			task_cancel(j->task);
 		conclude(s, j, end_state(j->why), NULL, NULL);
 	}
 }
@@ -642,7 +748,7 @@ static void on_drain(struct deadline *d, void *arg)
 	struct server *s = arg;
 	struct job *j, *next;
 	if (s->drain_over) {
-		log_warning("the engine does not let go of its jobs: stopping without it");
+		log_warning("some jobs do not come to their end: stopping without it");
 		server_stop_now(s);
 		return;
 	}
@@ -701,6 +807,7 @@ int server_init(struct server *s, char why[static CONF_WHY])
 	size_t n = (size_t)s->conf->max_running;
 	s->pages_total = engine_pages_total(s->engine);
 	s->started_at = clock_now();
+	tasks_init(&s->tasks);
 	s->trim.fire = on_trim;
 	s->env = (struct draft_env){.plugins = s->plugins,
 				    .tokenizer = core_model_tokenizer(s->model),
@@ -736,6 +843,7 @@ void server_finish(struct server *s)
 	adapters_finish(&s->adapters);
 	topics_finish(&s->topics);
 	queue_finish(&s->queue);
+	queue_finish(&s->task_queue);
 	deadlines_finish(&s->deadlines);
 	free(s->running);
 	free(s->scratch);

@@ -21,7 +21,8 @@ struct server {
 	struct draft_env env;                                 /* follows conf and plugins */
 	enum server_state state;
 	struct jobs jobs;
-	struct queue queue;
+	struct queue queue, task_queue; /* for the engine; for the room of tasks */
+	struct tasks tasks;             /* wake and arg are the loop's */
 	struct deadlines deadlines;
 	struct topics topics;
 	struct job **running; /* [n_running]: jobs that hold a slot */
@@ -40,18 +41,20 @@ struct server {
 	void *publish_arg;
 };
 
-/* The parts must be there: conf, model, engine, plugins, publish, adapters.submit. 0, or -1 with the reason. */
+/* The parts must be there: conf, model, engine, plugins, publish, adapters.submit, tasks.wake. 0, or -1 with the reason. */
 int server_init(struct server *s, char why[static CONF_WHY]);
-/* Frees what init made, and the jobs; not the parts. The engine must be gone. */
+/* Frees what init made, and the jobs; not the parts. The engine must be gone, and no task may run. */
 void server_finish(struct server *s);
 
 /* Accepts a draft (takes what it owns) for this identity. 0 and the job, or -1 with the problem. */
 int server_accept(struct server *s, struct draft *d, const char *identity, struct job **out, struct problem *p);
 void server_schedule(struct server *s); /* after the acceptance was answered */
+uint64_t server_position(const struct server *s, const struct job *j); /* jobs that go before it */
 /* Ends a job as `why` says: at once when it waits, after its current step when it runs. false: it had ended. */
 bool server_end(struct server *s, struct job *j, enum job_why why);
 void server_adapter_loaded(struct server *s, struct adapter_load *load); /* a worker is done with it; takes it */
 void server_engine_event(struct server *s, struct engine_event *e);      /* e stays the caller's */
+void server_task_events(struct server *s);                               /* all that there is */
 bool server_subscribed(struct server *s, const char *topic, size_t len); /* false: do not admit */
 void server_unsubscribed(struct server *s, const char *topic, size_t len);
 void server_hello(struct server *s, const char *topic); /* publishes the hello event */

@@ -2,7 +2,8 @@
 include tests/daemon/engine.mk
 
 if CMOCKA
-daemon_units = tests/daemon/queue_test tests/daemon/job_test tests/daemon/conf_test tests/daemon/template_test tests/daemon/options_test
+daemon_units = tests/daemon/queue_test tests/daemon/job_test tests/daemon/conf_test tests/daemon/template_test tests/daemon/options_test \
+	tests/daemon/task_test
 check_PROGRAMS += $(daemon_units)
 TESTS += $(daemon_units)
 endif
@@ -23,6 +24,9 @@ tests_daemon_template_test_LDADD = $(daemon_unit_ldadd)
 tests_daemon_options_test_SOURCES = tests/daemon/options_test.c tests/daemon/unit.h
 tests_daemon_options_test_CFLAGS = $(daemon_unit_cflags)
 tests_daemon_options_test_LDADD = $(daemon_unit_ldadd)
+tests_daemon_task_test_SOURCES = tests/daemon/task_test.c tests/daemon/unit.h
+tests_daemon_task_test_CFLAGS = $(daemon_unit_cflags)
+tests_daemon_task_test_LDADD = $(daemon_unit_ldadd)
 
 TESTS += tests/daemon/manuals_are_clean.sh
 EXTRA_DIST += tests/daemon/manuals_are_clean.sh
