@@ -396,6 +396,7 @@ static void step(struct engine *e)
 	t3 = now_ns();
 	count(&e->stats.steps, 1);
 	count(&e->stats.step_ns, (uint64_t)(t3 - t0));
+	histogram_add(&e->stats.step_us, (uint64_t)(t3 - t0) / 1000);
 	count(&e->stats.forward_ns, (uint64_t)(t2 - t1));
 	count(&e->stats.plugin_ns, (uint64_t)((t1 - t0) + (t3 - t2)));
 	atomic_store(&e->stats.last_step_at_ns, (uint64_t)t3);

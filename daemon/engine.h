@@ -15,6 +15,7 @@
 #ifndef WEFT_DAEMON_ENGINE_H
 #define WEFT_DAEMON_ENGINE_H
 
+#include "histogram.h"
 #include "kernels/core.h"
 #include "plugin.h"
 #include <stdatomic.h>
@@ -111,6 +112,7 @@ struct engine_stats {		/* [any]; read with atomic loads */
 	atomic_uint_fast64_t steps, prompt_rows, generated_rows, draws, preemptions, step_ns, plugin_ns, last_step_at_ns;
 	atomic_uint_fast64_t rebuilt_rows;	/* run again after a pre-emption; not in prompt_rows and generated_rows */
 	atomic_uint_fast64_t forward_ns;	/* of step_ns: inside core_forward; plugin_ns: plan, reduction of logits, samplers, commit */
+	struct histogram step_us;	/* of each step; the mean is step_ns / steps */
 	atomic_uint running, parked, pages_used;
 	atomic_bool busy;	/* at least one job wants rows: last_step_at must advance */
 };

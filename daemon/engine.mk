@@ -7,6 +7,7 @@ daemon_libengine_la_SOURCES = \
 	daemon/chain.c daemon/chain.h \
 	daemon/engine.c daemon/engine.h \
 	daemon/feed.c \
+	daemon/histogram.c daemon/histogram.h \
 	daemon/host.c daemon/host.h \
 	daemon/logits.c daemon/logits.h \
 	daemon/philox.c daemon/philox.h \

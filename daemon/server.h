@@ -5,6 +5,7 @@
 
 #include "conf.h"
 #include "draft.h"
+#include "histogram.h"
 #include "job.h"
 #include "stats.h"
 #include "topics.h"

@@ -1,44 +1,7 @@
 /* stats.c: the reply's keys are the rows of these tables; PROTOCOL.md's section on stats is checked against them. */
 #include "stats.h"
 #include "server.h"
-
-/* ---- histogram ---- */
-
-static unsigned bucket_of(uint64_t v)
-{
-	if (v < 8)
-		return (unsigned)v;
-	unsigned exponent = 63 - (unsigned)__builtin_clzll(v);
-	unsigned b = (exponent - 2) * 8 + (unsigned)(v >> (exponent - 3) & 7);
-	return b < HISTOGRAM_BUCKETS ? b : HISTOGRAM_BUCKETS - 1;
-}
-
-static uint64_t bucket_top(unsigned b)
-{
-	if (b < 8)
-		return b;
-	unsigned exponent = b / 8 + 2;
-	return ((uint64_t)(8 + b % 8 + 1) << (exponent - 3)) - 1;
-}
-
-void histogram_add(struct histogram *h, uint64_t v)
-{
-	h->count[bucket_of(v)]++;
-	h->n++;
-	if (v > h->max)
-		h->max = v;
-}
-
-uint64_t histogram_quantile(const struct histogram *h, double share)
-{
-	uint64_t seen = 0;
-	for (unsigned b = 0; b < HISTOGRAM_BUCKETS; b++) {
-		seen += h->count[b];
-		if (h->n && (double)seen >= share * (double)h->n)
-			return bucket_top(b) < h->max ? bucket_top(b) : h->max;
-	}
-	return h->max;
-}
+#include <stdio.h>
 
 /* ---- the reply ---- */
 
@@ -71,6 +34,37 @@ static void write_jobs(const struct server *s, struct wire_buf *b)
 	}
 }
 
+static void write_quantiles(const char *name, const struct histogram *h, struct wire_buf *b)
+{
+	const struct {
+		const char *suffix;
+		uint64_t value;
+	} rows[] = {{"p50", histogram_quantile(h, 0.50)}, {"p99", histogram_quantile(h, 0.99)}, {"max", histogram_max(h)}};
+	char key[32];
+	for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+		snprintf(key, sizeof key, "%s_%s", name, rows[i].suffix);
+		wire_str(b, key);
+		wire_float(b, ms(rows[i].value));
+	}
+}
+
+/* The buckets that are not empty. Two replies can be subtracted: what came between them. */
+static void write_counts(const struct histogram *h, struct wire_buf *b)
+{
+	uint64_t count[HISTOGRAM_BUCKETS];
+	size_t n = 0;
+	for (unsigned i = 0; i < HISTOGRAM_BUCKETS; i++)
+		n += (count[i] = histogram_count(h, i)) > 0;
+	wire_array(b, n);
+	for (unsigned i = 0; i < HISTOGRAM_BUCKETS; i++) {
+		if (!count[i])
+			continue;
+		wire_array(b, 2);
+		wire_float(b, ms(histogram_border(i)));
+		wire_uint(b, count[i]);
+	}
+}
+
 static void write_engine(const struct server *s, struct wire_buf *b)
 {
 	const struct engine_stats *e = engine_stats(s->engine);
@@ -87,13 +81,16 @@ static void write_engine(const struct server *s, struct wire_buf *b)
 		{"pages_used", atomic_load(&e->pages_used)},
 		{"pages_total", s->pages_total},
 	};
-	wire_map(b, sizeof rows / sizeof *rows + 3);
+	wire_map(b, sizeof rows / sizeof *rows + 7);
 	for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
 		wire_str(b, rows[i].key);
 		wire_uint(b, rows[i].value);
 	}
 	wire_str(b, "step_ms_mean");
 	wire_float(b, steps ? (double)atomic_load(&e->step_ns) / (double)steps / 1e6 : 0);
+	write_quantiles("step_ms", &e->step_us, b);
+	wire_str(b, "step_ms_counts");
+	write_counts(&e->step_us, b);
 	wire_str(b, "last_step_age_ms");
 	int64_t age = clock_now() - (int64_t)last;
 	last ? wire_uint(b, (uint64_t)(age > 0 ? age / 1000000 : 0)) : wire_nil(b);
@@ -104,12 +101,7 @@ static void write_engine(const struct server *s, struct wire_buf *b)
 static void write_loop(const struct server *s, struct wire_buf *b)
 {
 	wire_map(b, 3);
-	wire_str(b, "lag_ms_p50");
-	wire_float(b, ms(histogram_quantile(&s->lag, 0.50)));
-	wire_str(b, "lag_ms_p99");
-	wire_float(b, ms(histogram_quantile(&s->lag, 0.99)));
-	wire_str(b, "lag_ms_max");
-	wire_float(b, ms(s->lag.max));
+	write_quantiles("lag_ms", &s->lag, b);
 }
 
 static void write_uptime(const struct server *s, struct wire_buf *b)

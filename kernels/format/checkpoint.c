@@ -19,7 +19,7 @@ int checkpoint_read_file(struct checkpoint *cp, const char *path, checkpoint_rea
 	if (maps == NULL)
 		return core_fail(err, CORE_ENOMEM, "%s: out of memory", path);
 	cp->maps = maps;
-	rc = map_open(&m, path, err);
+	rc = cp->adapter ? map_read(&m, path, SIZE_MAX, err) : map_open(&m, path, err);
 	if (rc < 0)
 		return rc;
 	maps[cp->n_maps++] = m;

@@ -18,6 +18,9 @@ struct map {
 	size_t size;
 };
 int map_open(struct map *m, const char *path, struct core_error *err);
+/* The same from a copy in memory, for files that may be rewritten meanwhile: touching a map beyond the end of a file that was cut
+ * short ends the process. Longer than `most`: refused. */
+int map_read(struct map *m, const char *path, uint64_t most, struct core_error *err);
 void map_close(struct map *m);	/* an all-zero map is fine */
 char *path_join(const char *folder, const char *name);	/* malloc'ed; NULL: out of memory */
 
@@ -51,7 +54,7 @@ struct checkpoint {
 };
 
 typedef int (*checkpoint_reader)(struct checkpoint *cp, const struct map *m, const char *path, struct core_error *err);
-/* Maps one more file, for as long as the checkpoint lives, and reads it. */
+/* Maps (an adapter: reads into memory) one more file, for as long as the checkpoint lives, and reads it. */
 int checkpoint_read_file(struct checkpoint *cp, const char *path, checkpoint_reader read, struct core_error *err);
 /* Adds a tensor; the name is copied. `where` names the file in messages. Bounds of data were checked by the caller. */
 int checkpoint_add(struct checkpoint *cp, const struct tensor *t, const char *where, struct core_error *err);

@@ -306,10 +306,8 @@ static int open_folder(struct lora_file *f, const char *folder, const struct lla
 	char *path = path_join(folder, "adapter_config.json");
 	struct peft_rules *rules = NULL;
 	struct map m = {0};
-	int rc = path != NULL ? map_open(&m, path, err) : core_fail(err, CORE_ENOMEM, "%s: out of memory", folder);
+	int rc = path != NULL ? map_read(&m, path, CONFIG_MAX, err) : core_fail(err, CORE_ENOMEM, "%s: out of memory", folder);
 
-	if (rc == 0 && m.size > CONFIG_MAX)
-		rc = core_fail(err, CORE_EFORMAT, "%s: %zu bytes; at most %d are read", path, m.size, CONFIG_MAX);
 	if (rc == 0)
 		rc = peft_rules_new(&rules, (const char *)m.data, m.size, path, err);
 	map_close(&m);

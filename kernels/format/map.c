@@ -1,6 +1,7 @@
 /* map.c: files as memory, and bounded reads from it. */
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,22 +11,34 @@
 
 #include "format.h"
 
-int map_open(struct map *m, const char *path, struct core_error *err)
+/* A file descriptor of a regular file, with its size; or the code of the failure. */
+static int open_regular(const char *path, size_t *size, struct core_error *err)
 {
 	struct stat st;
-	void *p = NULL;
 	/* O_NONBLOCK: a FIFO in a model folder must not hang the daemon; for regular files it means nothing. */
 	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
 
-	*m = (struct map){0};
 	if (fd < 0)
 		return core_fail(err, CORE_EIO, "%s: %s", path, strerror(errno));
 	if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode)) {
 		close(fd);
 		return core_fail(err, CORE_EIO, "%s: not a regular file", path);
 	}
-	if (st.st_size > 0) {
-		p = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
+	*size = (size_t)st.st_size;
+	return fd;
+}
+
+int map_open(struct map *m, const char *path, struct core_error *err)
+{
+	size_t size;
+	void *p = NULL;
+	int fd = open_regular(path, &size, err);
+
+	*m = (struct map){0};
+	if (fd < 0)
+		return fd;
+	if (size > 0) {
+		p = mmap(NULL, size, PROT_READ, MAP_PRIVATE, fd, 0);
 		if (p == MAP_FAILED) {
 			int e = errno;
 			close(fd);
@@ -34,8 +47,53 @@ int map_open(struct map *m, const char *path, struct core_error *err)
 	}
 	close(fd);
 	m->data = p;
-	m->size = (size_t)st.st_size;
+	m->size = size;
 	return 0;
+}
+
+/* The whole of it, or the code of the failure. */
+static int read_all(int fd, uint8_t *to, size_t size, const char *path, struct core_error *err)
+{
+	size_t at = 0;
+
+	while (at < size) {
+		ssize_t n = read(fd, to + at, size - at);
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			return core_fail(err, CORE_EIO, "%s: %s", path, strerror(errno));
+		if (n == 0)
+			return core_fail(err, CORE_EIO, "%s: it was cut short while it was read", path);
+		at += (size_t)n;
+	}
+	return 0;
+}
+
+int map_read(struct map *m, const char *path, uint64_t most, struct core_error *err)
+{
+	struct map got = {0};
+	int fd = open_regular(path, &got.size, err), rc = 0;
+	void *p = MAP_FAILED;
+
+	*m = (struct map){0};
+	if (fd < 0)
+		return fd;
+	if (got.size > most)
+		rc = core_fail(err, CORE_EFORMAT, "%s: %zu bytes; at most %" PRIu64 " are read", path, got.size, most);
+	else if (got.size > 0)
+		p = mmap(NULL, got.size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (rc == 0 && got.size > 0 && p == MAP_FAILED)
+		rc = core_fail(err, CORE_ENOMEM, "%s: no memory for its %zu bytes", path, got.size);
+	if (p != MAP_FAILED) {
+		got.data = p;
+		rc = read_all(fd, p, got.size, path, err);
+	}
+	close(fd);
+	if (rc == 0)
+		*m = got;
+	else
+		map_close(&got);
+	return rc;
 }
 
 void map_close(struct map *m)

@@ -1,8 +1,8 @@
 /* The state machine, the table of jobs, topics, and the histogram of the loop's lag. */
 #include "unit.h"
+#include "daemon/histogram.h"
 #include "daemon/job.h"
 #include "daemon/names.h"
-#include "daemon/stats.h"
 #include "daemon/topics.h"
 
 static void only_the_arrows_of_the_picture_exist(void **state)
