@@ -10,7 +10,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
-enum { LOADS_AT_ONCE = 2, TRIES = 10, FOLDERS = 32, BLENDS = 256 };
+enum { TRIES = 10, FOLDERS = 32, BLENDS = 256, TEXT_OF_FILES = 32 << 20 };
 
 bool adapter_name_valid(const char *name, size_t len)
 {
@@ -97,55 +97,76 @@ static void entry_free(struct adapter_entry *e)
 	free(e);
 }
 
-/* An entry of a folder. The first folder that has a name gives it; what cannot be kept for want of memory is not registered. */
-static void enlist(struct adapters *a, const char *folder, const char *name)
+static struct adapter_entry *enlist(struct adapters *a, const char *name)
 {
 	struct adapter_entry *e = find(a, name);
-	char *path;
-	if (e && !e->gone)
-		return;
-	if (asprintf(&path, "%s/%s", folder, name) < 0)
-		return;
-	if (e) { /* it is back, perhaps in another folder */
-		if (e->loading || e->waiting) {
-			free(path);
-		} else {
-			free(e->path);
-			e->path = path;
-		}
-		e->gone = false;
-		return;
-	}
+	if (e)
+		return e;
 	if (a->n == a->cap) {
 		size_t cap = a->cap ? 2 * a->cap : 64;
 		struct adapter_entry **grown = realloc(a->entries, cap * sizeof *grown);
-		if (!grown) {
-			free(path);
-			return;
-		}
+		if (!grown)
+			return NULL;
 		a->entries = grown;
 		a->cap = cap;
 	}
 	e = calloc(1, sizeof *e);
 	if (!e || !(e->name = strdup(name))) {
 		free(e);
-		free(path);
-		return;
+		return NULL;
 	}
-	e->path = path;
 	size_t at = place_of(a, name);
 	memmove(a->entries + at + 1, a->entries + at, (a->n - at) * sizeof *a->entries);
 	a->entries[at] = e;
 	a->n++;
+	return e;
+}
+
+/* Names are strung together in order in one array: 2,000 new ones move nothing. */
+static void enlist_all(struct adapters *a, const struct adapter_listing *l)
+{
+	size_t fresh = 0, from = a->n, to, k = l->n;
+	for (size_t i = 0; i < l->n; i++)
+		fresh += !find(a, l->list[i].name);
+	struct adapter_entry **made = calloc(a->n + fresh + 1, sizeof *made);
+	if (!made)
+		return; /* they are found one by one */
+	to = a->n + fresh;
+	while (k-- > 0) {
+		struct adapter_entry *e = find(a, l->list[k].name);
+		if (!e && (e = calloc(1, sizeof *e)) && !(e->name = strdup(l->list[k].name))) {
+			free(e);
+			e = NULL;
+		}
+		while (from > 0 && strcmp(a->entries[from - 1]->name, l->list[k].name) >= 0)
+			if (a->entries[--from] != e)
+				made[--to] = a->entries[from];
+		if (e)
+			made[--to] = e;
+	}
+	while (from > 0)
+		made[--to] = a->entries[--from];
+	a->n = a->n + fresh - to;
+	memmove(made, made + to, a->n * sizeof *made); /* to: names for which there was no memory */
+	free(a->entries);
+	a->entries = made;
+	a->cap = a->n + 1;
+}
+
+/* ---- looking into the folders: [any], may block ---- */
+
+static bool is_gguf(const char *name)
+{
+	size_t len = strlen(name);
+	return len > 5 && strcmp(name + len - 5, ".gguf") == 0;
 }
 
 static bool is_candidate(const char *folder, const struct dirent *d)
 {
 	char path[4096];
 	struct stat st;
-	size_t len = strlen(d->d_name);
-	bool gguf = len > 5 && strcmp(d->d_name + len - 5, ".gguf") == 0;
-	if (!adapter_name_valid(d->d_name, len))
+	bool gguf = is_gguf(d->d_name);
+	if (!adapter_name_valid(d->d_name, strlen(d->d_name)))
 		return false;
 	if (d->d_type == DT_DIR || (d->d_type == DT_REG && gguf))
 		return true;
@@ -155,55 +176,135 @@ static bool is_candidate(const char *folder, const struct dirent *d)
 	return stat(path, &st) == 0 && (S_ISDIR(st.st_mode) || (S_ISREG(st.st_mode) && gguf));
 }
 
-static void retire(struct adapters *a, struct adapter_entry *e);
-
-void adapters_scan(struct adapters *a)
+static int by_name_then_folder(const void *x, const void *y)
 {
-	for (size_t i = 0; i < a->n; i++)
-		a->entries[i]->gone = true;
-	for (size_t i = 0; i < a->n_folders; i++) {
-		DIR *dir = opendir(a->folders[i]);
-		struct dirent *d;
-		if (!dir) {
-			log_warning("adapters: %s: %s", a->folders[i], strerror(errno));
-			continue;
-		}
-		while ((d = readdir(dir)))
-			if (is_candidate(a->folders[i], d))
-				enlist(a, a->folders[i], d->d_name);
-		closedir(dir);
-	}
-	for (size_t i = 0; i < a->n; i++)
-		if (a->entries[i]->gone)
-			retire(a, a->entries[i]);
+	const struct adapter_listed *a = x, *b = y;
+	int order = strcmp(a->name, b->name);
+	return order ? order : a->folder < b->folder ? -1 : a->folder > b->folder;
 }
 
-/* A name that came after the last scan. */
-static struct adapter_entry *look(struct adapters *a, const char *name)
+static bool list_name(struct adapter_listing *l, const char *name, size_t folder)
+{
+	if (l->n == l->cap) {
+		size_t cap = l->cap ? 2 * l->cap : 256;
+		struct adapter_listed *grown = realloc(l->list, cap * sizeof *grown);
+		if (!grown)
+			return false;
+		l->list = grown;
+		l->cap = cap;
+	}
+	l->list[l->n].folder = folder;
+	return (l->list[l->n].name = strdup(name)) && ++l->n;
+}
+
+static void list_folder(const struct adapters *a, size_t folder, struct adapter_listing *l)
+{
+	DIR *dir = opendir(a->folders[folder]);
+	const struct dirent *d;
+	if (!dir) {
+		log_warning("adapters: %s: %s", a->folders[folder], strerror(errno));
+		return;
+	}
+	while ((d = readdir(dir)))
+		if (is_candidate(a->folders[folder], d) && !list_name(l, d->d_name, folder)) {
+			log_warning("adapters: %s: out of memory", a->folders[folder]);
+			break;
+		}
+	closedir(dir);
+}
+
+void adapters_list(const struct adapters *a, struct adapter_listing *l)
+{
+	size_t kept = 0;
+	*l = (struct adapter_listing){0};
+	for (size_t i = 0; i < a->n_folders; i++)
+		list_folder(a, i, l);
+	if (l->n)
+		qsort(l->list, l->n, sizeof *l->list, by_name_then_folder);
+	for (size_t i = 0; i < l->n; i++)
+		if (kept && strcmp(l->list[kept - 1].name, l->list[i].name) == 0)
+			free(l->list[i].name); /* the first folder that has a name gives it */
+		else
+			l->list[kept++] = l->list[i];
+	l->n = kept;
+}
+
+void adapter_listing_finish(struct adapter_listing *l)
+{
+	for (size_t i = 0; i < l->n; i++)
+		free(l->list[i].name);
+	free(l->list);
+	*l = (struct adapter_listing){0};
+}
+
+void adapters_look(const struct adapters *a, const char *name, struct adapter_sight *out)
 {
 	char path[4096];
 	struct stat st;
-	size_t len = strlen(name);
-	for (size_t i = 0; i < a->n_folders; i++) {
+	*out = (struct adapter_sight){0};
+	if (!adapter_name_valid(name, strlen(name)))
+		return;
+	for (size_t i = 0; i < a->n_folders && !out->there; i++) {
 		snprintf(path, sizeof path, "%s/%s", a->folders[i], name);
-		if (stat(path, &st) == 0 && (S_ISDIR(st.st_mode) || (len > 5 && strcmp(name + len - 5, ".gguf") == 0))) {
-			enlist(a, a->folders[i], name);
-			return find(a, name);
-		}
+		if (stat(path, &st) || !(S_ISDIR(st.st_mode) || (S_ISREG(st.st_mode) && is_gguf(name))))
+			continue;
+		out->there = take_print(&out->print, path);
+		out->folder = i;
 	}
-	return NULL;
 }
 
-struct adapter_entry *adapters_find(struct adapters *a, const char *name, struct problem *p)
+/* ---- what was seen there ---- */
+
+static void retire(struct adapters *a, struct adapter_entry *e);
+
+static bool settle_path(const struct adapters *a, struct adapter_entry *e, size_t folder)
 {
-	struct adapter_entry *e = NULL;
-	if (adapter_name_valid(name, strlen(name))) {
-		e = find(a, name);
-		if (!e || e->gone)
-			e = look(a, name);
+	char *path;
+	if (e->path && e->folder == folder)
+		return true;
+	if (asprintf(&path, "%s/%s", a->folders[folder], e->name) < 0)
+		return false;
+	free(e->path);
+	e->path = path;
+	e->folder = folder;
+	return true;
+}
+
+static void leave(struct adapters *a, struct adapter_entry *e)
+{
+	e->gone = true;
+	retire(a, e);
+}
+
+void adapters_take_listing(struct adapters *a, const struct adapter_listing *l)
+{
+	size_t k = 0;
+	enlist_all(a, l);
+	for (size_t i = 0; i < a->n; i++) {
+		struct adapter_entry *e = a->entries[i];
+		while (k < l->n && strcmp(l->list[k].name, e->name) < 0)
+			k++;
+		if (k < l->n && strcmp(l->list[k].name, e->name) == 0 && settle_path(a, e, l->list[k].folder))
+			e->gone = false;
+		else
+			leave(a, e);
 	}
-	if (!e)
+}
+
+struct adapter_entry *adapters_find(struct adapters *a, const char *name, const struct adapter_sight *seen, struct problem *p)
+{
+	struct adapter_entry *e = seen->there ? enlist(a, name) : find(a, name);
+	if (!seen->there) {
+		if (e)
+			leave(a, e);
 		problem_set(p, WIRE_NOT_FOUND, "name", "no adapter of that name is registered");
+		return NULL;
+	}
+	if (!e || !settle_path(a, e, seen->folder)) {
+		problem_set(p, WIRE_INTERNAL, "name", "out of memory");
+		return NULL;
+	}
+	e->gone = false;
 	return e;
 }
 
@@ -214,12 +315,30 @@ static uint64_t bytes_of(const struct adapter_version *v)
 	return core_adapter_info(v->adapter)->bytes;
 }
 
-static void version_drop_if_idle(struct adapter_version *v)
+/* Giving much memory back takes its time, too: that is left to who takes what was dropped. */
+static void version_drop_if_idle(struct adapters *a, struct adapter_version *v)
 {
 	if (!v->retired || v->pins)
 		return;
-	core_adapter_unref(v->adapter);
-	free(v);
+	v->next = a->dropped;
+	a->dropped = v;
+}
+
+struct adapter_version *adapters_take_dropped(struct adapters *a)
+{
+	struct adapter_version *all = a->dropped;
+	a->dropped = NULL;
+	return all;
+}
+
+void adapter_versions_free(struct adapter_version *v)
+{
+	while (v) {
+		struct adapter_version *next = v->next;
+		core_adapter_unref(v->adapter);
+		free(v);
+		v = next;
+	}
 }
 
 static void retire(struct adapters *a, struct adapter_entry *e)
@@ -230,7 +349,7 @@ static void retire(struct adapters *a, struct adapter_entry *e)
 	e->version = NULL;
 	a->resident -= bytes_of(v);
 	v->retired = true;
-	version_drop_if_idle(v);
+	version_drop_if_idle(a, v);
 }
 
 /* Lets go of what was used longest ago until the limit is kept, or only pinned versions are left. */
@@ -261,7 +380,7 @@ static void unpin(struct adapters *a, struct adapter_version *v)
 {
 	if (--v->pins == 0)
 		a->pinned -= bytes_of(v);
-	version_drop_if_idle(v);
+	version_drop_if_idle(a, v);
 }
 
 /* ---- loading ---- */
@@ -269,7 +388,7 @@ static void unpin(struct adapters *a, struct adapter_version *v)
 static bool may_load(const struct adapters *a)
 {
 	/* With nobody who could ever unpin, waiting would be for ever. */
-	return a->n_loading < LOADS_AT_ONCE && (a->pinned < a->limit || (a->n_ready == 0 && a->n_loading == 0));
+	return a->n_loading == 0 && (a->pinned < a->limit || a->n_ready == 0);
 }
 
 static void want(struct adapters *a, struct adapter_entry *e)
@@ -277,10 +396,10 @@ static void want(struct adapters *a, struct adapter_entry *e)
 	if (e->wanted || e->loading)
 		return;
 	e->wanted = true;
-	a->n_wanted++;
+	TAILQ_INSERT_TAIL(&a->wanted, e, in_line);
 }
 
-static void load_free(struct adapter_load *l)
+void adapter_load_free(struct adapter_load *l)
 {
 	core_adapter_unref(l->adapter);
 	free(l->path);
@@ -294,12 +413,12 @@ static void start(struct adapters *a, struct adapter_entry *e)
 	const struct core_error oom = {CORE_ENOMEM, "out of memory"};
 	struct adapter_load *l = calloc(1, sizeof *l);
 	if (l)
-		*l = (struct adapter_load){.entry = e, .model = a->model, .path = strdup(e->path)};
-	e->wanted = false;
-	a->n_wanted--;
+		*l = (struct adapter_load){.entry = e, .model = a->model, .path = strdup(e->path), .limit = a->limit};
+	e->wanted = e->asked = false;
+	TAILQ_REMOVE(&a->wanted, e, in_line);
 	if (!l || !l->path || !a->submit(a->arg, l)) {
 		if (l)
-			load_free(l);
+			adapter_load_free(l);
 		fail_entry(a, e, &oom);
 		return;
 	}
@@ -309,47 +428,100 @@ static void start(struct adapters *a, struct adapter_entry *e)
 
 void adapters_start(struct adapters *a)
 {
-	for (size_t i = 0; i < a->n && a->n_wanted && may_load(a); i++)
-		if (a->entries[i]->wanted)
-			start(a, a->entries[i]);
+	while (!TAILQ_EMPTY(&a->wanted) && may_load(a))
+		start(a, TAILQ_FIRST(&a->wanted));
+}
+
+/* A file system tells times in ticks: a file that was written in this one may be written again without a trace. Afterwards every
+ * change shows. */
+static void let_tick_pass(const struct adapter_print *p)
+{
+	struct timespec now, tick;
+	clock_getres(CLOCK_REALTIME_COARSE, &tick);
+	clock_gettime(CLOCK_REALTIME_COARSE, &now);
+	for (int i = 0; i < ADAPTER_FILES; i++) {
+		const struct timespec *t = &p->file[i].changed;
+		int64_t ahead = (int64_t)(t->tv_sec - now.tv_sec) * 1000000000 + t->tv_nsec - now.tv_nsec;
+		if (ahead >= 0 && ahead < 1000000000) { /* beyond, it is another machine's clock */
+			nanosleep(&tick, NULL);
+			return;
+		}
+	}
+}
+
+/* Beside its factors a file may hold copies of the base's embedding and head: what is longer than that cannot become an adapter
+ * within the limit, and is not read. */
+static int check_length(const struct adapter_load *l, struct core_error *err)
+{
+	const struct core_model_info *m = core_model_info(l->model);
+	uint64_t copies = 2 * sizeof(float) * (uint64_t)m->vocab * m->dim, bytes = 0;
+	for (int i = 0; i < ADAPTER_FILES; i++)
+		bytes += l->print.file[i].size;
+	if (bytes <= l->limit + copies + TEXT_OF_FILES)
+		return 0;
+	return core_fail(err, CORE_EUNSUPPORTED, "its files have %llu bytes, adapters_memory is %llu", (unsigned long long)bytes,
+			 (unsigned long long)l->limit);
 }
 
 void adapter_load_run(struct adapter_load *l)
 {
-	if (!take_print(&l->print, l->path))
-		core_fail(&l->err, CORE_EIO, "the files are gone");
-	else if (core_adapter_load(&l->adapter, l->model, l->path, &l->err))
+	struct adapter_print after;
+	for (int i = 0; i < TRIES; i++) {
+		core_adapter_unref(l->adapter);
 		l->adapter = NULL;
+		if (!take_print(&l->print, l->path)) {
+			core_fail(&l->err, CORE_EIO, "the files are gone");
+			return;
+		}
+		let_tick_pass(&l->print);
+		if (check_length(l, &l->err) || core_adapter_load(&l->adapter, l->model, l->path, &l->err))
+			l->adapter = NULL;
+		if (take_print(&after, l->path) && same_print(&after, &l->print))
+			return;
+	}
+	core_adapter_unref(l->adapter);
+	l->adapter = NULL;
+	core_fail(&l->err, CORE_EIO, "the files changed while they were read, %d times in a row", TRIES);
 }
 
-/* The uses that wait for e get it, or learn that they cannot. Each settles at most once, and its owner may release it meanwhile. */
+/* What e means for a use that waits: true, when the use waits no longer. */
+static bool concerns(struct adapters *a, struct adapter_use *u, const struct adapter_entry *e, const struct core_error *err)
+{
+	bool concerned = false, all = true;
+	for (size_t i = 0; i < u->n; i++) {
+		if (u->part[i].entry == e && !u->part[i].version) {
+			concerned = true;
+			if (!err) {
+				u->part[i].entry->waiting--;
+				u->part[i].version = e->version;
+				pin(a, e->version);
+			}
+		}
+		all &= u->part[i].version != NULL;
+	}
+	return concerned && (err || all);
+}
+
+/* The uses that wait for e get it, or learn that they cannot. Settling one may release any other, so they stand in a list
+ * meanwhile; it may also fail another entry, whose uses then join the list. */
 static void tell(struct adapters *a, struct adapter_entry *e, const struct core_error *err)
 {
-	struct adapter_use *u;
-again: /* settling may let go of any use */
-	TAILQ_FOREACH(u, &a->waiting, link)
-	{
-		bool concerned = false, all = true;
-		for (size_t i = 0; i < u->n; i++) {
-			if (u->part[i].entry == e && !u->part[i].version) {
-				concerned = true;
-				if (!err) {
-					e->waiting--;
-					u->part[i].version = e->version;
-					pin(a, e->version);
-				}
-			}
-			all &= u->part[i].version != NULL;
-		}
-		if (!concerned || (!err && !all))
+	struct adapter_use *u, *next;
+	for (u = TAILQ_FIRST(&a->waiting); u; u = next) {
+		next = TAILQ_NEXT(u, link);
+		if (!concerns(a, u, e, err))
 			continue;
-		if (!err) {
-			TAILQ_REMOVE(&a->waiting, u, link);
-			u->ready = true;
-			a->n_ready++;
-		}
-		a->settled(a->arg, u, err);
-		goto again;
+		TAILQ_REMOVE(&a->waiting, u, link);
+		TAILQ_INSERT_TAIL(&a->due, u, link);
+		u->in = &a->due;
+		u->err = err;
+		u->ready = !err;
+		a->n_ready += u->ready;
+	}
+	while ((u = TAILQ_FIRST(&a->due))) {
+		TAILQ_REMOVE(&a->due, u, link);
+		u->in = NULL;
+		a->settled(a->arg, u, u->err);
 	}
 }
 
@@ -397,12 +569,11 @@ static void take_version(struct adapters *a, struct adapter_entry *e, struct ada
 void adapters_loaded(struct adapters *a, struct adapter_load *l)
 {
 	struct adapter_entry *e = l->entry;
-	struct adapter_print now;
 	a->n_loading--;
 	a->loads++;
 	e->loading = false;
-	if (take_print(&now, e->path) && !same_print(&now, &l->print) && ++e->tries < TRIES) {
-		want(a, e); /* who asked meanwhile asked for the files as they are now */
+	if (e->asked && !same_print(&e->seen, &l->print) && ++e->tries < TRIES) {
+		want(a, e); /* who asked meanwhile saw other files than these */
 	} else {
 		e->tries = 0;
 		e->print = l->print;
@@ -411,38 +582,37 @@ void adapters_loaded(struct adapters *a, struct adapter_load *l)
 		else
 			fail_entry(a, e, &l->err);
 	}
-	load_free(l);
+	adapter_load_free(l);
 	evict(a);
 	adapters_start(a);
 }
 
-/* Is the version that is resident what the files hold? 1 yes, 0 it must be loaded, -1 it cannot be. */
-static int current(struct adapters *a, struct adapter_entry *e, const char *field, struct problem *p)
+/* Is the version that is resident what was seen in the files? 1 yes, 0 it must be loaded, -1 it cannot be. */
+static int current(struct adapter_entry *e, const struct adapter_sight *seen, const char *field, struct problem *p)
 {
-	struct adapter_print now;
-	if (!take_print(&now, e->path)) {
-		e->gone = true;
-		return problem_set(p, WIRE_NOT_FOUND, field, "the files of this adapter are gone");
-	}
-	if (e->loading || e->wanted || !same_print(&now, &e->print))
+	if (e->loading || e->wanted || !same_print(&seen->print, &e->print))
 		return 0;
 	if (e->reason)
 		return problem_set(p, WIRE_UNSUPPORTED, field, "the adapter cannot be loaded: %.250s", e->reason);
 	return e->version != NULL;
 }
 
-int adapters_request_load(struct adapters *a, struct adapter_entry *e, struct problem *p)
+static void want_as_seen(struct adapters *a, struct adapter_entry *e, const struct adapter_sight *seen)
 {
-	struct adapter_print now;
-	if (take_print(&now, e->path) && same_print(&now, &e->print) && e->reason) {
-		free(e->reason); /* told to try again */
+	e->seen = seen->print;
+	e->asked = true;
+	want(a, e);
+}
+
+void adapters_request_load(struct adapters *a, struct adapter_entry *e, const struct adapter_sight *seen)
+{
+	if (e->reason && same_print(&seen->print, &e->print)) { /* told to try again */
+		free(e->reason);
 		e->reason = NULL;
 	}
-	int rc = current(a, e, "name", p);
-	if (rc == 0)
-		want(a, e);
+	if (current(e, seen, "name", NULL) == 0)
+		want_as_seen(a, e, seen);
 	adapters_start(a);
-	return rc < 0 ? -1 : 0;
 }
 
 int adapters_unload(struct adapters *a, struct adapter_entry *e, struct problem *p)
@@ -467,8 +637,8 @@ void adapters_release(struct adapters *a, struct adapter_use *u)
 		return;
 	if (u->ready)
 		a->n_ready--;
-	else
-		TAILQ_REMOVE(&a->waiting, u, link);
+	if (u->in)
+		TAILQ_REMOVE(u->in, u, link);
 	for (size_t i = 0; i < u->n; i++)
 		if (u->part[i].version)
 			unpin(a, u->part[i].version);
@@ -479,7 +649,8 @@ void adapters_release(struct adapters *a, struct adapter_use *u)
 	adapters_start(a);
 }
 
-struct adapter_use *adapters_use(struct adapters *a, const struct adapter_wish *wish, size_t n, void *owner, struct problem *p)
+struct adapter_use *adapters_use(struct adapters *a, const struct adapter_wish *wish, const struct adapter_sight *seen, size_t n,
+				 void *owner, struct problem *p)
 {
 	struct adapter_use *u = calloc(1, sizeof *u);
 	char field[ADAPTER_NAME_MAX + 16];
@@ -493,9 +664,9 @@ struct adapter_use *adapters_use(struct adapters *a, const struct adapter_wish *
 	u->n = n;
 	for (size_t i = 0; i < n; i++) { /* what can be refused comes first */
 		snprintf(field, sizeof field, "adapters.%.80s", wish[i].name);
-		u->part[i].entry = adapters_find(a, wish[i].name, p);
+		u->part[i].entry = adapters_find(a, wish[i].name, &seen[i], p);
 		u->part[i].scale = wish[i].scale;
-		state[i] = u->part[i].entry ? current(a, u->part[i].entry, field, p) : -1;
+		state[i] = u->part[i].entry ? current(u->part[i].entry, &seen[i], field, p) : -1;
 		if (state[i] < 0) {
 			snprintf(p->field, sizeof p->field, "%.95s", field);
 			free(u);
@@ -510,14 +681,14 @@ struct adapter_use *adapters_use(struct adapters *a, const struct adapter_wish *
 		} else {
 			ready = false;
 			e->waiting++;
-			want(a, e);
+			want_as_seen(a, e, &seen[i]);
 		}
 	}
 	u->ready = ready;
 	if (ready)
 		a->n_ready++;
 	else
-		TAILQ_INSERT_TAIL(&a->waiting, u, link);
+		TAILQ_INSERT_TAIL(u->in = &a->waiting, u, link);
 	return u;
 }
 
@@ -615,7 +786,10 @@ int adapters_init(struct adapters *a, const struct core_model *model, const char
 {
 	char *copy = strdup(folders), *rest = copy, *folder;
 	*a = (struct adapters){.model = model, .limit = limit, .submit = a->submit, .settled = a->settled, .arg = a->arg};
+	struct adapter_listing listing;
 	TAILQ_INIT(&a->waiting);
+	TAILQ_INIT(&a->due);
+	TAILQ_INIT(&a->wanted);
 	a->folders = calloc(FOLDERS, sizeof *a->folders);
 	while (copy && a->folders && a->n_folders < FOLDERS && (folder = strsep(&rest, ":")))
 		if (*folder && (a->folders[a->n_folders] = strdup(folder)))
@@ -625,7 +799,9 @@ int adapters_init(struct adapters *a, const struct core_model *model, const char
 		adapters_finish(a);
 		return -1;
 	}
-	adapters_scan(a);
+	adapters_list(a, &listing);
+	adapters_take_listing(a, &listing);
+	adapter_listing_finish(&listing);
 	return 0;
 }
 
@@ -635,6 +811,7 @@ void adapters_finish(struct adapters *a)
 		retire(a, a->entries[i]);
 		entry_free(a->entries[i]);
 	}
+	adapter_versions_free(adapters_take_dropped(a));
 	for (size_t i = 0; i < a->n_folders; i++)
 		free(a->folders[i]);
 	free(a->folders);

@@ -9,9 +9,11 @@
  *          ^                                           |                        freed with its last job
  *          +---- the files have changed ---- failed <--+
  *
- * Loading is work for another thread: `submit` hands a struct adapter_load to one, which calls adapter_load_run() and then, back on
- * the loop, adapters_loaded(). Everything else here is [loop]. What is resident stays below the limit by letting go of the versions
- * that were used longest ago; pinned ones stay, and while they fill the limit nothing is loaded. */
+ * The file system may block, so the loop never asks it: a request's names are looked up by adapters_look() on a worker, and what
+ * was seen comes with the request. Loading is work for a thread of its own (loader.h): `submit` hands it a struct adapter_load, it
+ * calls adapter_load_run() and then, back on the loop, adapters_loaded(). One adapter is loaded at a time, in the order of asking.
+ * What is resident stays below the limit by letting go of the versions that were used longest ago; pinned ones stay, and while they
+ * fill the limit nothing is loaded. [loop], unless a function says otherwise. */
 #ifndef WEFT_DAEMON_ADAPTERS_H
 #define WEFT_DAEMON_ADAPTERS_H
 
@@ -40,7 +42,22 @@ struct adapter_print { /* changes when the files do */
 	struct adapter_stamp file[ADAPTER_FILES];
 };
 
+struct adapter_sight { /* what the folders hold under a name */
+	bool there;
+	size_t folder; /* the first that has it */
+	struct adapter_print print;
+};
+
+struct adapter_listing { /* all names in the folders, in order, each once */
+	struct adapter_listed {
+		char *name;
+		size_t folder;
+	} * list;
+	size_t n, cap;
+};
+
 struct adapter_version {
+	struct adapter_version *next; /* in the list of those that were dropped */
 	struct core_adapter *adapter; /* a reference */
 	unsigned pins;                /* jobs that have not ended */
 	bool retired;                 /* no entry has it any more */
@@ -48,27 +65,36 @@ struct adapter_version {
 };
 
 struct adapter_entry { /* lives as long as the registry */
-	char *name, *path;
+	TAILQ_ENTRY(adapter_entry) in_line;
+	char *name, *path;               /* path NULL: it was never seen */
+	size_t folder;                   /* of path */
 	bool gone;                       /* no longer in the folders */
 	struct adapter_print print;      /* of version, or of what failed */
 	struct adapter_version *version; /* current; NULL: not resident */
 	char *reason;                    /* why loading failed; NULL: it has not */
 	bool wanted, loading;            /* in line for loading; under way */
-	unsigned waiting;                /* uses that wait for it */
-	unsigned tries;                  /* loads in a row that were overtaken by a change of the files */
+	bool asked;                      /* somebody asked for it since it began to load, having seen: */
+	struct adapter_print seen;
+	unsigned waiting; /* uses that wait for it */
+	unsigned tries;   /* loads in a row that were overtaken by a change of the files */
 };
 
 struct adapter_load { /* one loading, on its way through a worker */
 	struct adapter_entry *entry;
 	const struct core_model *model;
+	struct adapter_load *next; /* in the loader's lists */
 	char *path;
+	uint64_t limit; /* of all adapters, bytes */
 	struct adapter_print print;
 	struct core_adapter *adapter; /* result; NULL: failed, see err */
 	struct core_error err;
 };
 
+TAILQ_HEAD(adapter_uses, adapter_use);
 struct adapter_use { /* what one job has of the registry */
 	TAILQ_ENTRY(adapter_use) link;
+	struct adapter_uses *in;      /* waiting or due; NULL: settled */
+	const struct core_error *err; /* while due */
 	void *owner;
 	bool ready;
 	size_t n;
@@ -96,8 +122,10 @@ struct adapters {
 	uint64_t limit, resident, pinned; /* bytes; pinned counts retired versions, too */
 	uint64_t loads, evictions;        /* since the start */
 	uint64_t clock;
-	unsigned n_wanted, n_loading, n_ready; /* entries in line, loads under way, uses that have all they need */
-	TAILQ_HEAD(, adapter_use) waiting;
+	unsigned n_loading, n_ready; /* loads under way, uses that have all they need */
+	TAILQ_HEAD(, adapter_entry) wanted;
+	struct adapter_uses waiting, due;
+	struct adapter_version *dropped; /* nobody has them any more */
 	/* Hands a load to a worker. false: it cannot. */
 	bool (*submit)(void *arg, struct adapter_load *load);
 	/* A use has all that it needs (err NULL), or cannot have it. Releasing it is the owner's. */
@@ -108,24 +136,37 @@ struct adapters {
 /* folders: separated by ':'. blends: "NAME=ADAPTER:SCALE,ADAPTER:SCALE NAME=..."; why says what is wrong with them. */
 int adapters_init(struct adapters *a, const struct core_model *model, const char *folders, const char *blends, uint64_t limit,
 		  char why[static ADAPTERS_WHY]);
-void adapters_finish(struct adapters *a);                                                     /* no load may be under way */
-void adapters_scan(struct adapters *a);                                                       /* looks into the folders again */
-struct adapter_entry *adapters_find(struct adapters *a, const char *name, struct problem *p); /* NULL: not_found, field name */
+void adapters_finish(struct adapters *a); /* no load may be under way */
+
+/* ---- the folders: [any], may block; of *a only what adapters_init made is read ---- */
+void adapters_look(const struct adapters *a, const char *name, struct adapter_sight *out);
+void adapters_list(const struct adapters *a, struct adapter_listing *out);
+void adapter_listing_finish(struct adapter_listing *l);
+
+/* ---- what was seen there ---- */
+void adapters_take_listing(struct adapters *a, const struct adapter_listing *l); /* what is not in it is gone */
+/* NULL: not_found, field name. */
+struct adapter_entry *adapters_find(struct adapters *a, const char *name, const struct adapter_sight *seen, struct problem *p);
 
 /* The names and scales that a request stands for: model may be "", the base's name or that of a blend. Writes at most
- * CORE_BLEND_MAX. */
+ * CORE_BLEND_MAX. [any] */
 int adapters_resolve(const struct adapters *a, const char *model, struct adapter_wish *out, size_t *n, struct problem *p);
 /* Pins what is resident and starts loading what is not. use->ready says whether all is there. NULL with the problem. */
-struct adapter_use *adapters_use(struct adapters *a, const struct adapter_wish *wish, size_t n, void *owner, struct problem *p);
+struct adapter_use *adapters_use(struct adapters *a, const struct adapter_wish *wish, const struct adapter_sight *seen, size_t n,
+				 void *owner, struct problem *p);
 int adapter_use_blend(const struct adapter_use *use, struct core_blend **out, struct core_error *err);
 void adapters_start(struct adapters *a);                            /* what is in line and may be loaded now; after adapters_use */
 void adapters_release(struct adapters *a, struct adapter_use *use); /* frees it; NULL is fine */
 
-int adapters_request_load(struct adapters *a, struct adapter_entry *e, struct problem *p);
+void adapters_request_load(struct adapters *a, struct adapter_entry *e, const struct adapter_sight *seen);
 int adapters_unload(struct adapters *a, struct adapter_entry *e, struct problem *p);
 const char *adapter_residency(const struct adapter_entry *e);
 
-void adapter_load_run(struct adapter_load *load);                    /* [worker] */
+void adapter_load_run(struct adapter_load *load);                    /* [loader] */
 void adapters_loaded(struct adapters *a, struct adapter_load *load); /* frees it */
+void adapter_load_free(struct adapter_load *load);                   /* one that nobody waits for */
+/* The versions that nobody has any more; the loader frees them, when the blends that were made of them are gone, too. */
+struct adapter_version *adapters_take_dropped(struct adapters *a);
+void adapter_versions_free(struct adapter_version *list); /* [any] */
 
 #endif

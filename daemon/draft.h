@@ -32,6 +32,7 @@ struct draft {
 	uint64_t bytes;                   /* of memory that it may come to need outside the engine */
 	char model[ADAPTER_NAME_MAX + 1]; /* "": not named */
 	struct adapter_wish adapters[CORE_BLEND_MAX];
+	struct adapter_sight seen[CORE_BLEND_MAX]; /* of each, in the folders: by request_look() */
 	size_t n_adapters;
 	struct engine_job *work; /* id and plugins are still missing; NULL: a task */
 	struct task *task;

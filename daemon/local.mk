@@ -11,6 +11,7 @@ daemon_libdaemon_la_SOURCES = \
 	daemon/draft.c daemon/draft.h \
 	daemon/job.c daemon/job.h \
 	daemon/keys.c daemon/keys.h \
+	daemon/loader.c daemon/loader.h \
 	daemon/log.c daemon/log.h \
 	daemon/names.c daemon/names.h \
 	daemon/notify.c daemon/notify.h \

@@ -15,6 +15,7 @@
  * anybody. */
 #include "loop.h"
 #include "boot.h"
+#include "loader.h"
 #include "log.h"
 #include "notify.h"
 #include "request.h"
@@ -34,8 +35,9 @@ enum {
 	SUBSCRIPTIONS_PER_ROUND = 256,
 	EVENTS_PER_ROUND = 512,
 	DEADLINES_PER_ROUND = 256,
-	LARGE_MAX = 64, /* large requests, and those that wait behind them: beyond, no request is read */
-	LAG_MS = 20,    /* how often lag is measured */
+	LARGE = 64,            /* what a large request counts in: */
+	WORK_MAX = 64 * LARGE, /* requests with workers, and those that wait behind them: beyond, no request is read */
+	LAG_MS = 20,           /* how often lag is measured */
 	ENGINE_NICE = 5,
 	SLICE_NS = 200000,
 	LINGER_MS = 2000 /* last events and replies get so long to leave */
@@ -44,13 +46,16 @@ enum {
 
 enum phase { LOADING, TESTING, SERVING, LEAVING };
 
-/* A request on its way through a worker thread, and those of the same sender that came after it: they keep their order. */
+/* A request on its way, if need be through a worker thread, and those of the same sender that came after it: they keep their order.
+ */
 struct ticket {
 	uv_work_t work;
 	struct loop *loop;
 	struct incoming *in;
+	unsigned counts; /* in loop.n_working */
+	bool prepared;
 	struct request request;
-	TAILQ_ENTRY(ticket) link; /* in loop.large, or in followers */
+	TAILQ_ENTRY(ticket) link; /* in loop.working, or in followers */
 	TAILQ_HEAD(ticket_list, ticket) followers;
 };
 
@@ -62,7 +67,7 @@ struct loop {
 	int exit_code;
 	/* handles, in the order of starting */
 	uv_signal_t signals[5];
-	uv_async_t wake;
+	uv_async_t wake, loader_wake;
 	uv_timer_t tick, lag_timer, deadline_timer;
 	uv_prepare_t prepare;
 	uv_check_t check;
@@ -73,6 +78,7 @@ struct loop {
 	/* parts */
 	struct core_model *model;
 	struct engine *engine;
+	struct loader *loader;
 	struct sockets *sockets;
 	struct server server;
 	bool server_ready;
@@ -80,9 +86,8 @@ struct loop {
 	char why[CONF_WHY];       /* of the loading worker */
 	int load_code;
 	/* work in hand */
-	struct ticket_list large;    /* being prepared */
-	size_t n_loads;              /* adapters being loaded */
-	size_t n_large;              /* those and their followers */
+	struct ticket_list working;  /* with workers */
+	size_t n_working;            /* those and their followers, large ones LARGE times */
 	struct engine_event *events; /* taken, not handled yet */
 	int terms;                   /* SIGTERMs so far */
 	int64_t lag_due;
@@ -121,94 +126,88 @@ static void answer(struct loop *l, struct incoming *in, struct request *r)
 	request_finish(r);
 }
 
-static void prepare_large(uv_work_t *w)
+static void work_on(uv_work_t *w)
 {
 	struct ticket *t = w->data;
-	request_prepare(&t->request);
+	if (!t->prepared)
+		request_prepare(&t->request);
+	request_look(&t->request);
 }
 
-static void large_prepared(uv_work_t *w, int status);
+static void worked_on(uv_work_t *w, int status);
 
-static int start_large(struct loop *l, struct ticket *t)
+static void end_ticket(struct loop *l, struct ticket *t)
+{
+	l->n_working -= t->counts;
+	free(t);
+}
+
+/* What is small and asks nothing of the file system is answered at once, and t is gone. True: a worker has it. */
+static bool set_out(struct loop *l, struct ticket *t)
 {
 	size_t size;
 	const void *data = incoming_data(t->in, &size);
 	request_init(&t->request, &l->server, incoming_identity(t->in), data, size);
-	t->work.data = t;
-	if (uv_queue_work(&l->uv, &t->work, prepare_large, large_prepared) == 0) {
-		TAILQ_INSERT_TAIL(&l->large, t, link);
-		return 0;
+	if (size <= REQUEST_SMALL) {
+		request_prepare(&t->request);
+		t->prepared = true;
 	}
-	request_finish(&t->request);
-	return -1;
+	t->work.data = t;
+	if (!t->prepared || request_looks(&t->request)) {
+		if (uv_queue_work(&l->uv, &t->work, work_on, worked_on) == 0) {
+			TAILQ_INSERT_TAIL(&l->working, t, link);
+			return true;
+		}
+		work_on(&t->work);
+	}
+	answer(l, t->in, &t->request);
+	end_ticket(l, t);
+	return false;
 }
 
-static void answer_small(struct loop *l, struct incoming *in)
-{
-	struct request r;
-	size_t size;
-	const void *data = incoming_data(in, &size);
-	request_init(&r, &l->server, incoming_identity(in), data, size);
-	request_prepare(&r);
-	answer(l, in, &r);
-}
-
-static void large_prepared(uv_work_t *w, int status)
+static void worked_on(uv_work_t *w, int status)
 {
 	struct ticket *t = w->data, *f;
 	struct loop *l = t->loop;
-	TAILQ_REMOVE(&l->large, t, link);
-	l->n_large--;
+	TAILQ_REMOVE(&l->working, t, link);
 	answer(l, t->in, &t->request);
 	while ((f = TAILQ_FIRST(&t->followers))) {
-		size_t size;
-		incoming_data(f->in, &size);
 		TAILQ_REMOVE(&t->followers, f, link);
-		if (size > REQUEST_SMALL && start_large(l, f) == 0) {
+		if (set_out(l, f)) {
 			TAILQ_CONCAT(&f->followers, &t->followers, link);
 			break;
 		}
-		l->n_large--;
-		answer_small(l, f->in);
-		free(f);
 	}
-	free(t);
+	end_ticket(l, t);
 }
 
 static void take_request(struct loop *l, struct incoming *in)
 {
-	struct ticket *before, *t;
+	struct ticket *before, *t = calloc(1, sizeof *t);
 	size_t size;
-	incoming_data(in, &size);
-	TAILQ_FOREACH(before, &l->large, link)
-	if (incoming_same_sender(before->in, in))
-		break;
-	if (!before && size <= REQUEST_SMALL) {
-		answer_small(l, in);
-		return;
-	}
-	t = calloc(1, sizeof *t);
 	if (!t) {
 		log_error("out of memory: a request was dropped");
 		incoming_free(in);
 		return;
 	}
+	incoming_data(in, &size);
 	t->loop = l;
 	t->in = in;
+	t->counts = size > REQUEST_SMALL ? LARGE : 1;
+	l->n_working += t->counts;
 	TAILQ_INIT(&t->followers);
-	l->n_large++;
-	if (before) {
+	TAILQ_FOREACH(before, &l->working, link)
+	if (incoming_same_sender(before->in, in))
+		break;
+	if (before)
 		TAILQ_INSERT_TAIL(&before->followers, t, link);
-	} else if (start_large(l, t)) {
-		l->n_large--;
-		free(t);
-		answer_small(l, in);
-	}
+	else
+		set_out(l, t);
 }
 
 static bool may_take_requests(const struct loop *l)
 {
-	return l->phase == SERVING && l->n_large < LARGE_MAX;
+	return l->phase == SERVING && l->n_working < WORK_MAX;
 }
 
 static void take_requests(struct loop *l)
@@ -224,39 +223,25 @@ static void take_requests(struct loop *l)
 
 /* ---- adapters ---- */
 
-struct loading {
-	uv_work_t work;
-	struct loop *loop;
-	struct adapter_load *load;
-};
-
-static void load_adapter(uv_work_t *w)
-{
-	struct loading *g = w->data;
-	adapter_load_run(g->load);
-}
-
-static void adapter_loaded(uv_work_t *w, int status)
-{
-	struct loading *g = w->data;
-	g->loop->n_loads--;
-	server_adapter_loaded(&g->loop->server, g->load);
-	free(g);
-}
-
 static bool submit_load(void *arg, struct adapter_load *load)
 {
 	struct loop *l = (struct loop *)((char *)arg - offsetof(struct loop, server));
-	struct loading *g = calloc(1, sizeof *g);
-	if (!g)
-		return false;
-	*g = (struct loading){.work.data = g, .loop = l, .load = load};
-	if (uv_queue_work(&l->uv, &g->work, load_adapter, adapter_loaded)) {
-		free(g);
-		return false;
-	}
-	l->n_loads++;
+	loader_submit(l->loader, load);
 	return true;
+}
+
+static void on_loader_wake(void *arg)
+{
+	struct loop *l = arg;
+	uv_async_send(&l->loader_wake);
+}
+
+static void on_loaded(uv_async_t *h)
+{
+	struct loop *l = h->data;
+	struct adapter_load *load;
+	while (l->loader && (load = loader_take(l->loader)))
+		server_adapter_loaded(&l->server, load);
 }
 
 /* ---- subscriptions and events ---- */
@@ -328,7 +313,7 @@ static void dispatch(struct loop *l)
 		return;
 	server_task_events(&l->server);
 	deadlines_run(&l->server.deadlines, clock_now(), DEADLINES_PER_ROUND, &l->server);
-	if (server_drained(&l->server) && l->n_large == 0) {
+	if (server_drained(&l->server) && l->n_working == 0) {
 		log_notice("all jobs have ended: leaving");
 		leave(l, EXIT_CLEAN);
 	}
@@ -362,11 +347,21 @@ static void arm_deadline_timer(struct loop *l)
 	uv_timer_start(&l->deadline_timer, on_deadline_timer, wait > 0 ? (uint64_t)wait / 1000000 + 1 : 0, 0);
 }
 
+/* At the end of a round the events that held blends of dropped adapters are freed: now the last reference is the loader's. */
+static void drop_adapters(struct loop *l)
+{
+	struct adapter_version *dropped = adapters_take_dropped(&l->server.adapters);
+	if (dropped)
+		loader_drop(l->loader, dropped);
+}
+
 static void on_prepare(uv_prepare_t *h)
 {
 	struct loop *l = h->data;
 	if (l->phase == SERVING)
 		arm_deadline_timer(l);
+	if (l->server_ready)
+		drop_adapters(l);
 	if (work_left(l))
 		uv_idle_start(&l->idle, on_idle);
 	else
@@ -616,6 +611,11 @@ static void serve(struct loop *l)
 	s->engine = l->engine;
 	s->publish = publish;
 	s->publish_arg = l;
+	if (loader_new(&l->loader, on_loader_wake, l)) {
+		log_error("the thread that loads adapters does not start");
+		leave(l, EXIT_INTERNAL);
+		return;
+	}
 	s->adapters.submit = submit_load;
 	s->adapters.arg = s;
 	s->tasks.wake = on_engine_wake;
@@ -644,7 +644,7 @@ static const int signal_numbers[5] = {SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGUSR2}
 static int start(struct loop *l)
 {
 	uint64_t watchdog_ms = notify_watchdog_us() / 1000, tick = watchdog_ms && watchdog_ms < 1000 ? watchdog_ms : 1000;
-	TAILQ_INIT(&l->large);
+	TAILQ_INIT(&l->working);
 	if (uv_loop_init(&l->uv))
 		return -1;
 	for (int i = 0; i < 5; i++) {
@@ -653,13 +653,14 @@ static int start(struct loop *l)
 		uv_signal_start(&l->signals[i], on_signal, signal_numbers[i]);
 	}
 	uv_async_init(&l->uv, &l->wake, on_wake);
+	uv_async_init(&l->uv, &l->loader_wake, on_loaded);
 	uv_timer_init(&l->uv, &l->tick);
 	uv_timer_init(&l->uv, &l->lag_timer);
 	uv_timer_init(&l->uv, &l->deadline_timer);
 	uv_prepare_init(&l->uv, &l->prepare);
 	uv_check_init(&l->uv, &l->check);
 	uv_idle_init(&l->uv, &l->idle);
-	l->tick.data = l->lag_timer.data = l->prepare.data = l->check.data = l->loading.data = l;
+	l->loader_wake.data = l->tick.data = l->lag_timer.data = l->prepare.data = l->check.data = l->loading.data = l;
 	uv_timer_start(&l->tick, on_tick, 0, tick);
 	uv_prepare_start(&l->prepare, on_prepare);
 	uv_check_start(&l->check, on_check);
@@ -690,10 +691,12 @@ static void stop(struct loop *l)
 {
 	struct ticket *t;
 	/* Workers that still prepare requests end first; nobody waits for their replies. */
-	TAILQ_FOREACH(t, &l->large, link)
+	TAILQ_FOREACH(t, &l->working, link)
 	drop_tickets(l, &t->followers);
-	while (!TAILQ_EMPTY(&l->large) || l->n_loads)
+	while (!TAILQ_EMPTY(&l->working))
 		uv_run(&l->uv, UV_RUN_ONCE);
+	loader_free(l->loader);
+	l->loader = NULL;
 	if (l->polling) {
 		uv_poll_stop(&l->request_poll);
 		uv_poll_stop(&l->answer_poll);

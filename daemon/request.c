@@ -13,6 +13,7 @@ struct op {
 	const char *name;
 	const char *fields;                /* its own fields, each between blanks; NULL: the draft judges them */
 	int (*prepare)(struct request *r); /* [any thread] may be NULL; -1 with r->problem */
+	void (*look)(struct request *r);   /* [any thread] may be NULL, may block */
 	int (*answer)(struct request *r, struct server *s,
 		      struct wire_buf *b); /* [loop] writes the whole reply; -1 with r->problem, b untouched */
 };
@@ -238,6 +239,15 @@ static int prepare_generate(struct request *r)
 static int prepare_score(struct request *r)
 {
 	return draft_prepare(&r->draft, &r->env, true, &r->msg.root, r->size, &r->problem);
+}
+
+static void look_draft(struct request *r)
+{
+	struct draft *d = &r->draft;
+	if (adapters_resolve(r->adapters, d->model, d->adapters, &d->n_adapters, &r->problem))
+		return;
+	for (size_t i = 0; i < d->n_adapters; i++)
+		adapters_look(r->adapters, d->adapters[i].name, &d->seen[i]);
 }
 
 /* Each adapter with its scale, and the digest of the version that is pinned (nil: it is being loaded). */
@@ -517,11 +527,16 @@ static void put_adapter(const struct adapter_entry *e, struct wire_buf *b)
 	pair_uint(b, "bytes", info->bytes);
 }
 
+static void look_adapters(struct request *r)
+{
+	adapters_list(r->adapters, &r->listing);
+}
+
 static int answer_adapters(struct request *r, struct server *s, struct wire_buf *b)
 {
 	struct adapters *a = &s->adapters;
 	size_t n = 0;
-	adapters_scan(a);
+	adapters_take_listing(a, &r->listing);
 	for (size_t i = 0; i < a->n; i++)
 		n += !a->entries[i]->gone;
 	put_head(r, b, true, 5);
@@ -546,19 +561,38 @@ static int answer_adapters(struct request *r, struct server *s, struct wire_buf 
 	return 0;
 }
 
-static struct adapter_entry *find_adapter(struct request *r, struct server *s)
+static bool take_name(struct request *r, char name[static ADAPTER_NAME_MAX + 1])
 {
-	const msgpack_object *o = field(r, "name");
-	char name[ADAPTER_NAME_MAX + 1] = "";
 	const char *text;
 	size_t len;
-	if (!wire_get_str(o, &text, &len)) {
-		problem_type(&r->problem, "name", "the name of an adapter", o);
-		return NULL;
-	}
-	if (adapter_name_valid(text, len))
+	name[0] = 0;
+	if (!wire_get_str(field(r, "name"), &text, &len))
+		return false;
+	if (adapter_name_valid(text, len)) {
 		memcpy(name, text, len);
-	return adapters_find(&s->adapters, name, &r->problem);
+		name[len] = 0;
+	}
+	return true;
+}
+
+static int prepare_name(struct request *r)
+{
+	char name[ADAPTER_NAME_MAX + 1];
+	return take_name(r, name) ? 0 : problem_type(&r->problem, "name", "the name of an adapter", field(r, "name"));
+}
+
+static void look_name(struct request *r)
+{
+	char name[ADAPTER_NAME_MAX + 1];
+	take_name(r, name);
+	adapters_look(r->adapters, name, &r->seen);
+}
+
+static struct adapter_entry *find_adapter(struct request *r, struct server *s)
+{
+	char name[ADAPTER_NAME_MAX + 1];
+	take_name(r, name);
+	return adapters_find(&s->adapters, name, &r->seen, &r->problem);
 }
 
 static int put_adapter_reply(struct request *r, const struct adapter_entry *e, struct wire_buf *b)
@@ -572,7 +606,10 @@ static int put_adapter_reply(struct request *r, const struct adapter_entry *e, s
 static int answer_adapter_load(struct request *r, struct server *s, struct wire_buf *b)
 {
 	struct adapter_entry *e = find_adapter(r, s);
-	return !e || adapters_request_load(&s->adapters, e, &r->problem) ? -1 : put_adapter_reply(r, e, b);
+	if (!e)
+		return -1;
+	adapters_request_load(&s->adapters, e, &r->seen);
+	return put_adapter_reply(r, e, b);
 }
 
 static int answer_adapter_unload(struct request *r, struct server *s, struct wire_buf *b)
@@ -589,25 +626,25 @@ static int prepare_fuse(struct request *r)
 /* ---- the table ---- */
 
 static const struct op ops[] = {
-	{"hello", " topic ", NULL, answer_hello},
-	{"generate", NULL, prepare_generate, answer_draft},
-	{"score", NULL, prepare_score, answer_draft},
-	{"job", " job ", NULL, answer_job},
-	{"jobs", " state class limit after ", NULL, answer_jobs},
-	{"cancel", " job ", NULL, answer_cancel},
-	{"results", " job from ", NULL, answer_results},
-	{"close", " job ", NULL, answer_close},
-	{"tokenize", " text bos ", prepare_tokenize, answer_tokenize},
-	{"detokenize", " tokens ", prepare_detokenize, answer_detokenize},
-	{"plugins", " ", NULL, answer_plugins},
-	{"stats", " ", NULL, answer_stats},
-	{"pause", " ", NULL, answer_pause},
-	{"resume", " ", NULL, answer_resume},
-	{"drain", " ", NULL, answer_drain},
-	{"adapters", " ", NULL, answer_adapters},
-	{"adapter.load", " name ", NULL, answer_adapter_load},
-	{"adapter.unload", " name ", NULL, answer_adapter_unload},
-	{"adapter.fuse", NULL, prepare_fuse, answer_task},
+	{"hello", " topic ", NULL, NULL, answer_hello},
+	{"generate", NULL, prepare_generate, look_draft, answer_draft},
+	{"score", NULL, prepare_score, look_draft, answer_draft},
+	{"job", " job ", NULL, NULL, answer_job},
+	{"jobs", " state class limit after ", NULL, NULL, answer_jobs},
+	{"cancel", " job ", NULL, NULL, answer_cancel},
+	{"results", " job from ", NULL, NULL, answer_results},
+	{"close", " job ", NULL, NULL, answer_close},
+	{"tokenize", " text bos ", prepare_tokenize, NULL, answer_tokenize},
+	{"detokenize", " tokens ", prepare_detokenize, NULL, answer_detokenize},
+	{"plugins", " ", NULL, NULL, answer_plugins},
+	{"stats", " ", NULL, NULL, answer_stats},
+	{"pause", " ", NULL, NULL, answer_pause},
+	{"resume", " ", NULL, NULL, answer_resume},
+	{"drain", " ", NULL, NULL, answer_drain},
+	{"adapters", " ", NULL, look_adapters, answer_adapters},
+	{"adapter.load", " name ", prepare_name, look_name, answer_adapter_load},
+	{"adapter.unload", " name ", prepare_name, look_name, answer_adapter_unload},
+	{"adapter.fuse", NULL, prepare_fuse, NULL, answer_task},
 };
 
 static int find_op(struct request *r)
@@ -681,7 +718,7 @@ static int check_envelope(struct request *r)
 
 void request_init(struct request *r, struct server *s, const char *identity, const void *data, size_t size)
 {
-	*r = (struct request){.env = s->env, .data = data, .size = size};
+	*r = (struct request){.env = s->env, .adapters = &s->adapters, .data = data, .size = size};
 	plugin_set_ref(r->env.plugins);
 	snprintf(r->identity, sizeof r->identity, "%s", identity);
 	s->requests++;
@@ -701,6 +738,18 @@ void request_prepare(struct request *r)
 		r->op->prepare(r);
 }
 
+bool request_looks(const struct request *r)
+{
+	bool draft = r->draft.work != NULL;
+	return r->problem.code == WIRE_OK && r->op && r->op->look && (!draft || r->draft.n_adapters || r->draft.model[0]);
+}
+
+void request_look(struct request *r)
+{
+	if (request_looks(r))
+		r->op->look(r);
+}
+
 void request_answer(struct request *r, struct server *s, struct wire_buf *reply)
 {
 	if (r->problem.code == WIRE_OK)
@@ -712,6 +761,7 @@ void request_answer(struct request *r, struct server *s, struct wire_buf *reply)
 void request_finish(struct request *r)
 {
 	draft_finish(&r->draft);
+	adapter_listing_finish(&r->listing);
 	free(r->tokens);
 	free(r->text);
 	if (r->decoded)

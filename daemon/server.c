@@ -345,11 +345,9 @@ static enum wire_code core_code(int code)
 static int take_adapters(struct server *s, struct job *j, struct draft *d, struct problem *p)
 {
 	struct core_error err;
-	if (adapters_resolve(&s->adapters, d->model, d->adapters, &d->n_adapters, p))
-		return -1;
 	if (d->n_adapters == 0)
 		return 0;
-	j->adapters = adapters_use(&s->adapters, d->adapters, d->n_adapters, j, p);
+	j->adapters = adapters_use(&s->adapters, d->adapters, d->seen, d->n_adapters, j, p);
 	if (!j->adapters)
 		return -1;
 	if (!j->adapters->ready)
