@@ -1,6 +1,7 @@
 # kernels: its parts, for the top Makefile.am
 include kernels/format/local.mk
 include kernels/fuse.mk
+include kernels/learn.mk
 
 noinst_LTLIBRARIES += kernels/libcore.la
 kernels_libcore_la_SOURCES = \

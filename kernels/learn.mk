@@ -1,0 +1,8 @@
+# kernels/learn: the Llama as a differentiable function, and what is learned with it
+noinst_LTLIBRARIES += kernels/liblearn.la
+kernels_liblearn_la_SOURCES = \
+	kernels/learn/pass.c kernels/learn/pass.h \
+	kernels/learn/product.c kernels/learn/product.h
+# -O3: sums are plain loops, and are to run on vectors. The order of a sum stays as written.
+kernels_liblearn_la_CFLAGS = $(AM_CFLAGS) -O3
+# What links it names kernels/libcore.la after it.
