@@ -1,6 +1,7 @@
 # kernels/learn: the Llama as a differentiable function, and what is learned with it
 noinst_LTLIBRARIES += kernels/liblearn.la
 kernels_liblearn_la_SOURCES = \
+	kernels/learn/check.c kernels/learn/check.h \
 	kernels/learn/pass.c kernels/learn/pass.h \
 	kernels/learn/product.c kernels/learn/product.h
 # -O3: sums are plain loops, and are to run on vectors. The order of a sum stays as written.

@@ -140,7 +140,7 @@ static int check_params(const struct pass_params *q, struct core_error *err)
 		if (q->adapters[k]->model != q->model)
 			return core_fail(err, CORE_EINVAL, "adapter %.12s was loaded for another model",
 					 q->adapters[k]->info.digest);
-		if (q->adapters[k]->dora)
+		if (q->adapters[k]->dora && !(q->merged && q->n_adapters == 1))
 			return core_fail(err, CORE_EUNSUPPORTED, "adapter %.12s is a DoRA: it is no part of a sum with weights",
 					 q->adapters[k]->info.digest);
 	}
@@ -239,14 +239,14 @@ static int take_batch(struct pass *p, const struct pass_weights *w, const struct
 	return p->m ? CORE_OK : core_fail(err, CORE_EINVAL, "a batch without examples");
 }
 
-static bool cancelled(const struct pass *p)
+static bool told_to_stop(const struct pass *p)
 {
-	return p->params.cancel && atomic_load(p->params.cancel);
+	return p->params.stop && p->params.stop(p->params.stop_arg);
 }
 
-static int stop(struct core_error *err)
+static int stopped(struct core_error *err)
 {
-	return core_fail(err, PASS_CANCELLED, "cancelled");
+	return core_fail(err, PASS_STOPPED, "stopped");
 }
 
 /* ---- linears ---- */
@@ -292,8 +292,8 @@ static void linear_merged(struct pass *p, uint32_t layer, unsigned linear, const
 		const struct adapter_linear *l = &a->linear[linear];
 
 		if (l->rank)
-			delta[t.n_delta++] = (struct product_delta){&l->b, &a->a[adapter_input_of(linear)], l->at, l->rank,
-								    factor_of(p, k, layer, linear)};
+			delta[t.n_delta++] = (struct product_delta){&l->b,   &a->a[adapter_input_of(linear)], l->at, l->rank,
+								    l->gain, factor_of(p, k, layer, linear)};
 	}
 	t.delta = delta;
 	product(&t, y->data, y->ld, x->data, x->ld, p->m);
@@ -683,8 +683,8 @@ static int forward(struct pass *p, struct core_error *err)
 {
 	embed(p);
 	for (uint32_t i = 0; i < p->model->config.layers; i++) {
-		if (cancelled(p))
-			return stop(err);
+		if (told_to_stop(p))
+			return stopped(err);
 		layer_forward(p, i, false);
 	}
 	norm(p, &p->h1, &p->x[p->model->config.layers], p->model->norm);
@@ -762,8 +762,8 @@ static int backward(struct pass *p, struct core_error *err)
 	memset(p->g.data, 0, p->g.ld * p->m * sizeof(float));
 	norm_back(p, &p->g, &p->x[layers], p->model->norm, &p->gh);
 	for (uint32_t i = layers; i--;) {
-		if (cancelled(p))
-			return stop(err);
+		if (told_to_stop(p))
+			return stopped(err);
 		layer_forward(p, i, true);
 		layer_backward(p, i);
 	}

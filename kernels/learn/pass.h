@@ -13,11 +13,9 @@
 #ifndef WEFT_LEARN_PASS_H
 #define WEFT_LEARN_PASS_H
 
-#include <stdatomic.h>
-
 #include "kernels/adapter.h"
 
-enum { PASS_CANCELLED = -16 }; /* beside core.h's codes: *cancel turned true */
+enum { PASS_STOPPED = -16 }; /* beside core.h's codes: stop() said so */
 
 struct pass;
 
@@ -25,10 +23,12 @@ struct pass_params {
 	const struct core_model *model;
 	int threads; /* 0: one per online CPU */
 	uint32_t max_rows;
-	const struct core_adapter *const *adapters; /* [n_adapters], n_adapters <= CORE_BLEND_MAX; no DoRA; they outlive the pass */
+	const struct core_adapter *const *adapters; /* [n_adapters], n_adapters <= CORE_BLEND_MAX; they outlive the pass */
 	uint32_t n_adapters;
-	bool merged; /* forward only: W + sum of lam s B A is made while it is unpacked; the adapters' own products are not used */
-	const atomic_bool *cancel; /* looked at between layers; NULL: never */
+	bool merged; /* forward only: W + sum of lam s B A is made while it is unpacked; the adapters' own products are not used.
+			A DoRA, alone and with weights of 1, is fine here */
+	bool (*stop)(void *arg); /* asked between layers: true ends the pass; NULL: never */
+	void *stop_arg;
 };
 int pass_new(struct pass **out, const struct pass_params *params, struct core_error *err);
 void pass_free(struct pass *p); /* NULL is fine */

@@ -54,7 +54,7 @@ static void unpack_int(const struct matrix *w, uint32_t b, uint32_t k0, uint32_t
 void product_unpack(const struct matrix *w, uint32_t b, uint32_t k0, uint32_t n, float *out)
 {
 	const unsigned char *c = w->codes + b * matrix_block_bytes(w);
-	const uint16_t *h = (const uint16_t *)c + (size_t)k0 * LANES;
+	const uint16_t *h = (const uint16_t *)c;
 
 	switch (w->kind) {
 	case PACK_F32:
@@ -62,12 +62,12 @@ void product_unpack(const struct matrix *w, uint32_t b, uint32_t k0, uint32_t n,
 		break;
 	case PACK_F16:
 		for (size_t i = 0; i < (size_t)n * LANES; i++)
-			out[i] = half_to_float(h[i]);
+			out[i] = half_to_float(h[(size_t)k0 * LANES + i]);
 		break;
 	case PACK_BF16: /* pairs of k */
-		for (uint32_t k = 0; k < n; k++)
+		for (uint32_t k = k0; k < k0 + n; k++)
 			for (unsigned i = 0; i < LANES; i++)
-				out[k * LANES + i] = bf16_to_float(h[(k / 2 * LANES + i) * 2 + k % 2]);
+				out[(k - k0) * LANES + i] = bf16_to_float(h[((size_t)k / 2 * LANES + i) * 2 + k % 2]);
 		break;
 	case PACK_INT:
 		unpack_int(w, b, k0, n, out);
@@ -75,29 +75,27 @@ void product_unpack(const struct matrix *w, uint32_t b, uint32_t k0, uint32_t n,
 	}
 }
 
-/* tile[n][16] += factor * B A of the same rows and inputs. */
-static void merge(float *restrict tile, const struct product_delta *d, uint32_t b, uint32_t k0, uint32_t n)
+/* tile[n][16] += factor * B A of the same rows and inputs: A's columns are the rows of one more product. */
+static void merge(const struct ops *ops, float *restrict tile, const struct product_delta *d, uint32_t b, uint32_t k0, uint32_t n)
 {
-	float up[LANES * LANES], down[LANES * SLAB];
+	float up[LANES * LANES] __attribute__((aligned(64))), down[SLAB * LANES], t[SLAB * LANES];
 
 	/* A's rows come in blocks of 16 that need not begin where this adapter's do. */
-	for (uint32_t block = d->at / LANES; block * LANES < d->at + d->rank; block++) {
-		uint32_t first = block * LANES < d->at ? d->at : block * LANES, end = (block + 1) * LANES;
+	for (uint32_t first = d->at, end; first < d->at + d->rank; first = end) {
+		struct matrix w = {.kind = PACK_F32, .rows = LANES, .blocks = 1, .codes = (unsigned char *)up};
+		struct rows x = {.f = down + first % LANES, .ld = LANES};
 
+		end = (first / LANES + 1) * LANES;
 		end = end < d->at + d->rank ? end : d->at + d->rank;
-		product_unpack(d->a, block, k0, n, down);
-		for (uint32_t r = first; r < end; r++) {
-			uint32_t j = r - d->at;
-
-			product_unpack(d->b, b, j / LANES * LANES, j % LANES + 1, up);
-			for (uint32_t k = 0; k < n; k++) {
-				float a = d->factor * down[k * LANES + r % LANES];
-
-				for (unsigned i = 0; i < LANES; i++)
-					tile[k * LANES + i] += a * up[j % LANES * LANES + i];
-			}
-		}
+		w.cols = w.kpad = end - first;
+		product_unpack(d->a, first / LANES, k0, n, down);
+		product_unpack(d->b, b, first - d->at, end - first, up);
+		ops->matmul(t, LANES, &w, &x, n, 0, 1);
+		for (uint32_t i = 0; i < n * LANES; i++)
+			tile[i] += d->factor * t[i];
 	}
+	for (uint32_t i = 0; d->gain && i < n * LANES; i++)
+		tile[i] *= d->gain[b * LANES + i % LANES];
 }
 
 /* ---- products ---- */
@@ -121,7 +119,7 @@ static void fill(const struct step *s, float *slab, uint32_t b, uint32_t k0, uin
 	if (!s->back) {
 		product_unpack(w, b, k0, n, slab);
 		for (uint32_t i = 0; i < s->p->n_delta; i++)
-			merge(slab, &s->p->delta[i], b, k0, n);
+			merge(s->p->ops, slab, &s->p->delta[i], b, k0, n);
 		return;
 	}
 	/* W^T: what are outputs here lie along W's inputs. */

@@ -18,6 +18,7 @@
 struct product_delta {
 	const struct matrix *b, *a;
 	uint32_t at, rank;
+	const float *gain; /* of the rows of the sum (DoRA); NULL: 1 */
 	float factor;
 };
 
@@ -36,7 +37,7 @@ void product(const struct product *p, float *y, size_t ldy, const float *x, size
 /* y[m][ldy] = factor * W^T g: g[m][ldg] has w->rows elements a row, y gets w->cols. */
 void product_back(const struct product *p, float *y, size_t ldy, const float *g, size_t ldg, uint32_t m);
 
-/* Rows 16 b .. 16 b + 15 of W at inputs k0 .. k0 + n - 1, as out[n][16]; rows past the end are zeros. k0 is a multiple of 16. */
+/* Rows 16 b .. 16 b + 15 of W at inputs k0 .. k0 + n - 1, as out[n][16]; rows past the end are zeros. */
 void product_unpack(const struct matrix *w, uint32_t b, uint32_t k0, uint32_t n, float *out);
 
 #endif

@@ -1,5 +1,5 @@
 # tests of kernels/learn
-learn_tests = tests/kernels/learn_gradient
+learn_tests = tests/kernels/learn_gradient tests/kernels/learn_check
 
 if CMOCKA
 check_PROGRAMS += $(learn_tests)
@@ -11,3 +11,7 @@ tests_kernels_learn_gradient_SOURCES = tests/kernels/learn_gradient.c tests/kern
 	tests/kernels/ops_test.h $(learn_test_headers)
 tests_kernels_learn_gradient_CPPFLAGS = $(core_test_cppflags)
 tests_kernels_learn_gradient_LDADD = kernels/liblearn.la $(core_test_ldadd)
+tests_kernels_learn_check_SOURCES = tests/kernels/learn_check.c tests/kernels/adapter_test.h tests/kernels/core_test.h
+tests_kernels_learn_check_CPPFLAGS = $(core_test_cppflags)
+tests_kernels_learn_check_LDADD = kernels/liblearn.la $(core_test_ldadd)
+tests_kernels_learn_check_LDFLAGS = -Wl,--wrap=weave
