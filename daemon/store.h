@@ -15,8 +15,12 @@
  * held when the store is opened was held by a process that is gone.
  *
  * Crashes. A job that is claimed after its holder vanished while it was started (STORE_LOG with `started`, and no clean release) has crashes + 1; a
- * STORE_LOG that has events or a checkpoint beyond the claim's sets it to 0 (it makes progress). The claim that would make it STORE_CRASHES makes it
- * DEAD instead, with the reason and its terminal event still to be written: it is handed out once more with `dead` set, so that its holder ends it.
+ * STORE_LOG without `started` that has events or a checkpoint sets it to 0 (it makes progress). A job whose crashes reach STORE_CRASHES is handed out
+ * with `dead` set, until a holder ends it with a STORE_LOG that says STORE_DEAD, the reason and the terminal event.
+ *
+ * Ends. A holder ends a job by a STORE_LOG with a final state and its done event. A job that nobody holds and that is cancelled (VERB, BATCH_CANCEL, or an
+ * order that its vanished holder did not obey) ends in the store without a done event: whoever reads it (EVENTS, BATCH_RESULTS, WATCH) makes that event
+ * up from state and reason; its seq is the row's n_events.
  *
  * Times are wall clock, milliseconds since 1970; 0 means none. All memory of results belongs to the op and goes with store_op_free(). */
 #ifndef WEFT_DAEMON_STORE_H
@@ -26,7 +30,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { STORE_CRASHES = 3, STORE_TEXT = 240, STORE_KEY_MAX = 256, STORE_SCHEMA = 1 };
+enum { STORE_CRASHES = 3, STORE_TEXT = 240, STORE_KEY_MAX = 256, STORE_SCHEMA = 2 };
 
 enum store_code {
 	STORE_OK = 0,
@@ -36,10 +40,13 @@ enum store_code {
 	STORE_EFULL = -4,	/* no space, or read-only: nothing was written */
 	STORE_EDOWN = -5,	/* the server or the file cannot be reached just now */
 	STORE_EBROKEN = -6,	/* damaged, of a newer schema, or in use by another daemon: a person must look */
-	STORE_ENOMEM = -7
+	STORE_ENOMEM = -7,
+	/* of backends only; no op ends so */
+	STORE_AGAIN = -100,	/* the transaction lost a race (deadlock): run it again */
+	STORE_DOUBT = -101	/* the server went while it committed: settle() will tell */
 };
 
-/* As rows know them. RUNNING: held by a daemon, in its queue or engine. PAUSED rows belong to a batch that is paused or not open yet. */
+/* As rows know them. RUNNING: held by a daemon, in its queue or engine. */
 enum store_state {
 	STORE_QUEUED, STORE_DELAYED, STORE_BURIED, STORE_RUNNING,
 	STORE_DONE, STORE_FAILED, STORE_CANCELLED, STORE_EXPIRED, STORE_DEAD,
@@ -65,10 +72,11 @@ struct store_new {
 	uint32_t priority;
 	int64_t rank;		/* queue.h; lower first */
 	uint64_t affinity;	/* rows of equal rank: equal values together (shared prefixes) */
-	uint64_t batch, row;	/* 0, 0: not of a batch */
+	uint64_t batch, row;	/* 0, 0: not of a batch. Rows come in order: a row below batch.rows is known already (existing, or STORE_CONFLICT
+				 * where the body differs), one above it is STORE_CONFLICT */
 	const char *custom_id;	/* of a row; NULL: none */
 	const char *model;	/* digest of model and quantisation: only daemons with the same one may claim it; "" any */
-	int64_t accepted_at, run_at, deadline_at, queue_until;	/* run_at in the future: DELAYED */
+	int64_t accepted_at, run_at, deadline_at, queue_until;	/* run_at not 0: DELAYED (then not held) */
 	const void *request;	/* the request as one msgpack map, seed and all defaults that matter filled in */
 	size_t request_len;
 	const void *events;	/* chunk of its first events (see STORE_LOG); n_events of them */
@@ -122,11 +130,13 @@ struct store_batch {
 	struct store_bytes meta;	/* whatever the client kept with it */
 };
 
-/* An order for a held job that came through another daemon, or by store verbs: told by STORE_HEARTBEAT. */
+/* An order for a held job that came through another daemon, or by store verbs (CANCEL, BURY, DELAY): told by each STORE_HEARTBEAT until it is obeyed,
+ * which is done by LOG (final) or RELEASE; when the holder vanishes the store obeys it. A later order replaces an earlier one; CANCEL stays. */
 enum store_verb { STORE_CANCEL = 1, STORE_BURY, STORE_KICK, STORE_DELAY, STORE_TOUCH, STORE_CLOSE };
 struct store_order {
 	uint64_t id;
 	enum store_verb verb;
+	int64_t run_at;		/* of STORE_DELAY */
 	bool lost;		/* no order: the job is not ours any more */
 };
 
@@ -135,14 +145,17 @@ struct store_record {		/* of a batch's results */
 	uint64_t cursor;	/* pass the last one seen to go on */
 	enum store_state state;
 	char *custom_id;
-	struct store_bytes done;	/* its done event, as published */
+	struct store_bytes done;	/* its done event, as published; NULL: it ended without a holder, see above */
+	char *reason_code, *reason;
 };
 
 struct store_seen {		/* an event of another daemon's job, for a subscriber here */
 	uint64_t job;
 	char *topic;
 	uint32_t seq;
-	struct store_bytes data;
+	struct store_bytes data;	/* NULL: it ended without a holder as `state`; see above */
+	int state;			/* -1: not told */
+	char *reason_code, *reason;	/* with a state; else NULL */
 };
 
 enum store_kind {
@@ -150,21 +163,27 @@ enum store_kind {
 	STORE_OP_ADD,		/* add[n_add]: all in one transaction; each has its own code */
 	STORE_OP_CLAIM,		/* n[0] interactive and n[1] batch jobs at most, in order of rank; jobs whose lease ran out included -> jobs */
 	STORE_OP_LOG,		/* job, token: appends events, replaces the checkpoint, moves the state; fenced */
-	STORE_OP_RELEASE,	/* job, token: gives it up, to `state` (QUEUED, DELAYED until run_at, BURIED); no crash; fenced */
+	STORE_OP_RELEASE,	/* job, token: gives it up, to `state` (QUEUED, DELAYED until run_at, BURIED), or as an order wants it -> state; no crash;
+				 * with a reason_code one error more; fenced */
 	STORE_OP_HEARTBEAT,	/* renews all leases of this daemon -> orders */
-	STORE_OP_VERB,		/* job, identity, verb, run_at: of a job that need not be held here -> state (what it is now), held (an order was left for its holder) */
+	STORE_OP_VERB,		/* job, identity, verb, run_at: of a job that need not be held here -> state (what it is now), held (an order was left for
+				 * its holder). CANCEL of an ended job and KICK, TOUCH of one that needs none change nothing; TOUCH of an ended one starts
+				 * its retention anew; CLOSE forgets an ended one; else STORE_CONFLICT */
 	STORE_OP_VIEW,		/* job -> views[1] */
 	STORE_OP_LIST,		/* identity, filter -> views, counts (of this identity) */
-	STORE_OP_EVENTS,	/* job, identity, from, max_bytes -> events (chunk), from, n_events, state */
-	STORE_OP_WATCH,		/* topics[n_topics], cursor -> seen, cursor: events committed since, of jobs that others hold */
+	STORE_OP_EVENTS,	/* job, identity, from, max_bytes -> events (chunk; at least one if there is one), from, n_events (of them), first (one
+				 * past the last seq that the job has), state, reason_code, reason */
+	STORE_OP_WATCH,		/* topics[n_topics], cursor -> seen, cursor: events committed since, of jobs that others hold; cursor 0: from now on */
 	STORE_OP_BATCH_OPEN,	/* identity, name, meta -> batches[1]: a new one, or the one of that name */
 	STORE_OP_BATCH_SEAL,	/* batch: no more rows come */
 	STORE_OP_BATCH_VIEW,	/* batch, or name with batch 0 -> batches[1] */
 	STORE_OP_BATCH_LIST,	/* identity -> batches */
 	STORE_OP_BATCH_RESULTS,	/* batch, cursor, ordered, n[0], max_bytes -> records in order of their ends (ordered: of rows, up to the first unended one) */
-	STORE_OP_BATCH_CANCEL,	/* batch: rows that wait end as cancelled; orders for those that run */
-	STORE_OP_BATCH_RETRY,	/* batch: failed, expired, dead and cancelled rows are queued again as new jobs (their old ones are forgotten) -> n[0] */
-	STORE_OP_BATCH_CLOSE,	/* batch: forgets it with its rows; STORE_CONFLICT while rows wait or run */
+	STORE_OP_BATCH_CANCEL,	/* batch: rows that wait end as cancelled (little by little; counted as such at once); orders for those that run */
+	STORE_OP_BATCH_RETRY,	/* batch, cursor: failed, expired, dead and cancelled rows are queued again as new jobs (their old ones are forgotten)
+				 * -> n[0], and cursor: not 0: more may be left, go on with it */
+	STORE_OP_BATCH_CLOSE,	/* batch: forgets it with its rows (little by little); STORE_CONFLICT while rows wait or run */
+	/* all BATCH ops: of another identity is STORE_NOTFOUND */
 	STORE_OP_SWEEP		/* before: forgets jobs outside batches that ended before it, at most n[0] -> n[0] */
 };
 
@@ -214,7 +233,14 @@ struct store_op {
 	size_t n_out;			/* of whichever of these the kind has */
 	uint64_t counts[STORE_STATES];
 
-	struct store_op *next;		/* the store's */
+	/* the store's */
+	struct store_op *next;
+	struct {
+		uint64_t cursor;
+		int64_t run_at;
+		uint32_t n[2], from, n_events;
+		int state;
+	} given;			/* in/out fields as submitted, for another try */
 };
 struct store_op *store_op_new(enum store_kind kind, void (*done)(struct store_op *op, void *arg), void *arg);	/* NULL: out of memory */
 void store_op_free(struct store_op *op);	/* with all that it owns; NULL is fine */
@@ -257,8 +283,11 @@ struct store_backend {
 	void (*close)(void *self);
 	int (*begin)(void *self, char text[static STORE_TEXT]);
 	int (*apply)(void *self, struct store_op *op, char text[static STORE_TEXT]);
-	int (*commit)(void *self, char text[static STORE_TEXT]);
+	int (*commit)(void *self, char text[static STORE_TEXT]);	/* STORE_DOUBT: then settle() until it tells */
+	int (*settle)(void *self, char text[static STORE_TEXT]);	/* STORE_OK: it is committed; STORE_STALE: it is not; STORE_EDOWN: not known yet */
 	void (*rollback)(void *self);
+	/* Work that can wait, in a transaction of its own (begin and commit are in here) that takes a few milliseconds at most: 1: more is left; 0: none. */
+	int (*tidy)(void *self, char text[static STORE_TEXT]);
 	int (*hint_fd)(void *self);	/* to wait on together with the list; -1: none */
 	bool (*take_hint)(void *self);	/* other daemons committed something */
 };
