@@ -253,6 +253,11 @@ void adapters_look(const struct adapters *a, const char *name, struct adapter_si
 	}
 }
 
+bool adapter_sight_same(const struct adapter_sight *a, const struct adapter_sight *b)
+{
+	return a->there == b->there && a->folder == b->folder && same_print(&a->print, &b->print);
+}
+
 /* ---- what was seen there ---- */
 
 static void retire(struct adapters *a, struct adapter_entry *e);

@@ -140,6 +140,7 @@ void adapters_finish(struct adapters *a); /* no load may be under way */
 
 /* ---- the folders: [any], may block; of *a only what adapters_init made is read ---- */
 void adapters_look(const struct adapters *a, const char *name, struct adapter_sight *out);
+bool adapter_sight_same(const struct adapter_sight *a, const struct adapter_sight *b); /* the same files, unchanged */
 void adapters_list(const struct adapters *a, struct adapter_listing *out);
 void adapter_listing_finish(struct adapter_listing *l);
 

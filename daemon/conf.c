@@ -34,6 +34,8 @@ const struct conf_option conf_options[] = {
 	 "Memory for adapters that are loaded; beyond it those that were used longest ago go, but none that a job is using."},
 	{"model", "blends", CONF_STRING, AT(blends), "", 0, 0, NULL, 0,
 	 "Names for sums of adapters, for the field model of requests: NAME=ADAPTER:SCALE,ADAPTER:SCALE with blanks between them."},
+	{"model", "fuse_output", CONF_STRING, AT(fuse_output), "", 0, 0, NULL, 0,
+	 "Folder in which adapter.fuse makes merged bases; empty is none: then merging is refused."},
 
 	{"listen", "request", CONF_STRING, AT(request), "ipc:///run/weft/request", 0, 0, NULL, 0,
 	 "Endpoint of the request socket (ROUTER)."},

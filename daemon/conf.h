@@ -22,6 +22,7 @@ struct conf {
 	char *template;          /* of `messages` when the request names none */
 	char *adapters;          /* folders, separated by \':\'; "": none */
 	char *blends;            /* names of sums of adapters */
+	char *fuse_output;       /* folder of merged bases; "": none */
 	int64_t adapters_memory; /* bytes */
 	/* [listen] */
 	char *request, *answer; /* ZeroMQ endpoints */

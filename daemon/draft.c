@@ -1,6 +1,7 @@
 /* draft.c: from the fields of generate and score to an engine job. What can be refused cheaply is refused before anything is
  * tokenised. */
 #include "draft.h"
+#include "fields.h"
 #include "options.h"
 #include <inttypes.h>
 #include <math.h>
@@ -34,16 +35,7 @@ static int oom(struct problem *p)
 
 static int take_uint(const struct making *m, const char *name, uint64_t min, uint64_t max, uint64_t *out)
 {
-	const msgpack_object *o = field(m, name);
-	uint64_t v;
-	if (!o)
-		return 0;
-	if (!wire_get_uint(o, &v))
-		return problem_type(m->p, name, "an unsigned integer", o);
-	if (v < min || v > max)
-		return problem_set(m->p, WIRE_INVALID_ARGUMENT, name, "must be from %" PRIu64 " to %" PRIu64, min, max);
-	*out = v;
-	return 0;
+	return field_uint(m->body, name, min, max, out, m->p);
 }
 
 /* Sets *out to the index of the word; absent: leaves it alone. */

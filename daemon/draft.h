@@ -17,6 +17,8 @@ struct draft_env {
 	size_t longest_piece;            /* bytes of the longest token: a text of n bytes has at least n / longest_piece tokens */
 	const struct template *template; /* of messages, unless the request names one */
 	uint64_t queue_ms;               /* unless the request says; 0: none */
+	const struct core_model *model;
+	const char *model_path, *fuse_output; /* as configured */
 };
 
 enum { DRAFT_MAX_N = 64 }; /* choices or continuations of one job */

@@ -9,6 +9,8 @@ daemon_libdaemon_la_SOURCES = \
 	daemon/conf.c daemon/conf.h \
 	daemon/deadline.c daemon/deadline.h \
 	daemon/draft.c daemon/draft.h \
+	daemon/fields.c daemon/fields.h \
+	daemon/fuse.c daemon/fuse.h \
 	daemon/job.c daemon/job.h \
 	daemon/keys.c daemon/keys.h \
 	daemon/loader.c daemon/loader.h \
@@ -28,7 +30,7 @@ daemon_libdaemon_la_SOURCES = \
 	daemon/topics.c daemon/topics.h \
 	daemon/zap.c daemon/zap.h
 daemon_libdaemon_la_CFLAGS = $(AM_CFLAGS) $(MSGPACK_CFLAGS) $(ZMQ_CFLAGS) $(INIH_CFLAGS) $(SODIUM_CFLAGS) $(SYSTEMD_CFLAGS)
-daemon_libdaemon_la_LIBADD = daemon/libengine.la client/libwire.la $(ZMQ_LIBS) $(INIH_LIBS) $(SODIUM_LIBS) $(SYSTEMD_LIBS)
+daemon_libdaemon_la_LIBADD = kernels/libfuse.la daemon/libengine.la client/libwire.la $(ZMQ_LIBS) $(INIH_LIBS) $(SODIUM_LIBS) $(SYSTEMD_LIBS)
 
 dist_man_MANS += daemon/weftd.8 daemon/weftd.conf.5
 

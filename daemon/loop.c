@@ -15,6 +15,7 @@
  * anybody. */
 #include "loop.h"
 #include "boot.h"
+#include "fuse.h"
 #include "loader.h"
 #include "log.h"
 #include "notify.h"
@@ -530,6 +531,7 @@ static void load(uv_work_t *w)
 {
 	struct loop *l = w->data;
 	setpriority(PRIO_PROCESS, 0, getpriority(PRIO_PROCESS, 0) + ENGINE_NICE); /* of the calling thread, on Linux */
+	fuse_sweep_all(l->conf->adapters, l->conf->fuse_output);
 	l->load_code = boot_model(&l->model, l->conf, &l->load_progress, l->why);
 	if (!l->load_code)
 		l->load_code = boot_engine(&l->engine, l->conf, l->model, on_engine_wake, l, l->why);

@@ -1,6 +1,7 @@
 /* request.c: one row per operation: its fields, what is prepared, what is answered. */
 #include "config.h"
 #include "request.h"
+#include "fuse.h"
 #include "names.h"
 #include "options.h"
 #include <stdio.h>
@@ -620,7 +621,12 @@ static int answer_adapter_unload(struct request *r, struct server *s, struct wir
 
 static int prepare_fuse(struct request *r)
 {
-	return problem_set(&r->problem, WIRE_UNSUPPORTED, "op", "fusing is not part of this version");
+	return fuse_prepare(&r->draft, &r->env, &r->msg.root, &r->problem);
+}
+
+static void look_fuse(struct request *r)
+{
+	fuse_look(&r->draft, &r->env, r->adapters, &r->problem);
 }
 
 /* ---- the table ---- */
@@ -644,7 +650,7 @@ static const struct op ops[] = {
 	{"adapters", " ", NULL, look_adapters, answer_adapters},
 	{"adapter.load", " name ", prepare_name, look_name, answer_adapter_load},
 	{"adapter.unload", " name ", prepare_name, look_name, answer_adapter_unload},
-	{"adapter.fuse", NULL, prepare_fuse, NULL, answer_task},
+	{"adapter.fuse", FUSE_FIELDS, prepare_fuse, look_fuse, answer_task},
 };
 
 static int find_op(struct request *r)

@@ -810,7 +810,10 @@ int server_init(struct server *s, char why[static CONF_WHY])
 	s->env = (struct draft_env){.plugins = s->plugins,
 				    .tokenizer = core_model_tokenizer(s->model),
 				    .vocab = info->vocab,
-				    .context = engine_context(s->engine)};
+				    .context = engine_context(s->engine),
+				    .model = s->model,
+				    .model_path = s->conf->model,
+				    .fuse_output = s->conf->fuse_output};
 	s->env.longest_piece = draft_longest_piece(s->env.tokenizer);
 	server_conf_changed(s);
 	s->running = calloc(n, sizeof *s->running);

@@ -104,6 +104,11 @@ void task_progress(struct task *t, uint64_t done, uint64_t total, const struct w
 		t->room->wake(t->room->arg);
 }
 
+void *task_arg(const struct task *t)
+{
+	return t->arg;
+}
+
 struct wire_buf *task_result(struct task *t)
 {
 	return &t->result;

@@ -44,6 +44,7 @@ const atomic_bool *task_cancel_flag(const struct task *t);      /* the same, for
 void task_progress(struct task *t, uint64_t done, uint64_t total, const struct wire_buf *detail);
 /* [task, settle] What stands in the done event as `result`: the kind writes one map into it. Nothing written: there is none. */
 struct wire_buf *task_result(struct task *t);
+void *task_arg(const struct task *t);
 /* [task, settle] Why it failed; returns -1. */
 int task_fail(struct task *t, enum wire_code code, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 

@@ -202,6 +202,71 @@ const char *core_blend_digest(const struct core_blend *b);	/* hex, 64 characters
 /* The sequence's blend from its first token on; only while core_seq_len() is 0. NULL: the base alone. Forks inherit it. */
 int core_seq_set_blend(struct core_ctx *c, struct core_seq *s, struct core_blend *b);
 
+/* ---- fusing ----
+ *
+ * Several adapters made into one, or into the base. What each combination type computes is told in kernels/fuse/fuse.h; the weights are
+ * the scales that a blend would have, so that "cat" is the blend. The work may take hours: it runs on the caller's thread, beside models and
+ * contexts that are in use, and needs none of them. What is written appears under its name whole or not at all. In libfuse. */
+
+enum { CORE_ECANCELLED = -16 };
+enum core_fuse_form {
+	CORE_FUSE_PEFT,	/* a folder that core_adapter_load() reads */
+	CORE_FUSE_GGUF,	/* a file that it reads */
+	CORE_FUSE_BASE	/* a HF folder that core_model_load() reads: base and result in one, in the base's types */
+};
+enum core_fuse_reads {	/* which parameters a type has a use for */
+	CORE_FUSE_DENSITY = 1, CORE_FUSE_SIGN = 2, CORE_FUSE_SVD = 4, CORE_FUSE_SEED = 8
+};
+
+struct core_fuse_part {
+	const char *name;		/* for messages and the record in the result */
+	const char *path;		/* as of core_adapter_load() */
+	double weight;
+};
+
+struct core_fuse_params {		/* all borrowed until core_fuse_close() */
+	const char *base;		/* as of core_model_load() */
+	const struct core_fuse_part *parts;
+	uint32_t n_parts;		/* 1 to CORE_BLEND_MAX */
+	const char *type;		/* "cat", "svd", "linear", "ties" ... */
+	const char *mathematics;	/* NULL: "true"; "peft-0.9" ...: an old release, errors and all */
+	const char *sign_method;	/* NULL: "total"; "frequency" */
+	const char *dtype;		/* of CORE_FUSE_PEFT: NULL: "f32"; "f16", "bf16" */
+	double density;			/* above 0 up to 1 for the types that read it */
+	double svd_clamp;		/* 0: none */
+	uint32_t svd_rank;		/* 0: the largest of the parts */
+	uint64_t seed;
+	uint64_t shard_bytes;		/* of CORE_FUSE_BASE: most bytes of a shard; 0: 5,000,000,000 */
+	enum core_fuse_form form;
+	const char *target;		/* its folder must be there */
+	bool replace;			/* what has that name already goes, in the moment that the result is whole; else it is refused */
+};
+
+struct core_fuse_watch {
+	void (*progress)(void *arg, double done);	/* may be NULL; 0..1, never falling */
+	bool (*cancelled)(void *arg);			/* may be NULL; asked often */
+	void *arg;
+};
+
+struct core_fuse_result {
+	uint32_t rank;			/* the largest of its modules' */
+	uint32_t modules;		/* that it changes */
+	uint64_t bytes;			/* on disk */
+	char digest[65];		/* of CORE_FUSE_BASE: hex, of the weight files; else "": core_adapter_load() tells */
+};
+
+unsigned core_fuse_reads(const char *type);	/* 0 for an unknown one, too */
+/* Do the parameters make sense? Opens nothing. *field: the name of the member at fault ("density", "parts"...); static. */
+int core_fuse_check(const struct core_fuse_params *p, const char **field, struct core_error *err);
+
+struct core_fuse;
+/* Opens base and adapters: files that are replaced later, by renaming, change nothing any more. */
+int core_fuse_open(struct core_fuse **out, const struct core_fuse_params *p, struct core_error *err);
+int core_fuse_run(struct core_fuse *f, const struct core_fuse_watch *watch, struct core_fuse_result *result, struct core_error *err);
+void core_fuse_close(struct core_fuse *f);	/* NULL is fine */
+/* Removes what killed runs left in a folder of targets; what a living run is writing stays. Returns how many, or CORE_EIO. */
+int core_fuse_sweep(const char *folder, struct core_error *err);
+
 /* ---- CPU ---- */
 
 enum core_cpu { CORE_CPU_PLAIN, CORE_CPU_AVX2, CORE_CPU_AVX512, CORE_CPU_AMX };

@@ -2,6 +2,7 @@
 noinst_LTLIBRARIES += kernels/libfuse.la
 kernels_libfuse_la_SOURCES = \
 	kernels/fuse/combine.c \
+	kernels/fuse/core_fuse.c \
 	kernels/fuse/fuse.h \
 	kernels/fuse/job.c \
 	kernels/fuse/mix.c \

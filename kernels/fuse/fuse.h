@@ -30,12 +30,13 @@
 
 #include "kernels/format/peft.h"
 
-enum { FUSE_CANCELLED = -16 };	/* beside core.h's codes: the caller asked to stop */
+enum { FUSE_CANCELLED = CORE_ECANCELLED };	/* the caller asked to stop */
 
 struct fuse_watch {
 	void (*progress)(void *arg, double done);	/* may be NULL; 0..1, never falling */
 	void *arg;
 	const atomic_bool *cancel;			/* may be NULL; set from any thread */
+	bool (*cancelled)(void *arg);			/* the same as a question; may be NULL */
 };
 
 /* ---- the recipe ---- */
@@ -74,8 +75,9 @@ struct fuse_recipe {
 	double svd_clamp;	/* svd types: values beyond this quantile of all of A' and B' are cut to it; 0: none */
 	uint64_t seed;		/* dare types; others: 0 */
 };
-/* Does the recipe make sense for these weights? A parameter that the type would not read is refused, too. */
-int fuse_recipe_check(const struct fuse_recipe *r, const double *weights, unsigned n, struct core_error *err);
+/* Does the recipe make sense for these weights? A parameter that the type would not read is refused, too. *field (may be NULL): what
+ * is at fault, as core.h names it. */
+int fuse_recipe_check(const struct fuse_recipe *r, const double *weights, unsigned n, const char **field, struct core_error *err);
 
 /* ---- one module ---- */
 
@@ -131,16 +133,25 @@ struct fuse_job {
 	enum fuse_form form;
 	enum tensor_type type;		/* FUSE_TO_PEFT: TENSOR_F32, TENSOR_F16 or TENSOR_BF16 */
 	uint64_t shard_bytes;		/* FUSE_TO_BASE: most bytes of a shard (one tensor may exceed it); 0: 5,000,000,000 */
-	const char *target;		/* what is made; must not exist yet, its folder must */
+	const char *target;		/* what is made; its folder must exist */
+	bool replace;			/* the target may exist: it is exchanged for the result, and removed */
+};
+
+struct fuse_made {
+	uint32_t rank;			/* the largest of the modules' */
+	uint32_t modules;
+	uint64_t bytes;			/* on disk */
+	char digest[65];		/* FUSE_TO_BASE: hex, of the shards; else "" */
 };
 
 /* Refused beside bad shapes and recipes: DoRA, which is no sum of products; whole weights in an adapter that are not the base's
- * own; a GGUF base for a merge; an embedding's factors for a merge into a base whose lm_head shares that weight.
+ * own; a GGUF base for a merge; an embedding's factors for a merge into a base whose lm_head shares that weight; an adapter of
+ * larger rank than any reader takes (LORA_RANK_MAX).
  *
  * The target appears whole or not at all: it is written beside its place under a hidden name, flushed, and renamed at the end. What
  * a killed run left in that folder is removed first. Modules are read and written one at a time; the largest one's factors (and for
  * the types that need it its whole product, in double) are what memory is needed for. */
-int fuse_run(const struct fuse_job *job, const struct fuse_watch *watch, struct core_error *err);
+int fuse_run(const struct fuse_job *job, const struct fuse_watch *watch, struct fuse_made *made, struct core_error *err); /* made: may be NULL */
 /* Removes what killed runs left in `folder`; what a living run is writing stays. Returns how many, or CORE_EIO. */
 int fuse_sweep(const char *folder, struct core_error *err);
 

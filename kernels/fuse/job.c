@@ -106,6 +106,9 @@ static int set_ranks(struct plan *p, size_t slots, struct core_error *err)
 		p->work += (double)m->out * (double)m->in;
 		p->n++;
 	}
+	if (p->rank > LORA_RANK_MAX && p->job->form != FUSE_TO_BASE)
+		return core_fail(err, CORE_EINVAL, "the result would have the rank %" PRIu32 ", and no adapter may have more than %d: use svd",
+				 p->rank, LORA_RANK_MAX);
 	return p->n > 0 ? 0 : core_fail(err, CORE_EINVAL, "no input changes anything");
 }
 
@@ -127,7 +130,7 @@ static int check_job(const struct fuse_job *job, struct core_error *err)
 	if (job->form == FUSE_TO_BASE && (checkpoint_is_gguf(job->base) || job->base_path == NULL))
 		return core_fail(err, CORE_EUNSUPPORTED,
 				 "a GGUF file cannot be the base of a merge: its weights are rounded already; use the HF folder");
-	return fuse_recipe_check(&job->recipe, weights, job->n_inputs, err);
+	return fuse_recipe_check(&job->recipe, weights, job->n_inputs, NULL, err);
 }
 
 /* The base's tensor that a whole weight in an adapter repeats; NULL: the base has none. */
@@ -183,6 +186,7 @@ int plan_new(struct plan *p, const struct fuse_job *job, const struct fuse_watch
 	int rc = check_job(job, err);
 
 	*p = (struct plan){.job = job, .recipe = job->recipe, .watch = watch};
+	crypto_generichash_init(&p->sum, NULL, 0, crypto_generichash_BYTES);
 	if (rc < 0)
 		return rc;
 	p->modules = calloc(slots, sizeof *p->modules);
@@ -290,7 +294,17 @@ int plan_combine(struct plan *p, const struct plan_module *m, struct fuse_factor
 
 /* ---- the job ---- */
 
-int fuse_run(const struct fuse_job *job, const struct fuse_watch *watch, struct core_error *err)
+static void report(struct plan *p, const struct stage *s, struct fuse_made *made)
+{
+	unsigned char digest[crypto_generichash_BYTES];
+
+	*made = (struct fuse_made){.rank = p->rank, .modules = (uint32_t)p->n, .bytes = s->bytes};
+	crypto_generichash_final(&p->sum, digest, sizeof digest);
+	if (p->job->form == FUSE_TO_BASE)
+		sodium_bin2hex(made->digest, sizeof made->digest, digest, sizeof digest);
+}
+
+int fuse_run(const struct fuse_job *job, const struct fuse_watch *watch, struct fuse_made *made, struct core_error *err)
 {
 	struct plan p;
 	struct stage s;
@@ -298,13 +312,15 @@ int fuse_run(const struct fuse_job *job, const struct fuse_watch *watch, struct 
 
 	if (rc < 0)
 		return rc;
-	rc = stage_begin(&s, job->target, job->form != FUSE_TO_GGUF, err);
+	rc = stage_begin(&s, job->target, job->form != FUSE_TO_GGUF, job->replace, err);
 	if (rc == 0) {
 		rc = job->form == FUSE_TO_PEFT   ? write_peft(&p, &s, err)
 		     : job->form == FUSE_TO_GGUF ? write_gguf(&p, &s, err)
 						 : write_base(&p, &s, err);
 		if (rc == 0)
 			rc = fuse_stopped(watch, err);
+		if (rc == 0 && made != NULL)
+			report(&p, &s, made);
 		if (rc == 0)
 			rc = stage_commit(&s, err);
 		else

@@ -12,7 +12,9 @@
 
 int fuse_stopped(const struct fuse_watch *watch, struct core_error *err)
 {
-	if (watch == NULL || watch->cancel == NULL || !atomic_load_explicit(watch->cancel, memory_order_relaxed))
+	bool flag = watch != NULL && watch->cancel != NULL && atomic_load_explicit(watch->cancel, memory_order_relaxed);
+
+	if (!flag && (watch == NULL || watch->cancelled == NULL || !watch->cancelled(watch->arg)))
 		return 0;
 	return core_fail(err, FUSE_CANCELLED, "cancelled");
 }

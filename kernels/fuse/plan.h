@@ -2,6 +2,8 @@
 #ifndef WEFT_FUSE_PLAN_H
 #define WEFT_FUSE_PLAN_H
 
+#include <sodium.h>
+
 #include "parts.h"
 #include "stage.h"
 
@@ -24,6 +26,7 @@ struct plan {
 	uint32_t rank;			/* the largest of the modules' */
 	double work, done;		/* in arbitrary units */
 	const struct fuse_watch *watch;
+	crypto_generichash_state sum;	/* of the shards of a merged base */
 };
 
 int plan_new(struct plan *p, const struct fuse_job *job, const struct fuse_watch *watch, struct core_error *err);
@@ -37,9 +40,9 @@ char *plan_record(const struct plan *p);
 
 /* ---- the three forms ---- */
 
-int write_peft(struct plan *p, const struct stage *s, struct core_error *err);
-int write_gguf(struct plan *p, const struct stage *s, struct core_error *err);
-int write_base(struct plan *p, const struct stage *s, struct core_error *err);
+int write_peft(struct plan *p, struct stage *s, struct core_error *err);
+int write_gguf(struct plan *p, struct stage *s, struct core_error *err);
+int write_base(struct plan *p, struct stage *s, struct core_error *err);
 
 /* ---- write_tensors.c: tensors of known shape to one file ---- */
 
@@ -57,6 +60,6 @@ int st_values(struct file *f, enum tensor_type type, const double *values, size_
 int st_floats(struct file *f, enum tensor_type type, const float *values, size_t n, const char *what, struct core_error *err);
 
 /* A whole text as a file. */
-int write_text(const struct stage *s, const char *name, const char *text, struct core_error *err);
+int write_text(struct stage *s, const char *name, const char *text, struct core_error *err);
 
 #endif

@@ -1,5 +1,6 @@
 /* recipe.c: combination types, releases and sign methods by name, and which parameters go together. */
 #include <math.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -108,45 +109,71 @@ enum fuse_type fuse_type_for(const struct fuse_recipe *r, unsigned adapters)
 	return r->maths != FUSE_MATHS_TRUE && adapters == 1 ? FUSE_LINEAR : r->type;
 }
 
-static int check_parameters(const struct fuse_recipe *r, const struct fuse_traits *t, struct core_error *err)
+/* The field at fault, and why. */
+static int refuse(const char **at, const char *field, struct core_error *err, const char *fmt, ...) __attribute__((format(printf, 4, 5)));
+static int refuse(const char **at, const char *field, struct core_error *err, const char *fmt, ...)
+{
+	char text[300];
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(text, sizeof text, fmt, ap);
+	va_end(ap);
+	*at = field;
+	return core_fail(err, CORE_EINVAL, "%s", text);
+}
+
+static int check_parameters(const struct fuse_recipe *r, const struct fuse_traits *t, const char **at, struct core_error *err)
 {
 	if (t->thin == THIN_NONE && r->density != 0)
-		return core_fail(err, CORE_EINVAL, "density: %s has none", t->name);
+		return refuse(at, "density", err, "density: %s has none", t->name);
 	if (t->thin != THIN_NONE && !(r->density > 0 && r->density <= 1))
-		return core_fail(err, CORE_EINVAL, "density: %g: %s needs the share of values that stays, above 0 and up to 1",
-				 r->density, t->name);
+		return refuse(at, "density", err,
+			      "density: %g: %s needs the share of values that stays, above 0 and up to 1", r->density, t->name);
 	if ((unsigned)r->sign >= SIGNS || (!t->elect && r->sign != FUSE_SIGN_TOTAL))
-		return core_fail(err, CORE_EINVAL, "sign method: %s: %s elects no sign", fuse_sign_name(r->sign), t->name);
+		return refuse(at, "sign_method", err, "sign method: %s: %s elects no sign", fuse_sign_name(r->sign), t->name);
 	if (!t->svd && r->svd_rank != 0)
-		return core_fail(err, CORE_EINVAL, "svd_rank: %s has none: its rank follows from the inputs", t->name);
+		return refuse(at, "svd_rank", err, "svd_rank: %s has none: its rank follows from the inputs", t->name);
+	if (r->svd_rank > LORA_RANK_MAX)
+		return refuse(at, "svd_rank", err, "svd_rank: %u: expected at most %d", r->svd_rank, LORA_RANK_MAX);
 	if (!t->svd && r->svd_clamp != 0)
-		return core_fail(err, CORE_EINVAL, "svd_clamp: %s has none", t->name);
+		return refuse(at, "svd_clamp", err, "svd_clamp: %s has none", t->name);
 	if (t->svd && !(r->svd_clamp >= 0 && r->svd_clamp <= 1))
-		return core_fail(err, CORE_EINVAL, "svd_clamp: %g: expected a quantile above 0 and up to 1, or 0 for none",
-				 r->svd_clamp);
+		return refuse(at, "svd_clamp", err, "svd_clamp: %g: expected a quantile above 0 and up to 1, or 0 for none",
+			      r->svd_clamp);
 	if (t->thin != THIN_RANDOM && r->seed != 0)
-		return core_fail(err, CORE_EINVAL, "seed: %s draws nothing at random", t->name);
+		return refuse(at, "seed", err, "seed: %s draws nothing at random", t->name);
 	return 0;
 }
 
-int fuse_recipe_check(const struct fuse_recipe *r, const double *weights, unsigned n, struct core_error *err)
+static int check_weights(const struct fuse_recipe *r, const struct fuse_traits *t, const double *weights, unsigned n,
+			 const char **at, struct core_error *err)
 {
-	const struct fuse_traits *t = fuse_traits(r->type);
-	bool roots = (r->maths == FUSE_PEFT_0_7 || r->maths == FUSE_PEFT_0_9) && t != NULL && !t->svd && r->type != FUSE_CAT;
+	bool old = r->maths == FUSE_PEFT_0_7 || r->maths == FUSE_PEFT_0_9, roots = old && !t->svd && r->type != FUSE_CAT;
 
-	if (t == NULL || (unsigned)r->maths >= FUSE_MATHS)
-		return core_fail(err, CORE_EINVAL, "combination type %d of mathematics %d does not exist", (int)r->type,
-				 (int)r->maths);
-	if ((r->maths == FUSE_PEFT_0_6 || r->maths == FUSE_PEFT_0_7) && t->thin != THIN_NONE)
-		return core_fail(err, CORE_EINVAL, "%s has no %s: its types are linear, cat and svd", maths[r->maths], t->name);
 	if (n < 1 || n > CORE_BLEND_MAX)
-		return core_fail(err, CORE_EINVAL, "%u adapters: expected 1 to %d", n, CORE_BLEND_MAX);
+		return refuse(at, "parts", err, "%u adapters: expected 1 to %d", n, CORE_BLEND_MAX);
 	for (unsigned i = 0; i < n; i++) {
 		if (!isfinite(weights[i]))
-			return core_fail(err, CORE_EINVAL, "weight %u is not a finite number", i + 1);
-		if (weights[i] < 0 && (roots || (n == 1 && (r->maths == FUSE_PEFT_0_7 || r->maths == FUSE_PEFT_0_9))))
-			return core_fail(err, CORE_EINVAL, "weight %u is %g: %s takes roots of weights and fails for negative ones",
-					 i + 1, weights[i], maths[r->maths]);
+			return refuse(at, "parts", err, "weight %u is not a finite number", i + 1);
+		if (weights[i] < 0 && (roots || (n == 1 && old)))
+			return refuse(at, "parts", err, "weight %u is %g: %s takes roots of weights and fails for negative ones", i + 1,
+				      weights[i], maths[r->maths]);
 	}
-	return check_parameters(r, t, err);
+	return 0;
+}
+
+int fuse_recipe_check(const struct fuse_recipe *r, const double *weights, unsigned n, const char **field, struct core_error *err)
+{
+	const struct fuse_traits *t = fuse_traits(r->type);
+	const char *unasked, **at = field != NULL ? field : &unasked;
+	int rc;
+
+	if (t == NULL || (unsigned)r->maths >= FUSE_MATHS)
+		return refuse(at, t == NULL ? "type" : "mathematics", err, "combination type %d of mathematics %d does not exist",
+			      (int)r->type, (int)r->maths);
+	if ((r->maths == FUSE_PEFT_0_6 || r->maths == FUSE_PEFT_0_7) && t->thin != THIN_NONE)
+		return refuse(at, "mathematics", err, "%s has no %s: its types are linear, cat and svd", maths[r->maths], t->name);
+	rc = check_weights(r, t, weights, n, at, err);
+	return rc < 0 ? rc : check_parameters(r, t, at, err);
 }

@@ -54,6 +54,28 @@ static int empty_folder(int fd)
 	return rc;
 }
 
+/* 1 when there are folders in it, 0 when there are none; a negative errno. */
+static int has_folders(int fd)
+{
+	int copy = openat(fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC), found = 0;
+	DIR *d = copy >= 0 ? fdopendir(copy) : NULL;
+	struct dirent *e;
+	struct stat st;
+
+	if (d == NULL) {
+		found = -errno;
+		if (copy >= 0)
+			close(copy);
+		return found;
+	}
+	while ((e = readdir(d)) != NULL)
+		if (strcmp(e->d_name, ".") != 0 && strcmp(e->d_name, "..") != 0 &&
+		    (fstatat(fd, e->d_name, &st, AT_SYMLINK_NOFOLLOW) < 0 || S_ISDIR(st.st_mode)))
+			found = 1;
+	closedir(d);
+	return found;
+}
+
 /* Removes one hidden name; its lock is held through fd. */
 static int remove_hidden(int parent, const char *name, int fd)
 {
@@ -161,20 +183,43 @@ static int make_hidden(struct stage *s)
 	return 1;
 }
 
-int stage_begin(struct stage *s, const char *target, bool folder, struct core_error *err)
+/* What the result may take the place of: a file for a file, a folder of files for a folder. */
+static int check_replaced(const struct stage *s, const struct stat *st, const char *target, struct core_error *err)
+{
+	bool folder = S_ISDIR(st->st_mode);
+	int fd, inner = 0;
+
+	if (!s->replace)
+		return core_fail(err, CORE_EINVAL, "target %.200s is there already", target);
+	if (S_ISLNK(st->st_mode))
+		return 0;
+	if (folder != s->folder || (!folder && !S_ISREG(st->st_mode)))
+		return core_fail(err, CORE_EINVAL, "target %.200s is there already, and is %s", target,
+				 folder ? "a folder" : "no folder");
+	fd = folder ? openat(s->parent, s->name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC) : -1;
+	if (fd >= 0)
+		inner = has_folders(fd);
+	if (fd >= 0)
+		close(fd);
+	if (folder && (fd < 0 || inner != 0))
+		return core_fail(err, CORE_EINVAL, "target %.200s is there already, and is not a folder of files only", target);
+	return 0;
+}
+
+int stage_begin(struct stage *s, const char *target, bool folder, bool replace, struct core_error *err)
 {
 	struct stat st;
 	int rc;
 
-	*s = (struct stage){.parent = -1, .fd = -1, .folder = folder};
+	*s = (struct stage){.parent = -1, .fd = -1, .folder = folder, .replace = replace};
 	if (sodium_init() < 0)
 		return core_fail(err, CORE_ENOMEM, "libsodium cannot start");
 	rc = open_parent(s, target, err);
 	if (rc < 0)
 		return rc;
-	if (fstatat(s->parent, s->name, &st, AT_SYMLINK_NOFOLLOW) == 0) {
-		rc = core_fail(err, CORE_EINVAL, "target %.200s is there already", target);
-	} else {
+	if (fstatat(s->parent, s->name, &st, AT_SYMLINK_NOFOLLOW) == 0)
+		rc = check_replaced(s, &st, target, err);
+	if (rc == 0) {
 		stage_sweep(s->parent); /* what cannot be removed does not hinder */
 		do {
 			rc = make_hidden(s);
@@ -219,9 +264,52 @@ static int rename_new(const struct stage *s)
 	return renameat(s->parent, s->hidden, s->parent, s->name) < 0 ? -errno : 0;
 }
 
+/* The old one has the hidden name now, and no lock: what cannot be removed is left to a sweep. */
+static void remove_old(const struct stage *s)
+{
+	int fd = openat(s->parent, s->hidden, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+
+	if (fd < 0) { /* a symbolic link */
+		unlinkat(s->parent, s->hidden, 0);
+		return;
+	}
+	remove_hidden(s->parent, s->hidden, fd);
+	close(fd);
+}
+
+/* In one step where the file system has it. Where it has not, the name is gone for a moment, and comes back should the second
+ * step fail. */
+static int exchange(const struct stage *s)
+{
+	char aside[STAGE_NAME];
+	int rc;
+
+	if (renameat2(s->parent, s->hidden, s->parent, s->name, RENAME_EXCHANGE) == 0) {
+		fsync(s->parent); /* before the old one goes */
+		remove_old(s);
+		return 0;
+	}
+	if (errno == ENOENT)
+		return rename_new(s);
+	if (errno != EINVAL && errno != ENOSYS)
+		return -errno;
+	if (!s->folder)
+		return renameat(s->parent, s->hidden, s->parent, s->name) < 0 ? -errno : 0;
+	memcpy(aside, s->hidden, sizeof aside);
+	aside[strlen(aside) - 1] ^= 1; /* another digit */
+	if (renameat(s->parent, s->name, s->parent, aside) < 0)
+		return -errno;
+	rc = rename_new(s);
+	if (rc < 0)
+		renameat(s->parent, aside, s->parent, s->name);
+	else
+		stage_sweep(s->parent);
+	return rc;
+}
+
 int stage_commit(struct stage *s, struct core_error *err)
 {
-	int rc = fsync(s->fd) < 0 ? -errno : rename_new(s);
+	int rc = fsync(s->fd) < 0 ? -errno : s->replace ? exchange(s) : rename_new(s);
 
 	if (rc == 0 && fsync(s->parent) < 0)
 		rc = -errno; /* renamed, but perhaps not for a power failure: said, and not undone */
@@ -236,9 +324,9 @@ int stage_commit(struct stage *s, struct core_error *err)
 
 /* ---- files ---- */
 
-int file_open(struct file *f, const struct stage *s, const char *name, struct core_error *err)
+int file_open(struct file *f, struct stage *s, const char *name, struct core_error *err)
 {
-	*f = (struct file){.fd = -1};
+	*f = (struct file){.fd = -1, .stage = s};
 	snprintf(f->name, sizeof f->name, "%s", name != NULL ? name : s->name);
 	f->buffer = malloc(BUFFER);
 	if (f->buffer == NULL)
@@ -269,6 +357,8 @@ int file_write(struct file *f, const void *data, size_t n, struct core_error *er
 	const unsigned char *from = data;
 
 	f->written += n;
+	if (f->sum != NULL)
+		crypto_generichash_update(f->sum, data, n);
 	while (n > 0) {
 		size_t room = BUFFER - f->used, some = n < room ? n : room;
 		memcpy(f->buffer + f->used, from, some);
@@ -295,6 +385,8 @@ int file_close(struct file *f, struct core_error *err)
 
 	if (rc == 0 && fsync(f->fd) < 0)
 		rc = core_fail(err, CORE_EIO, "%s: %s", f->name, strerror(errno));
+	if (rc == 0)
+		f->stage->bytes += f->written;
 	file_drop(f);
 	return rc;
 }

@@ -171,7 +171,7 @@ static void shard_name(char *out, const struct shards *s, size_t i)
 		snprintf(out, SHARD_NAME, "model-%05zu-of-%05zu.safetensors", i + 1, s->n);
 }
 
-static int write_shard(struct plan *p, const struct stage *stage, const struct shards *s, size_t i, struct core_error *err)
+static int write_shard(struct plan *p, struct stage *stage, const struct shards *s, size_t i, struct core_error *err)
 {
 	const struct checkpoint *cp = p->job->base;
 	size_t n = s->first[i + 1] - s->first[i];
@@ -188,6 +188,8 @@ static int write_shard(struct plan *p, const struct stage *stage, const struct s
 	if (rc == 0)
 		rc = file_open(&f, stage, name, err);
 	if (rc == 0)
+		f.sum = &p->sum;
+	if (rc == 0)
 		rc = st_begin(&f, list, n, err);
 	for (size_t k = 0; k < n && rc == 0; k++)
 		rc = write_tensor(p, &f, checkpoint_at(cp, s->first[i] + k), err);
@@ -198,7 +200,7 @@ static int write_shard(struct plan *p, const struct stage *stage, const struct s
 	return rc;
 }
 
-static int write_index(const struct plan *p, const struct stage *stage, const struct shards *s, struct core_error *err)
+static int write_index(const struct plan *p, struct stage *stage, const struct shards *s, struct core_error *err)
 {
 	json_t *map = json_object(), *root;
 	char name[SHARD_NAME], *text;
@@ -259,7 +261,7 @@ static int copy_bytes(int from, struct file *to, struct core_error *err)
 }
 
 /* Follows links: a hub cache is made of them. A folder or a device of such a name is left where it is. */
-static int copy_companion(int folder, const char *name, const struct stage *s, struct core_error *err)
+static int copy_companion(int folder, const char *name, struct stage *s, struct core_error *err)
 {
 	int from = openat(folder, name, O_RDONLY | O_NONBLOCK | O_CLOEXEC), rc = 0;
 	struct file to = {0};
@@ -281,7 +283,7 @@ static int copy_companion(int folder, const char *name, const struct stage *s, s
 	return rc;
 }
 
-static int copy_companions(const struct plan *p, const struct stage *s, struct core_error *err)
+static int copy_companions(const struct plan *p, struct stage *s, struct core_error *err)
 {
 	DIR *d = opendir(p->job->base_path);
 	struct dirent *e;
@@ -297,7 +299,7 @@ static int copy_companions(const struct plan *p, const struct stage *s, struct c
 
 /* ---- all ---- */
 
-int write_base(struct plan *p, const struct stage *stage, struct core_error *err)
+int write_base(struct plan *p, struct stage *stage, struct core_error *err)
 {
 	const struct llama_config *c = checkpoint_config(p->job->base);
 	struct shards s = {0};

@@ -151,7 +151,7 @@ static void put_factors(struct put *p, const struct plan *plan, const struct pla
 		p->rc = file_pad(p->f, ALIGNMENT, p->err);
 }
 
-int write_gguf(struct plan *plan, const struct stage *s, struct core_error *err)
+int write_gguf(struct plan *plan, struct stage *s, struct core_error *err)
 {
 	struct file f = {0};
 	struct put p = {.f = &f, .err = err};

@@ -108,7 +108,7 @@ static int write_modules(struct plan *p, struct file *f, struct core_error *err)
 	return rc;
 }
 
-static int write_tensors(struct plan *p, const struct stage *s, struct core_error *err)
+static int write_tensors(struct plan *p, struct stage *s, struct core_error *err)
 {
 	struct listing l = {calloc(2 * p->n, sizeof *l.tensors), calloc(2 * p->n, sizeof *l.dims),
 			    calloc(2 * p->n, sizeof *l.names)};
@@ -136,7 +136,7 @@ static int write_tensors(struct plan *p, const struct stage *s, struct core_erro
 	return rc;
 }
 
-int write_peft(struct plan *p, const struct stage *s, struct core_error *err)
+int write_peft(struct plan *p, struct stage *s, struct core_error *err)
 {
 	char *text = config(p), *record = plan_record(p);
 	int rc = write_text(s, "adapter_config.json", text, err);

@@ -116,7 +116,7 @@ int st_floats(struct file *f, enum tensor_type type, const float *values, size_t
 	return 0;
 }
 
-int write_text(const struct stage *s, const char *name, const char *text, struct core_error *err)
+int write_text(struct stage *s, const char *name, const char *text, struct core_error *err)
 {
 	struct file f;
 	int rc;

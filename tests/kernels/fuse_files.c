@@ -141,7 +141,7 @@ static void make(struct work *w, enum fuse_form form, const char *target)
 {
 	w->job.form = form;
 	w->job.target = target;
-	must(fuse_run(&w->job, NULL, &why));
+	must(fuse_run(&w->job, NULL, NULL, &why));
 }
 
 /* ---- forms against the blend ---- */
@@ -334,7 +334,7 @@ static void expect_nearest(const char *base, enum tensor_type type)
 	for (int i = 0; i < 16; i++)
 		b[i] = i < 2 ? 1 : (float)cos(3 * i + 1);
 	job.base = cp;
-	must(fuse_run(&job, NULL, &why));
+	must(fuse_run(&job, NULL, NULL, &why));
 	must(checkpoint_open(&made, job.target, &why));
 	new = checkpoint_find(made, "model.layers.1.self_attn.q_proj.weight");
 	assert_int_equal(new->type, type);
@@ -404,7 +404,7 @@ static void a_merge_is_cut_into_shards_and_keeps_the_other_files(void **state)
 static void expect_refused(struct work *w, int code, const char *reason)
 {
 	struct core_error err = {0};
-	int rc = fuse_run(&w->job, NULL, &err);
+	int rc = fuse_run(&w->job, NULL, NULL, &err);
 
 	if (rc != code || strstr(err.text, reason) == NULL)
 		fail_msg("%d \"%s\": expected %d and %s", rc, err.text, code, reason);
@@ -512,10 +512,10 @@ static void a_cancelled_fusion_leaves_nothing(void **state)
 	for (enum fuse_form form = FUSE_TO_PEFT; form <= FUSE_TO_BASE; form++)
 		for (int after = 1; after <= 14; after += 6) {
 			struct stop stop = {.after = after};
-			struct fuse_watch watch = {stop_after, &stop, &stop.cancel};
+			struct fuse_watch watch = {.progress = stop_after, .arg = &stop, .cancel = &stop.cancel};
 			struct core_error err = {0};
 			w.job.form = form;
-			assert_int_equal(fuse_run(&w.job, &watch, &err), FUSE_CANCELLED);
+			assert_int_equal(fuse_run(&w.job, &watch, NULL, &err), FUSE_CANCELLED);
 			assert_int_equal(stop.calls, after);
 			assert_int_equal(count_names(folder), 0);
 		}
@@ -529,12 +529,12 @@ static void progress_ends_at_one(void **state)
 	work_begin(&w, "gqa-untied", (const char *const[]){"plain"}, (double[]){1}, 1);
 	for (enum fuse_form form = FUSE_TO_PEFT; form <= FUSE_TO_BASE; form++) {
 		struct stop stop = {.after = -1};
-		struct fuse_watch watch = {stop_after, &stop, NULL};
+		struct fuse_watch watch = {.progress = stop_after, .arg = &stop};
 		char target[100];
 		snprintf(target, sizeof target, "%s/%d", folder, (int)form);
 		w.job.form = form;
 		w.job.target = target;
-		must(fuse_run(&w.job, &watch, &why));
+		must(fuse_run(&w.job, &watch, NULL, &why));
 		assert_true(stop.last > 1 - 1e-9);
 	}
 	work_end(&w);
@@ -565,10 +565,10 @@ static pid_t start(struct work *w, int *says, int hold)
 	assert_true(child >= 0);
 	if (child == 0) {
 		struct teller t = {ends[1], hold};
-		struct fuse_watch watch = {tell, &t, NULL};
+		struct fuse_watch watch = {.progress = tell, .arg = &t};
 		prctl(PR_SET_PDEATHSIG, SIGKILL); /* a failing test leaves nobody waiting */
 		close(ends[0]);
-		_exit(fuse_run(&w->job, &watch, NULL) == 0 ? 0 : 1);
+		_exit(fuse_run(&w->job, &watch, NULL, NULL) == 0 ? 0 : 1);
 	}
 	close(ends[1]);
 	*says = ends[0];

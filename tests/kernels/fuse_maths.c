@@ -109,7 +109,7 @@ static void combine(const struct fuse_recipe *r, const struct fuse_module *m, st
 
 	for (unsigned i = 0; i < m->n; i++)
 		weights[i] = m->parts[i].weight;
-	if (fuse_recipe_check(r, weights, m->adapters, &err) < 0 || fuse_module_combine(r, m, f, NULL, &err) < 0)
+	if (fuse_recipe_check(r, weights, m->adapters, NULL, &err) < 0 || fuse_module_combine(r, m, f, NULL, &err) < 0)
 		fail_msg("%s: %s", fuse_type_name(r->type), err.text);
 }
 
@@ -553,7 +553,7 @@ static void expect_refused(struct fuse_recipe r, unsigned n, double w, const cha
 	double weights[CORE_BLEND_MAX + 1] = {1, w, 1};
 	struct core_error err = {0};
 
-	assert_int_equal(fuse_recipe_check(&r, weights, n, &err), CORE_EINVAL);
+	assert_int_equal(fuse_recipe_check(&r, weights, n, NULL, &err), CORE_EINVAL);
 	if (strstr(err.text, why) == NULL)
 		fail_msg("\"%s\" does not speak of %s", err.text, why);
 }
