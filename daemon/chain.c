@@ -1,5 +1,6 @@
 /* chain.c: samplers in order, watched one by one, and the draw. */
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -39,20 +40,20 @@ static bool accept(const struct chain *c, struct weft_job *job, size_t i, int32_
 	return run_leave(job, "accept", l->plugin->desc->sampler->accept(l->self, job, token, from_prompt));
 }
 
-static bool accept_prompt(const struct chain *c, struct weft_job *job)
+static bool accept_prompt(const struct chain *c, struct weft_job *job, size_t i)
 {
-	for (size_t i = 0; i < c->n; i++) {
-		const struct weft_sampler *s = c->links[i].plugin->desc->sampler;
-		if (s->accept == NULL || (s->flags & WEFT_NEEDS_HISTORY) == 0)
-			continue;
-		for (size_t t = 0; t < job->spec->n_prompt; t++)
-			if (!accept(c, job, i, job->spec->prompt[t], 1))
-				return false;
-	}
+	const struct weft_sampler *s = c->links[i].plugin->desc->sampler;
+
+	if (s->accept == NULL || (s->flags & WEFT_NEEDS_HISTORY) == 0)
+		return true;
+	for (size_t t = 0; t < job->spec->n_prompt; t++)
+		if (!accept(c, job, i, job->spec->prompt[t], 1))
+			return false;
 	return true;
 }
 
-bool chain_init(struct chain *c, struct weft_job *job, uint32_t choice)
+/* The samplers, which have seen nothing yet. */
+static bool make_links(struct chain *c, struct weft_job *job, uint32_t choice)
 {
 	const struct engine_job *spec = job->spec;
 
@@ -70,11 +71,22 @@ bool chain_init(struct chain *c, struct weft_job *job, uint32_t choice)
 		run_enter(job, PHASE_SAMPLER, p, choice);
 		int rc = p->desc->sampler->create(&host_table, job, spec->samplers[i].values, &self);
 		if (rc == 0 && self != NULL)
-			c->links[c->n++] = (struct chain_link){p, self};
+			c->links[c->n++] = (struct chain_link){p, self, (uint32_t)i};
 		if (!run_leave(job, "create", rc))
 			return false;
+		c->replays |= rc == 0 && self != NULL && p->desc->sampler->accept != NULL && p->desc->sampler->save == NULL;
 	}
-	return accept_prompt(c, job);
+	return true;
+}
+
+bool chain_init(struct chain *c, struct weft_job *job, uint32_t choice)
+{
+	if (!make_links(c, job, choice))
+		return false;
+	for (size_t i = 0; i < c->n; i++)
+		if (!accept_prompt(c, job, i))
+			return false;
+	return true;
 }
 
 void chain_finish(struct chain *c)
@@ -82,7 +94,111 @@ void chain_finish(struct chain *c)
 	for (size_t i = c->n; i > 0; i--)
 		c->links[i - 1].plugin->desc->sampler->destroy(c->links[i - 1].self);
 	free(c->links);
+	free(c->history);
 	*c = (struct chain){0};
+}
+
+/* ---- to bytes and back ---- */
+
+static int save_link(const struct chain *c, struct weft_job *job, const struct chain_link *l, struct bytes_out *o, char *why)
+{
+	const struct weft_sampler *s = l->plugin->desc->sampler;
+	struct weft_blob blob = {.size = sizeof blob};
+
+	bytes_put_u32(o, l->place);
+	if (s->save == NULL)
+		return 0;
+	run_enter(job, PHASE_SAVE, l->plugin, c->choice);
+	int rc = run_verdict(job, "save", s->save(l->self, &blob), why);
+	if (rc == 0) {
+		bytes_put_u64(o, blob.len);
+		bytes_put(o, blob.data, blob.len);
+	}
+	free((void *)blob.data);
+	return rc;
+}
+
+int chain_save(const struct chain *c, struct weft_job *job, struct bytes_out *o, char *why)
+{
+	bytes_put_u64(o, c->generated);
+	bytes_put_u32(o, (uint32_t)c->n);
+	for (size_t i = 0; i < c->n; i++) {
+		int rc = save_link(c, job, &c->links[i], o, why);
+		if (rc != 0)
+			return rc;
+	}
+	if (c->replays)
+		bytes_put_words(o, (const uint32_t *)c->history, c->generated);
+	return 0;
+}
+
+static enum restored load_link(struct chain *c, struct weft_job *job, size_t i, struct bytes_in *in, char *why)
+{
+	const struct chain_link *l = &c->links[i];
+	const struct weft_sampler *s = l->plugin->desc->sampler;
+
+	if (bytes_take_u32(in) != l->place) {
+		snprintf(why, RUN_REASON, "the sampler %s was not in use", l->plugin->desc->name);
+		return RESTORE_REFUSED;
+	}
+	if (s->save == NULL)
+		return RESTORED;
+	struct weft_blob blob = {.size = sizeof blob};
+	blob.len = bytes_take_u64(in);
+	blob.data = bytes_take(in, blob.len);
+	if (in->failed)
+		return RESTORE_REFUSED;
+	run_enter(job, PHASE_LOAD, l->plugin, c->choice);
+	return run_verdict(job, "load", s->load(l->self, &blob), why) == 0 ? RESTORED : RESTORE_REFUSED;
+}
+
+static bool take_history(struct chain *c, const struct weft_job *job, struct bytes_in *in)
+{
+	if (c->generated > in->left / sizeof *c->history)
+		return false;
+	c->history_cap = c->generated + 1;
+	c->history = malloc(c->history_cap * sizeof *c->history);
+	if (c->history == NULL || !bytes_take_words(in, (uint32_t *)c->history, c->generated))
+		return false;
+	for (uint64_t t = 0; t < c->generated; t++)
+		if ((uint32_t)c->history[t] >= job->model->vocab)
+			return false;
+	return true;
+}
+
+/* What accept() was told when the job ran the first time. */
+static bool replay(struct chain *c, struct weft_job *job)
+{
+	for (size_t i = 0; i < c->n; i++) {
+		const struct weft_sampler *s = c->links[i].plugin->desc->sampler;
+		if (s->accept == NULL || s->save != NULL)
+			continue;
+		if (!accept_prompt(c, job, i))
+			return false;
+		for (uint64_t t = 0; t < c->generated; t++)
+			if (!accept(c, job, i, c->history[t], 0))
+				return false;
+	}
+	return true;
+}
+
+enum restored chain_restore(struct chain *c, struct weft_job *job, uint32_t choice, struct bytes_in *in, char *why)
+{
+	if (!make_links(c, job, choice))
+		return RESTORE_ENDED;
+	c->generated = bytes_take_u64(in);
+	if (bytes_take_u32(in) != c->n) {
+		snprintf(why, RUN_REASON, "it has another number of samplers in use");
+		return RESTORE_REFUSED;
+	}
+	for (size_t i = 0; i < c->n; i++) {
+		enum restored r = load_link(c, job, i, in, why);
+		if (r != RESTORED)
+			return r;
+	}
+	if (c->replays && !take_history(c, job, in))
+		return RESTORE_REFUSED;
+	return replay(c, job) ? RESTORED : RESTORE_ENDED;
 }
 
 /* ---- the draw ---- */
@@ -174,6 +290,23 @@ static bool draw_edited(const struct chain *c, struct weft_job *job, struct chai
 	return true;
 }
 
+static bool remember(struct chain *c, struct weft_job *job, int32_t token)
+{
+	if (c->replays && c->generated == c->history_cap) {
+		uint64_t cap = c->history_cap == 0 ? 64 : c->history_cap * 2;
+		int32_t *grown = realloc(c->history, cap * sizeof *grown);
+		if (grown == NULL) {
+			run_end(job, END_FAILED, WEFT_ENOMEM, "out of memory");
+			return false;
+		}
+		c->history = grown;
+		c->history_cap = cap;
+	}
+	if (c->replays)
+		c->history[c->generated] = token;
+	return true;
+}
+
 bool chain_draw(struct chain *c, struct weft_job *job, struct chain_room *room, const float *logits, const struct logits_row *row,
 		uint64_t position, int32_t *token)
 {
@@ -188,6 +321,8 @@ bool chain_draw(struct chain *c, struct weft_job *job, struct chain_room *room, 
 		}
 		*token = (int32_t)pick(c, job, room, room->vocab, again.total, position);
 	}
+	if (!remember(c, job, *token))
+		return false;
 	c->generated++;
 	for (size_t i = 0; i < c->n; i++)
 		if (c->links[i].plugin->desc->sampler->accept != NULL && !accept(c, job, i, *token, 0))

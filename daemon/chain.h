@@ -5,12 +5,14 @@
 #ifndef WEFT_DAEMON_CHAIN_H
 #define WEFT_DAEMON_CHAIN_H
 
+#include "daemon/bytes.h"
 #include "daemon/logits.h"
 #include "daemon/plugin.h"
 
 struct chain_link {
 	const struct plugin *plugin;
 	void *self;
+	uint32_t place;		/* in the job's list of samplers */
 };
 
 struct chain {
@@ -18,6 +20,16 @@ struct chain {
 	size_t n;
 	uint32_t choice;
 	uint64_t generated;		/* tokens drawn so far */
+	bool replays;			/* a sampler's state follows from accept() alone: a checkpoint has the history */
+	int32_t *history;		/* [generated] when it replays */
+	uint64_t history_cap;
+};
+
+/* What came of reading a checkpoint, or a part of one. */
+enum restored {
+	RESTORED,
+	RESTORE_REFUSED,	/* it does not fit, with the reason: the job may begin again */
+	RESTORE_ENDED		/* a plugin, or lack of memory, has ended the job */
 };
 
 /* Buffers for one draw, shared by all chains of an engine. */
@@ -33,6 +45,10 @@ void chain_room_finish(struct chain_room *r);
 
 /* Makes the samplers of job->spec and lets those that want it see the prompt. False: the job has ended, with the reason; finish is fine. */
 bool chain_init(struct chain *c, struct weft_job *job, uint32_t choice);
+/* The samplers' states to bytes: by save(), or as the history that accept() is told again. 0, or a code with the reason in why (of RUN_REASON). */
+int chain_save(const struct chain *c, struct weft_job *job, struct bytes_out *o, char *why);
+/* In place of chain_init. */
+enum restored chain_restore(struct chain *c, struct weft_job *job, uint32_t choice, struct bytes_in *in, char *why);
 void chain_finish(struct chain *c);
 /* Draws the token at `position` from a row of logits that logits_weigh has just measured into room->weigh (row, room->weighed == logits), and
  * lets the samplers accept it. False: the job has ended. */

@@ -6,11 +6,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "daemon/batch.h"
 
-enum command_kind { DO_SUBMIT, DO_CANCEL, DO_PREEMPT, DO_RESUME };
+enum command_kind { DO_SUBMIT, DO_CANCEL, DO_PREEMPT, DO_RESUME, DO_CHECKPOINT, DO_RELEASE };
 
 struct command {
 	struct command *next;
@@ -47,13 +46,7 @@ struct engine {
  * heard. */
 static const int64_t pace_beside_ns = 100 * 1000 * 1000, pace_alone_ns = 1000 * 1000 * 1000;
 
-static int64_t now_ns(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
-}
+const struct engine_pace engine_usual_pace = {.tokens = 16, .bytes = 64, .ms = 200};
 
 static void count(atomic_uint_fast64_t *counter, uint64_t by)
 {
@@ -87,6 +80,7 @@ void engine_job_free(struct engine_job *j)
 	free(j->continuations);
 	free(j->continuation_len);
 	free(j->prompt);
+	free(j->resume);
 	free(j->last);
 	core_blend_unref(j->blend);
 	plugin_set_unref(j->plugins);
@@ -98,6 +92,7 @@ void engine_event_free(struct engine_event *e)
 	if (e == NULL)
 		return;
 	free(e->text);
+	free(e->blob);
 	free(e->tokens); /* the tops stand in the same block */
 	engine_job_free(e->spent);
 	free(e);
@@ -158,6 +153,16 @@ void engine_preempt(struct engine *e, uint64_t id)
 void engine_resume(struct engine *e, uint64_t id)
 {
 	post(e, DO_RESUME, id, NULL);
+}
+
+void engine_checkpoint(struct engine *e, uint64_t id)
+{
+	post(e, DO_CHECKPOINT, id, NULL);
+}
+
+void engine_release(struct engine *e, uint64_t id)
+{
+	post(e, DO_RELEASE, id, NULL);
 }
 
 struct engine_event *engine_take_events(struct engine *e)
@@ -229,6 +234,10 @@ static void obey(struct engine *e, struct command *c)
 		park(e, job);
 	else if (c->kind == DO_RESUME && job->parked)
 		run_resume(job);
+	else if (c->kind == DO_CHECKPOINT)
+		run_want_checkpoint(job);
+	else if (c->kind == DO_RELEASE)
+		run_want_leave(job);
 }
 
 /* ---- one step ---- */
@@ -246,7 +255,7 @@ static bool survey(struct engine *e)
 	atomic_store(&e->stats.parked, parked);
 	atomic_store(&e->stats.pages_used, core_ctx_pages_total(e->core) - core_ctx_pages_free(e->core));
 	if (running > 0 && !atomic_load(&e->stats.busy))
-		atomic_store(&e->stats.last_step_at_ns, (uint64_t)now_ns());
+		atomic_store(&e->stats.last_step_at_ns, (uint64_t)run_now_ns());
 	atomic_store(&e->stats.busy, running > 0);
 	return running > 0;
 }
@@ -372,15 +381,15 @@ static void learn_pace(struct engine *e, int64_t ns, uint32_t rows)
 static void step(struct engine *e)
 {
 	struct core_error err;
-	int64_t t0 = now_ns(), t1, t2, t3;
+	int64_t t0 = run_now_ns(), t1, t2, t3;
 
 	set_pace(e);
 	plan_all(e);
 	build(e);
-	t1 = t2 = now_ns();
+	t1 = t2 = run_now_ns();
 	if (e->batch.n > 0) {
 		int rc = core_forward(e->core, e->batch.rows, e->batch.n, &err);
-		t2 = now_ns();
+		t2 = run_now_ns();
 		if (rc == 0) {
 			learn_pace(e, t2 - t1, e->batch.n);
 			struct batch_rows rows = batch_ran(&e->batch);
@@ -393,7 +402,7 @@ static void step(struct engine *e)
 			forward_failed(e, &err);
 		}
 	}
-	t3 = now_ns();
+	t3 = run_now_ns();
 	count(&e->stats.steps, 1);
 	count(&e->stats.step_ns, (uint64_t)(t3 - t0));
 	histogram_add(&e->stats.step_us, (uint64_t)(t3 - t0) / 1000);
@@ -402,10 +411,19 @@ static void step(struct engine *e)
 	atomic_store(&e->stats.last_step_at_ns, (uint64_t)t3);
 }
 
+static void count_checkpoints(struct engine *e)
+{
+	count(&e->stats.checkpoints, e->out.checkpoints);
+	count(&e->stats.checkpoint_bytes, e->out.checkpoint_bytes);
+	count(&e->stats.checkpoint_ns, e->out.checkpoint_ns);
+	e->out.checkpoints = e->out.checkpoint_bytes = e->out.checkpoint_ns = 0;
+}
+
 /* The end of a turn: what has ended goes, the gauges are set, the loop is told. True: there is more to do. */
 static bool settle(struct engine *e)
 {
 	reap(e);
+	count_checkpoints(e);
 	bool busy = survey(e);
 	publish(e);
 	return busy;
@@ -488,7 +506,7 @@ static int check_params(const struct engine_params *p, struct core_error *err)
 	return 0;
 }
 
-static void engine_release(struct engine *e)
+static void free_all(struct engine *e)
 {
 	for (struct weft_job *j = e->jobs, *next; j != NULL; j = next) {
 		next = j->next;
@@ -525,8 +543,10 @@ int engine_new(struct engine **out, const struct engine_params *p, struct core_e
 	e->out.last = &e->out.first;
 	e->out.log = p->log;
 	e->out.log_arg = p->arg;
+	e->out.pace = p->pace == NULL ? engine_usual_pace : *p->pace;
 	e->model.vocab = info->vocab;
 	e->model.context = p->max_context == 0 ? info->context : p->max_context;
+	e->model.digest = info->digest;
 	e->model.tokenizer = core_model_tokenizer(p->model);
 	e->model.eos = core_tokenizer_eos(e->model.tokenizer);
 	pthread_mutex_init(&e->lock, NULL);
@@ -544,7 +564,7 @@ int engine_new(struct engine **out, const struct engine_params *p, struct core_e
 	if (rc == 0)
 		rc = start_thread(e, err);
 	if (rc != 0) {
-		engine_release(e);
+		free_all(e);
 		return rc;
 	}
 	*out = e;
@@ -560,7 +580,7 @@ void engine_free(struct engine *e)
 	pthread_cond_signal(&e->more);
 	pthread_mutex_unlock(&e->lock);
 	pthread_join(e->thread, NULL);
-	engine_release(e);
+	free_all(e);
 }
 
 void engine_submit(struct engine *e, struct engine_job *job)
@@ -580,34 +600,14 @@ void engine_submit(struct engine *e, struct engine_job *job)
 
 /* ---- facts ---- */
 
-/* A whole-number parameter of the decoder, or `absent`. */
-static uint64_t whole_param(const struct plugin_args *a, const char *name, uint64_t absent)
-{
-	int i = plugin_param_index(a->plugin, name);
-
-	if (i < 0 || a->plugin->desc->params[i].type != WEFT_INT || a->values[i].i < 0)
-		return absent;
-	return (uint64_t)a->values[i].i;
-}
-
-static uint64_t pages_of(uint64_t tokens)
-{
-	return (tokens + CORE_PAGE - 1) / CORE_PAGE;
-}
-
 uint32_t engine_worst_pages(const struct engine *e, const struct engine_job *job)
 {
-	uint64_t prompt = job->n_prompt, context = e->model.context, shared = prompt / CORE_PAGE, pages = pages_of(prompt);
+	return worst_pages(&e->model, job);
+}
 
-	/* Every answer and every continuation shares the whole pages of the prompt and has the rest to itself. */
-	for (size_t i = 0; i < job->n_continuations; i++)
-		pages += pages_of(prompt + job->continuation_len[i]) - shared;
-	if (job->n_continuations == 0) {
-		uint64_t answer = whole_param(&job->decoder, "max_tokens", 0), n = whole_param(&job->decoder, "n", 1);
-		uint64_t end = answer == 0 || answer > context || prompt + answer > context ? context : prompt + answer;
-		pages = n <= 1 ? pages_of(end) : pages + n * (pages_of(end) - shared);
-	}
-	return pages > UINT32_MAX ? UINT32_MAX : (uint32_t)pages;
+uint64_t engine_worst_bytes(const struct engine *e, const struct engine_job *job)
+{
+	return worst_bytes(&e->model, job);
 }
 
 uint32_t engine_pages_total(const struct engine *e)

@@ -11,7 +11,18 @@
  * Pages: the loop admits jobs so that the sum of engine_worst_pages() fits; should pages run short all the same (a decoder that forks
  * more than it said), the engine pre-empts the job of lowest rank by itself. A pre-empted job keeps its decoder, samplers and token
  * lists, loses its pages, and is rebuilt from its tokens when it goes on (each token by the path it came by), with the same bytes
- * (P1). A job that is pre-empted before its first plan says EV_STARTED when it goes on, any other EV_RESUMED. */
+ * (P1). A job that is pre-empted before its first plan says EV_STARTED when it goes on, any other EV_RESUMED.
+ *
+ * Checkpoints (P2): between two plans a job can be turned into bytes, from which it goes on in another process, with another number of
+ * threads, on another machine of the same model and plugins. They leave as EV_CHECKPOINT among the job's other events: everything in
+ * front of one and its bytes are one consistent cut. A job that is submitted with them as `resume` says EV_RESUMED and then exactly what
+ * the undisturbed job said behind the cut: deltas with the same borders, tokens, log-probabilities, scores, finishes, usage, and later
+ * checkpoints with the same bytes. (Not the same: progress of prompts, EV_RESUMED and EV_PREEMPTED, which tell of time.) It may be cut off again
+ * anywhere. With `checkpoints` the engine makes them by itself, at a pace that costs next to nothing (struct engine_pace); engine_checkpoint
+ * and engine_release ask for one.
+ *
+ * What a checkpoint is bound to: the model, the blend, the request (prompt, continuations, seed, all parameters of decoder and samplers, by
+ * their digest), the files of the plugins, and this format. Another one of these, or one damaged byte, and it is refused with the reason. */
 #ifndef WEFT_DAEMON_ENGINE_H
 #define WEFT_DAEMON_ENGINE_H
 
@@ -38,6 +49,10 @@ struct engine_job {
 	size_t n_continuations;
 	struct core_blend *blend; /* a reference; NULL: the base alone */
 	uint64_t seed;
+	bool checkpoints;	/* EV_CHECKPOINT now and then, by itself */
+	void *resume;		/* a checkpoint to go on from; NULL: start from the prompt */
+	size_t resume_len;
+	bool or_restart;	/* a `resume` that is refused: a line in the log, and the job starts from its prompt (it says EV_STARTED); else it fails */
 	struct engine_event *last;	/* its EV_DONE, made with the job so that the end of a job cannot fail; the engine's business */
 	struct engine_job *next;	/* likewise */
 };
@@ -52,9 +67,14 @@ enum engine_event_kind {
 	EV_FINISH,	/* of one choice */
 	EV_PROGRESS,	/* done of total (prompt tokens while prefilling, or what the decoder says) */
 	EV_PREEMPTED,	/* parked; wants engine_resume */
+	EV_CHECKPOINT,	/* blob: the job after all events in front of this one. Without blob (only when one was asked for): it cannot be saved
+			 * (a plugin without save, or whose save failed) and starts from its prompt */
 	EV_DONE		/* the job is gone from the engine: state, error and usage are final */
 };
-enum engine_end { END_DONE, END_FAILED, END_CANCELLED };
+enum engine_end {
+	END_DONE, END_FAILED, END_CANCELLED,
+	END_RELEASED	/* by engine_release: not an end of the job; it goes on from its last checkpoint, or from its prompt */
+};
 
 struct engine_top { int32_t token; float logprob; };
 struct engine_token { int32_t token; float logprob; bool greedy; uint32_t n_top; struct engine_top *top; };
@@ -74,11 +94,22 @@ struct engine_event {
 	enum engine_end end;		/* DONE */
 	int code;			/* DONE with END_FAILED: enum weft_code */
 	uint64_t done, total;		/* PROGRESS */
+	void *blob;			/* CHECKPOINT: blob_len bytes */
+	size_t blob_len;
 	uint64_t prompt_tokens, completion_tokens, cached_tokens;	/* DONE */
 	int64_t at_ns;			/* CLOCK_MONOTONIC when it was made */
 	struct engine_job *spent;	/* DONE: the job comes back to the loop thread here and is freed with the event */
 };
 void engine_event_free(struct engine_event *e);
+
+/* How often a job with `checkpoints` is saved: when all of these hold. The lengths of its checkpoints, added up, stay in proportion to the
+ * tokens that it made, however long it grows. */
+struct engine_pace {
+	uint32_t tokens;	/* made (drawn, scored or fed) since the last one */
+	uint32_t bytes;		/* and for each of them so many bytes of the last one: 16000 bytes at 64 wait for 250 tokens */
+	uint32_t ms;		/* since the last one, or since the job began */
+};
+extern const struct engine_pace engine_usual_pace;
 
 struct engine_params {
 	const struct core_model *model;
@@ -87,6 +118,7 @@ struct engine_params {
 	uint32_t max_rows;		/* rows of one step */
 	uint32_t max_jobs;		/* running at once; the loop keeps to it */
 	uint32_t max_context;		/* 0: the model's */
+	const struct engine_pace *pace;	/* copied; NULL: the usual one */
 	void (*wake)(void *arg);	/* [engine] there are events */
 	void (*log)(void *arg, uint64_t job, int level, const char *text);	/* [engine] and [main]: lines of plugins and of the engine */
 	void *arg;
@@ -101,6 +133,12 @@ void engine_submit(struct engine *e, struct engine_job *job);
 void engine_cancel(struct engine *e, uint64_t id);	/* EV_DONE with END_CANCELLED follows, also for parked jobs */
 void engine_preempt(struct engine *e, uint64_t id);	/* EV_PREEMPTED follows */
 void engine_resume(struct engine *e, uint64_t id);
+/* EV_CHECKPOINT follows, at once when the job is between two plans (also while it is parked or not rebuilt yet), else when it is the next
+ * time; none when it ends before, and none before its first plan: there is nothing to save. */
+void engine_checkpoint(struct engine *e, uint64_t id);
+/* EV_CHECKPOINT, then EV_DONE with END_RELEASED. A job that generates is let go when its step is over. One that would take longer (in a
+ * prompt, in scores, parked or rebuilding, with feeds open) is let go at once, without a new checkpoint: it goes on from its last one. */
+void engine_release(struct engine *e, uint64_t id);
 struct engine_event *engine_take_events(struct engine *e);	/* all of them, oldest first; the caller frees each */
 
 /* [loop] Pages a job may come to hold: (prompt + max_tokens) per choice, by the parameters max_tokens and n if the decoder has them. */
@@ -108,9 +146,16 @@ uint32_t engine_worst_pages(const struct engine *e, const struct engine_job *job
 uint32_t engine_pages_total(const struct engine *e);
 uint32_t engine_context(const struct engine *e);
 
+/* [loop] Host memory that a job may take at worst, in bytes: the engine's side of it, and all events that it may cause (struct
+ * engine_event with texts, tokens, log-probabilities and lists of likely tokens) if they were kept together until its end. By the
+ * parameters max_tokens, n, echo, logprobs and prompt_logprobs if the decoder has them; samplers whose parameters the request names
+ * count with two arrays over the vocabulary. Pages are not in it. */
+uint64_t engine_worst_bytes(const struct engine *e, const struct engine_job *job);
+
 struct engine_stats {		/* [any]; read with atomic loads */
 	atomic_uint_fast64_t steps, prompt_rows, generated_rows, draws, preemptions, step_ns, plugin_ns, last_step_at_ns;
 	atomic_uint_fast64_t rebuilt_rows;	/* run again after a pre-emption; not in prompt_rows and generated_rows */
+	atomic_uint_fast64_t checkpoints, checkpoint_bytes, checkpoint_ns;	/* made; the time is in plugin_ns, too */
 	atomic_uint_fast64_t forward_ns;	/* of step_ns: inside core_forward; plugin_ns: plan, reduction of logits, samplers, commit */
 	struct histogram step_us;	/* of each step; the mean is step_ns / steps */
 	atomic_uint running, parked, pages_used;

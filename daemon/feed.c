@@ -197,6 +197,19 @@ bool feed_row(struct weft_job *job, struct feed *f, uint32_t row, const float *l
 	return draw_all(job, f, logits, &measured, &tops, position, room);
 }
 
+uint64_t feed_work(const struct weft_job *job)
+{
+	uint64_t work = 0;
+
+	for (uint32_t i = 0; i < job->n_feeds; i++) {
+		const struct feed *f = &job->feeds[i];
+		uint64_t asked = (uint64_t)f->n_targets + f->n_choices;
+		uint64_t fed = (f->flags & WEFT_FEED_PROMPT) != 0 ? 0 : f->n_tokens;
+		work += asked > fed ? asked : fed;
+	}
+	return work;
+}
+
 int feed_results(struct weft_job *job, struct weft_result **out)
 {
 	struct weft_result *r = arena_alloc(&job->arena, job->n_feeds, sizeof *r);

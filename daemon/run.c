@@ -11,7 +11,7 @@
 
 static const int64_t progress_every_ns = 100 * 1000 * 1000;
 
-static int64_t now_ns(void)
+int64_t run_now_ns(void)
 {
 	struct timespec t;
 
@@ -48,7 +48,7 @@ void run_release(struct weft_job *job)
 		choice_free(job->choices[i]);
 	free(job->choices);
 	job->choices = NULL;
-	job->n_choices = 0;
+	job->n_choices = job->choices_cap = 0;
 	if (job->decoder != NULL)
 		job->spec->decoder.plugin->desc->decoder->destroy(job->decoder);
 	job->decoder = NULL;
@@ -56,6 +56,8 @@ void run_release(struct weft_job *job)
 	arena_finish(&job->arena);
 	free(job->feeds);
 	free(job->detok_text);
+	free(job->identity.data);
+	job->identity = (struct bytes_out){0};
 	job->feeds = NULL;
 	job->n_feeds = job->feeds_cap = 0;
 	job->detok_text = NULL;
@@ -83,7 +85,7 @@ static void say_done(struct engine_job *spec, struct run_out *out, enum engine_e
 	e->text_len = e->text == NULL ? 0 : strlen(e->text);
 	e->prompt_tokens = spec->n_prompt;
 	e->completion_tokens = completion;
-	e->at_ns = now_ns();
+	e->at_ns = run_now_ns();
 	e->spent = spec;
 	spec->last = NULL;
 	*out->last = e;
@@ -124,22 +126,36 @@ void run_enter(struct weft_job *job, enum run_phase phase, const struct plugin *
 	job->said_code = job->breach_code = 0;
 }
 
-bool run_leave(struct weft_job *job, const char *function, int rc)
+int run_verdict(struct weft_job *job, const char *function, int rc, char text[static RUN_REASON])
 {
 	const char *name = job->caller->desc->name;
 
 	job->phase = PHASE_NONE;
-	if (rc == 0 && job->breach_code == 0)
+	if (job->breach_code != 0) {
+		snprintf(text, RUN_REASON, "the plugin %s failed: %s", name, job->breach);
+		return job->breach_code;
+	}
+	if (rc > 0 || rc < WEFT_EINTERNAL) {
+		snprintf(text, RUN_REASON, "the plugin %s failed: %s() returned %d, which is no code", name, function, rc);
+		return WEFT_EINTERNAL;
+	}
+	if (rc != 0 && job->said_code != 0)
+		snprintf(text, RUN_REASON, "%s: %s", name, job->said);
+	else if (rc != 0)
+		snprintf(text, RUN_REASON, "the plugin %s failed: %s() returned %d without a reason", name, function, rc);
+	return rc;
+}
+
+bool run_leave(struct weft_job *job, const char *function, int rc)
+{
+	char text[RUN_REASON];
+
+	if (rc == 0 && job->breach_code == 0) {
+		job->phase = PHASE_NONE;
 		return true;
-	if (job->breach_code != 0)
-		run_end(job, END_FAILED, job->breach_code, "the plugin %s failed: %s", name, job->breach);
-	else if (rc > 0 || rc < WEFT_EINTERNAL)
-		run_end(job, END_FAILED, WEFT_EINTERNAL, "the plugin %s failed: %s() returned %d, which is no code", name, function,
-			rc);
-	else if (job->said_code != 0)
-		run_end(job, END_FAILED, rc, "%s: %s", name, job->said);
-	else
-		run_end(job, END_FAILED, rc, "the plugin %s failed: %s() returned %d without a reason", name, function, rc);
+	}
+	rc = run_verdict(job, function, rc, text);
+	run_end(job, END_FAILED, rc, "%s", text);
 	return false;
 }
 
@@ -166,7 +182,7 @@ struct engine_event *run_event(struct weft_job *job, enum engine_event_kind kind
 	}
 	e->kind = kind;
 	e->job = job->spec->id;
-	e->at_ns = now_ns();
+	e->at_ns = run_now_ns();
 	*job->out->last = e;
 	job->out->last = &e->next;
 	return e;
@@ -241,22 +257,26 @@ bool run_choice_chain(struct weft_job *job, struct choice *c)
 
 /* ---- a decoder's turn ---- */
 
-bool run_create(struct weft_job *job)
+bool run_make_decoder(struct weft_job *job)
 {
 	const struct plugin_args *d = &job->spec->decoder;
 
-	job->detok_text = malloc(core_detok_bound(job->model->tokenizer) + 1);
-	if (job->detok_text == NULL || seq_make(job) == NULL) {
-		run_end(job, END_FAILED, WEFT_ENOMEM, "out of memory");
-		return false;
-	}
 	run_enter(job, PHASE_CREATE, d->plugin, 0);
 	int rc = d->plugin->desc->decoder->create(&host_table, job, d->values, &job->decoder);
 	if (rc == 0 && job->decoder == NULL)
 		rc = run_breach(job, WEFT_EINTERNAL, "create() made no instance");
 	if (rc != 0)
 		job->decoder = NULL; /* nothing was made: nothing is to be destroyed */
-	if (!run_leave(job, "create", rc))
+	return run_leave(job, "create", rc);
+}
+
+static bool create_fresh(struct weft_job *job)
+{
+	if (seq_make(job) == NULL) {
+		run_end(job, END_FAILED, WEFT_ENOMEM, "out of memory");
+		return false;
+	}
+	if (!run_make_decoder(job))
 		return false;
 	if (job->spec->n_samplers == 0)
 		return true;
@@ -266,6 +286,51 @@ bool run_create(struct weft_job *job)
 		return false;
 	}
 	return run_choice_chain(job, first);
+}
+
+static bool out_of_memory(struct weft_job *job)
+{
+	run_end(job, END_FAILED, WEFT_ENOMEM, "out of memory");
+	return false;
+}
+
+/* As if nothing of the checkpoint had been read. */
+static bool begin_again(struct weft_job *job, const char *why)
+{
+	char line[RUN_REASON + 80];
+
+	snprintf(line, sizeof line, "starts from its prompt: %s", why);
+	if (job->out->log != NULL)
+		job->out->log(job->out->log_arg, job->spec->id, WEFT_LOG_WARNING, line);
+	run_release(job);
+	job->next_seq = 0;
+	job->plan = job->drawn = job->scored = 0;
+	job->started = false;
+	job->detok_text = malloc(core_detok_bound(job->model->tokenizer) + 1);
+	return job->detok_text == NULL ? out_of_memory(job) : create_fresh(job);
+}
+
+bool run_create(struct weft_job *job)
+{
+	char why[RUN_REASON];
+
+	job->saved_at = run_now_ns();
+	job->detok_text = malloc(core_detok_bound(job->model->tokenizer) + 1);
+	if (job->detok_text == NULL)
+		return out_of_memory(job);
+	if (job->spec->resume == NULL)
+		return create_fresh(job);
+	enum restored r = checkpoint_restore(job, why);
+	if (r == RESTORE_ENDED)
+		return false;
+	free(job->spec->resume);
+	job->spec->resume = NULL;
+	if (r == RESTORED)
+		return run_resume(job);
+	if (job->spec->or_restart)
+		return begin_again(job, why);
+	run_end(job, END_FAILED, WEFT_EINVAL, "%s", why);
+	return false;
 }
 
 /* A decoder that has said done leaves no answer without its end. */
@@ -310,6 +375,44 @@ bool run_plan(struct weft_job *job)
 	return true;
 }
 
+/* ---- between commit and plan ---- */
+
+/* Lets go of the job, saved if it can be. */
+static void leave(struct weft_job *job)
+{
+	if (job->started && job->n_feeds == 0)
+		checkpoint_make(job, false);
+	run_end(job, END_RELEASED, 0, "%s", "");
+}
+
+static bool between(struct weft_job *job)
+{
+	if (job->leaving) {
+		leave(job);
+		return false;
+	}
+	if (job->wanted || checkpoint_due(job))
+		checkpoint_make(job, job->wanted);
+	job->wanted = false;
+	return true;
+}
+
+void run_want_checkpoint(struct weft_job *job)
+{
+	job->wanted = !job->started || job->n_feeds > 0;
+	if (!job->wanted)
+		checkpoint_make(job, true);
+}
+
+void run_want_leave(struct weft_job *job)
+{
+	bool soon = job->n_feeds > 0 && !job->parked && !job->rebuilding && job->prompt_total == 0;
+
+	job->leaving = soon;
+	if (!soon)
+		leave(job);
+}
+
 bool run_commit(struct weft_job *job)
 {
 	const struct plugin *p = job->spec->decoder.plugin;
@@ -322,9 +425,10 @@ bool run_commit(struct weft_job *job)
 	run_enter(job, PHASE_COMMIT, p, 0);
 	if (!run_leave(job, "commit", p->desc->decoder->commit(job->decoder, job, results, job->n_feeds)))
 		return false;
+	job->made += feed_work(job);
 	feed_clear(job);
 	if (!job->said_done)
-		return true;
+		return between(job);
 	if (finished_all(job))
 		run_end(job, END_DONE, 0, "%s", "");
 	return false;
@@ -346,7 +450,9 @@ void run_park(struct weft_job *job)
 	job->parked = true;
 	job->rebuilding = false;
 	if (run_event(job, EV_PREEMPTED) == NULL)
-		run_end(job, END_FAILED, WEFT_ENOMEM, "out of memory");
+		out_of_memory(job);
+	else if (job->leaving)
+		leave(job); /* its feeds are open: nobody knows when they run */
 }
 
 bool run_resume(struct weft_job *job)
@@ -374,7 +480,7 @@ bool run_rebuild(struct weft_job *job)
 
 void run_progress(struct weft_job *job)
 {
-	int64_t now = now_ns();
+	int64_t now = run_now_ns();
 
 	if (job->prompt_total == 0 || job->prompt_done == 0 || job->prompt_done == job->prompt_total)
 		return;

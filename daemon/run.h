@@ -6,6 +6,8 @@
  *   feed.c     one wish of a decoder: recording it, and reducing rows of logits to its results
  *   seq.c      token sequences, their KV, and rebuilding it after a pre-emption
  *   chain.c    one choice's samplers and the draw
+ *   checkpoint.c  a job as bytes, and a job from bytes
+ *   worst.c    what a job may take, before it runs
  *   host.c     struct weft_host: what plugins may ask for; checks every wish and passes it on to the others
  *
  * Life of a job:
@@ -16,11 +18,13 @@
  *               v  |
  *             [parked]
  *
- * Between commit and plan the decoder and its samplers could be saved: there is the seam for a store. */
+ * Between commit and plan (no feeds are open) a job is nothing but tokens, numbers and what its plugins say of themselves: there it is saved
+ * (checkpoint.c). A job made from a checkpoint begins like a parked one that is resumed. */
 #ifndef WEFT_DAEMON_RUN_H
 #define WEFT_DAEMON_RUN_H
 
 #include "daemon/arena.h"
+#include "daemon/bytes.h"
 #include "daemon/chain.h"
 #include "daemon/engine.h"
 
@@ -31,7 +35,8 @@ enum {
 	RUN_TOP = 64,			/* most likely tokens of one draw or target */
 	RUN_VALUES = 1 << 23,		/* reported values of one plan */
 	RUN_EVENTS = 1 << 16,		/* events that one call of a plugin may cause */
-	RUN_EVENT_BYTES = 64 << 20	/* and what they may weigh */
+	RUN_EVENT_BYTES = 64 << 20,	/* and what they may weigh */
+	RUN_CHECKPOINT_BYTES = 64 << 20	/* of one checkpoint */
 };
 
 /* What the host tells plugins about the model. */
@@ -39,6 +44,7 @@ struct run_model {
 	uint32_t vocab, context;
 	int32_t eos;
 	const struct core_tokenizer *tokenizer;
+	const char *digest;	/* hex */
 };
 
 #define SEQ_GENERATED UINT32_C(0x80000000)	/* beside a token id: it came by the generation path */
@@ -78,7 +84,7 @@ struct feed {
 	float *logits;			/* [vocab] with WEFT_FEED_LOGITS, after its last row */
 };
 
-enum run_phase { PHASE_NONE, PHASE_CREATE, PHASE_PLAN, PHASE_COMMIT, PHASE_SAMPLER };
+enum run_phase { PHASE_NONE, PHASE_CREATE, PHASE_PLAN, PHASE_COMMIT, PHASE_SAVE, PHASE_LOAD, PHASE_SAMPLER };
 
 struct weft_job {
 	struct engine_job *spec;	/* owned until EV_DONE takes it along */
@@ -120,6 +126,14 @@ struct weft_job {
 	uint64_t prompt_done, prompt_total;	/* prompt rows of the open plan; told as progress when they take more than one step */
 	int64_t progress_at;			/* ns; 0: none was sent in this plan */
 	uint64_t drawn, scored;			/* tokens */
+
+	/* Checkpoints. */
+	uint64_t made, made_before;	/* tokens drawn, scored or fed so far; and when the last one was made */
+	size_t last_len;		/* bytes of the last one */
+	int64_t saved_at;		/* ns; of the last one, at first of the job's beginning */
+	bool wanted, leaving;		/* engine_checkpoint and engine_release wait for the next commit */
+	bool unsaveable;		/* a plugin has no save, or its save failed */
+	struct bytes_out identity;	/* what its checkpoints are bound to; empty before the first one */
 };
 
 /* Events of one step on their way to the loop. */
@@ -127,16 +141,20 @@ struct run_out {
 	struct engine_event *first, **last;
 	void (*log)(void *arg, uint64_t job, int level, const char *text);
 	void *log_arg;
+	struct engine_pace pace;
+	uint64_t checkpoints, checkpoint_bytes, checkpoint_ns;	/* made since the engine has counted them */
 };
 
 /* ---- run.c ---- */
+int64_t run_now_ns(void);	/* CLOCK_MONOTONIC */
 struct weft_job *run_new(struct engine_job *spec, const struct run_model *model, struct core_ctx *core, struct run_out *out);
 void run_release(struct weft_job *job);	/* plugin instances, sequences, memory: all but the spec; no event */
 void run_free(struct weft_job *job);	/* the rest, and the spec unless it went with EV_DONE */
 /* EV_DONE of a job that could not even be made. */
 void run_refuse(struct engine_job *spec, struct run_out *out, const char *text);
 /* Each of these returns false when the job has ended: its EV_DONE is in the out list and the caller frees it. */
-bool run_create(struct weft_job *job);		/* the decoder and the first chain */
+bool run_create(struct weft_job *job);		/* the decoder and the first chain, or all that the checkpoint has */
+bool run_make_decoder(struct weft_job *job);
 bool run_plan(struct weft_job *job);
 bool run_commit(struct weft_job *job);
 void run_end(struct weft_job *job, enum engine_end end, int code, const char *fmt, ...) __attribute__((format(printf, 4, 5)));
@@ -154,6 +172,12 @@ int run_breach(struct weft_job *job, int code, const char *fmt, ...) __attribute
 void run_enter(struct weft_job *job, enum run_phase phase, const struct plugin *caller, uint32_t choice);
 /* After a plugin function: true when all is well; else the job has been ended with the reason. */
 bool run_leave(struct weft_job *job, const char *function, int rc);
+/* The same for functions whose failure is not the job's end: 0 or the code, with the reason in text. */
+enum { RUN_REASON = 600 };
+int run_verdict(struct weft_job *job, const char *function, int rc, char text[static RUN_REASON]);
+/* The engine's wishes for a checkpoint and for the job's leave, between steps. */
+void run_want_checkpoint(struct weft_job *job);
+void run_want_leave(struct weft_job *job);
 
 /* ---- seq.c ---- */
 struct seq *seq_find(const struct weft_job *job, uint32_t number);
@@ -162,6 +186,8 @@ struct seq *seq_fork(struct weft_job *job, const struct seq *from);	/* NULL: out
 void seq_drop(struct weft_job *job, struct seq *s);
 int seq_reserve(struct seq *s, uint32_t n);				/* room for n tokens in all; -1: out of memory */
 void seq_free_all(struct weft_job *job);
+/* Of a checkpoint: n tokens (to be filled in by the caller), no KV yet, as in a parked job. Numbers ascend. NULL: out of memory. */
+struct seq *seq_restore(struct weft_job *job, uint32_t number, uint32_t n);
 void seq_park(struct weft_job *job);					/* gives up the KV of all */
 int seq_rebuild_begin(struct weft_job *job);				/* -1: out of memory */
 /* Opens every sequence whose source is far enough: 1: the rebuild is over; 0: rows are wanted; -1: out of memory. */
@@ -170,9 +196,21 @@ int seq_rebuild_settle(struct weft_job *job);
 /* ---- feed.c ---- */
 int feed_add(struct weft_job *job, const struct weft_feed *f);		/* 0 or a breach */
 bool feed_wants_logits(const struct feed *f, uint32_t row);
+uint64_t feed_work(const struct weft_job *job);	/* tokens that the plan has made: drawn, scored or fed behind the prompt */
 /* Reduces the logits of one row. False: the job has ended. */
 bool feed_row(struct weft_job *job, struct feed *f, uint32_t row, const float *logits, struct chain_room *room);
 int feed_results(struct weft_job *job, struct weft_result **out);	/* [job->n_feeds], of the arena; -1: out of memory */
 void feed_clear(struct weft_job *job);
+
+/* ---- checkpoint.c: between commit and plan only ---- */
+bool checkpoint_due(const struct weft_job *job);
+/* EV_CHECKPOINT. A job that cannot be saved gets one without bytes if `asked`, else none; out of memory: none, another time. */
+void checkpoint_make(struct weft_job *job, bool asked);
+/* Makes the job from its spec's `resume`: as parked, and not resumed yet. Refused: what was made is still in it. */
+enum restored checkpoint_restore(struct weft_job *job, char why[static RUN_REASON]);
+
+/* ---- worst.c: engine_worst_pages and engine_worst_bytes ---- */
+uint32_t worst_pages(const struct run_model *m, const struct engine_job *job);
+uint64_t worst_bytes(const struct run_model *m, const struct engine_job *job);
 
 #endif

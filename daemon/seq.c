@@ -48,8 +48,8 @@ static void seq_free(struct weft_job *job, struct seq *s)
 	free(s);
 }
 
-/* Puts s at the end of the job's list under the next number; takes ownership also on failure. */
-static struct seq *enlist(struct weft_job *job, struct seq *s)
+/* Puts s at the end of the job's list; takes ownership also on failure. */
+static struct seq *enlist(struct weft_job *job, struct seq *s, uint32_t number)
 {
 	if (job->n_seqs == job->seqs_cap) {
 		uint32_t cap = job->seqs_cap == 0 ? 4 : job->seqs_cap * 2;
@@ -61,9 +61,23 @@ static struct seq *enlist(struct weft_job *job, struct seq *s)
 		job->seqs = grown;
 		job->seqs_cap = cap;
 	}
-	s->number = job->next_seq++;
+	s->number = number;
 	job->seqs[job->n_seqs++] = s;
 	return s;
+}
+
+struct seq *seq_restore(struct weft_job *job, uint32_t number, uint32_t n)
+{
+	struct seq *s = calloc(1, sizeof *s);
+
+	if (s == NULL)
+		return NULL;
+	if (seq_reserve(s, n + 1) != 0) {
+		seq_free(job, s);
+		return NULL;
+	}
+	s->n = n;
+	return enlist(job, s, number);
 }
 
 /* A core sequence with the job's blend. NULL: out of memory. */
@@ -89,7 +103,7 @@ struct seq *seq_make(struct weft_job *job)
 		seq_free(job, s);
 		return NULL;
 	}
-	return enlist(job, s);
+	return enlist(job, s, job->next_seq++);
 }
 
 struct seq *seq_fork(struct weft_job *job, const struct seq *from)
@@ -105,7 +119,7 @@ struct seq *seq_fork(struct weft_job *job, const struct seq *from)
 	if (from->n > 0)
 		memcpy(s->tokens, from->tokens, from->n * sizeof *s->tokens);
 	s->n = s->present = from->n;
-	return enlist(job, s);
+	return enlist(job, s, job->next_seq++);
 }
 
 void seq_drop(struct weft_job *job, struct seq *s)

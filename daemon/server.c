@@ -619,6 +619,7 @@ static void on_live_event(struct server *s, struct job *j, struct engine_event *
 	case EV_PREEMPTED:
 		on_preempted(s, j);
 		break;
+	case EV_CHECKPOINT:
 	case EV_DONE:
 		break;
 	}

@@ -550,87 +550,134 @@ static int commit(void *self, struct weft_job *job, const struct weft_result *re
 	return rc;
 }
 
-/* ---- the state as bytes, for weftd on this machine ---- */
+/* ---- the state as bytes ---- */
 
-/* The choices as they lie in memory, each with its text and its tokens behind it. */
-static int save(void *self, struct weft_blob *out)
+/* Field by field, not as structs lie in memory: so the same state always has the same bytes, and none of them is what malloc left
+ * there. The text and the tokens of a choice stand behind it, the tops behind each token. */
+struct saved_choice {
+	uint64_t generated, len, searched, n, whole;
+	uint32_t seq, flags;
+	int32_t last;
+	uint32_t pad_;
+};
+struct saved_token {
+	uint64_t end;
+	int32_t token;
+	float logprob;
+	uint32_t greedy, n_top;
+};
+enum { SAVED_FINISHED = 1, SAVED_DROPPED = 2, SAVED_FIRST_NULL = 4 };
+
+static int save_token(const struct sample *s, const struct token *t, struct weft_blob *out)
 {
-	struct sample *s = self;
-	uint32_t head[5] = {sizeof(struct choice), sizeof(struct token), s->n, s->prompt_fed, s->forked};
-	int rc = s->host->blob_write(out, head, sizeof(head));
+	struct saved_token saved = {.end = t->end,
+				    .token = t->drawn.token,
+				    .logprob = t->drawn.logprob,
+				    .greedy = t->drawn.greedy,
+				    .n_top = t->drawn.n_top};
+	int rc = s->host->blob_write(out, &saved, sizeof(saved));
 
-	for (uint32_t i = 0; i < s->n && !rc; i++) {
-		struct choice *c = &s->choices[i], saved = *c;
+	return rc ? rc : s->host->blob_write(out, t->top, saved.n_top * sizeof(t->top[0]));
+}
 
-		saved.text = NULL;
-		saved.tokens = NULL;
-		rc = s->host->blob_write(out, &saved, sizeof(saved));
-		if (!rc && c->len)
-			rc = s->host->blob_write(out, c->text, c->len);
-		if (!rc && c->n)
-			rc = s->host->blob_write(out, c->tokens, c->n * sizeof(c->tokens[0]));
-	}
+static int save_choice(const struct sample *s, const struct choice *c, struct weft_blob *out)
+{
+	struct saved_choice saved = {.generated = c->generated,
+				     .len = c->len,
+				     .searched = c->searched,
+				     .n = c->n,
+				     .whole = c->whole,
+				     .seq = c->seq,
+				     .flags = (c->finished ? SAVED_FINISHED : 0) | (c->dropped ? SAVED_DROPPED : 0) |
+					      (c->first_null ? SAVED_FIRST_NULL : 0),
+				     .last = c->last};
+	int rc = s->host->blob_write(out, &saved, sizeof(saved));
+
+	if (!rc)
+		rc = s->host->blob_write(out, c->text, c->len);
+	for (size_t k = 0; k < c->n && !rc; k++)
+		rc = save_token(s, &c->tokens[k], out);
 	return rc;
 }
 
-/* Takes the next len bytes of *in; NULL: there are not so many. */
-static const uint8_t *next_bytes(struct weft_blob *in, uint64_t len)
+static int save(void *self, struct weft_blob *out)
 {
-	const uint8_t *p = in->data;
+	const struct sample *s = self;
+	uint32_t head[3] = {s->n, s->prompt_fed, s->forked};
+	int rc = s->host->blob_write(out, head, sizeof(head));
 
+	for (uint32_t i = 0; i < s->n && !rc; i++)
+		rc = save_choice(s, &s->choices[i], out);
+	return rc;
+}
+
+/* Copies the next len bytes of *in to `to`. */
+static int take_bytes(struct weft_blob *in, void *to, uint64_t len)
+{
 	if (len > in->len)
-		return NULL;
+		return WEFT_EINVAL;
+	if (len)
+		memcpy(to, in->data, len);
 	in->data += len;
 	in->len -= len;
-	return p;
+	return 0;
+}
+
+static int load_token(struct choice *c, struct weft_blob *in)
+{
+	struct saved_token saved;
+	struct token *t = &c->tokens[c->n];
+
+	if (take_bytes(in, &saved, sizeof(saved)) || saved.n_top > TOP_MAX || saved.end > c->len)
+		return WEFT_EINVAL;
+	*t = (struct token){.drawn = {.size = sizeof(t->drawn),
+				      .token = saved.token,
+				      .logprob = saved.logprob,
+				      .greedy = saved.greedy,
+				      .n_top = saved.n_top},
+			    .end = saved.end};
+	c->n++;
+	return take_bytes(in, t->top, saved.n_top * sizeof(t->top[0]));
 }
 
 static int load_choice(struct choice *c, struct weft_blob *in)
 {
-	const uint8_t *saved = next_bytes(in, sizeof(*c)), *text, *tokens;
-	struct choice fresh;
-	int rc;
+	struct saved_choice saved;
+	int rc = take_bytes(in, &saved, sizeof(saved));
 
-	if (!saved)
+	if (rc || saved.len > in->len || saved.n > in->len / sizeof(struct saved_token) || saved.whole > saved.n ||
+	    saved.searched > saved.len)
 		return WEFT_EINVAL;
-	memcpy(&fresh, saved, sizeof(fresh));
-	text = next_bytes(in, fresh.len);
-	tokens = fresh.n <= in->len / sizeof(struct token) ? next_bytes(in, fresh.n * sizeof(struct token)) : NULL;
-	if (!text || !tokens || fresh.whole > fresh.n || fresh.searched > fresh.len)
-		return WEFT_EINVAL;
-	fresh.text = NULL;
-	fresh.tokens = NULL;
-	fresh.cap = fresh.tokens_cap = 0;
-	*c = fresh;
-	rc = reserve((void **)&c->text, &c->cap, c->len + 1, 1);
+	c->generated = saved.generated;
+	c->seq = saved.seq;
+	c->finished = saved.flags & SAVED_FINISHED;
+	c->dropped = saved.flags & SAVED_DROPPED;
+	c->first_null = saved.flags & SAVED_FIRST_NULL;
+	c->last = saved.last;
+	rc = reserve((void **)&c->text, &c->cap, saved.len + 1, 1);
 	if (!rc)
-		rc = reserve((void **)&c->tokens, &c->tokens_cap, c->n + 1, sizeof(c->tokens[0]));
-	if (rc)
-		return rc;
-	memcpy(c->text, text, c->len);
-	memcpy(c->tokens, tokens, c->n * sizeof(c->tokens[0]));
-	for (size_t i = 0; i < c->n; i++) {
-		if (c->tokens[i].end > c->len || c->tokens[i].drawn.n_top > TOP_MAX)
-			return WEFT_EINVAL;
-	}
-	return 0;
+		rc = reserve((void **)&c->tokens, &c->tokens_cap, saved.n + 1, sizeof(c->tokens[0]));
+	if (!rc)
+		rc = take_bytes(in, c->text, saved.len);
+	c->len = rc ? 0 : saved.len;
+	for (uint64_t k = 0; k < saved.n && !rc; k++)
+		rc = load_token(c, in);
+	c->searched = saved.searched;
+	c->whole = saved.whole;
+	return rc;
 }
 
 static int load(void *self, const struct weft_blob *in)
 {
 	struct sample *s = self;
 	struct weft_blob rest = *in;
-	uint32_t head[5];
-	const uint8_t *p = next_bytes(&rest, sizeof(head));
-	int rc = 0;
+	uint32_t head[3];
+	int rc = take_bytes(&rest, head, sizeof(head));
 
-	if (!p)
+	if (rc || head[0] != s->n)
 		return WEFT_EINVAL;
-	memcpy(head, p, sizeof(head));
-	if (head[0] != sizeof(struct choice) || head[1] != sizeof(struct token) || head[2] != s->n)
-		return WEFT_EINVAL;
-	s->prompt_fed = head[3];
-	s->forked = head[4];
+	s->prompt_fed = head[1];
+	s->forked = head[2];
 	for (uint32_t i = 0; i < s->n && !rc; i++)
 		rc = load_choice(&s->choices[i], &rest);
 	return rc || !rest.len ? rc : WEFT_EINVAL;

@@ -26,7 +26,7 @@ static int setup(void **state)
 {
 	kit_init(&kit, NULL);
 	vocab = core_model_info(kit.model)->vocab;
-	model = (struct run_model){vocab, core_model_info(kit.model)->context, 2, core_model_tokenizer(kit.model)};
+	model = (struct run_model){vocab, core_model_info(kit.model)->context, 2, core_model_tokenizer(kit.model), ""};
 	row = malloc(vocab * sizeof *row);
 	return row == NULL ? -1 : chain_room_init(&room, vocab);
 }

@@ -1,6 +1,7 @@
 # tests of the engine and of the plugin host
 engine_tests = \
 	tests/daemon/engine_batch_test \
+	tests/daemon/engine_checkpoint_test \
 	tests/daemon/chain_test \
 	tests/daemon/engine_end_test \
 	tests/daemon/plugin_test \
@@ -28,6 +29,10 @@ engine_module_flags = -module -avoid-version -shared -no-undefined -rpath /nowhe
 tests_daemon_engine_same_bytes_test_SOURCES = tests/daemon/engine_same_bytes_test.c $(engine_kit)
 tests_daemon_engine_same_bytes_test_CPPFLAGS = $(engine_test_cppflags)
 tests_daemon_engine_same_bytes_test_LDADD = $(engine_test_ldadd) -lm
+
+tests_daemon_engine_checkpoint_test_SOURCES = tests/daemon/engine_checkpoint_test.c $(engine_kit)
+tests_daemon_engine_checkpoint_test_CPPFLAGS = $(engine_test_cppflags)
+tests_daemon_engine_checkpoint_test_LDADD = $(engine_test_ldadd)
 
 tests_daemon_engine_crooked_test_SOURCES = tests/daemon/engine_crooked_test.c $(engine_kit)
 tests_daemon_engine_crooked_test_CPPFLAGS = $(engine_test_cppflags)

@@ -37,7 +37,8 @@ static void begin(uint32_t pages, uint32_t rows)
 	assert_int_equal(core_ctx_new(&core, &p, NULL), 0);
 	assert_int_equal(batch_init(&batch, rows), 0);
 	model = (struct run_model){core_model_info(kit.model)->vocab, core_model_info(kit.model)->context, 2,
-				   core_model_tokenizer(kit.model)};
+				   core_model_tokenizer(kit.model),
+				   core_model_info(kit.model)->digest};
 	out = (struct run_out){.last = &out.first};
 	n_jobs = 0;
 }

@@ -34,6 +34,8 @@ static void left_out(void *arg, const char *text)
 void kit_init(struct kit *k, const char *const *extra)
 {
 	char path[4096], own[4096], link[4200], dir[] = "/tmp/weft-kit-XXXXXX";
+
+	*k = (struct kit){0};
 	struct core_error err;
 
 	snprintf(path, sizeof path, "%s/tests/demo/model", place("top_srcdir", "."));
@@ -67,6 +69,8 @@ void kit_init(struct kit *k, const char *const *extra)
 void kit_finish(struct kit *k)
 {
 	plugin_set_unref(k->plugins);
+	core_adapter_unref(k->adapters[0]);
+	core_adapter_unref(k->adapters[1]);
 	core_model_free(k->model);
 }
 
@@ -148,10 +152,38 @@ static void set_word(struct engine_job *j, const char *name, const char *value)
 		fail_msg("no parameter %s", name);
 }
 
+static const char *const adapter_names[2] = {"tailor", "orderline"};
+
+/* One of the demo's adapters in the job's blend. */
+static void add_adapter(struct kit *k, struct core_blend_part *parts, uint32_t *n, size_t which, const char *scale)
+{
+	struct core_error err;
+	char path[4096];
+
+	snprintf(path, sizeof path, "%s/tests/demo/adapters/%s", place("top_srcdir", "."), adapter_names[which]);
+	if (k->adapters[which] == NULL && core_adapter_load(&k->adapters[which], k->model, path, &err) != 0)
+		fail_msg("%s: %s", path, err.text);
+	parts[(*n)++] = (struct core_blend_part){.adapter = k->adapters[which], .scale = (float)atof(scale)};
+}
+
+/* Is w one of the job's own words, and no parameter? */
+static bool own_word(const char *w)
+{
+	static const char *const own[] = {"decoder", "samplers", "seed", "class", "priority", "checkpoints", "tailor", "orderline"};
+
+	for (size_t i = 0; i < sizeof own / sizeof *own; i++)
+		if (strcmp(w, own[i]) == 0)
+			return true;
+	return false;
+}
+
 /* First the words that make the job, then those that are parameters. */
-static void set_words(struct engine_job *j, const struct plugin_set *s, const char *words)
+static void set_words(struct engine_job *j, struct kit *k, const char *words)
 {
 	char copy[2048], *rest, *decoder = NULL, *samplers = NULL;
+	const struct plugin_set *s = k->plugins;
+	struct core_blend_part parts[2];
+	uint32_t n_parts = 0;
 
 	snprintf(copy, sizeof copy, "%s", words);
 	for (char *w = strtok_r(copy, " ", &rest); w != NULL; w = strtok_r(NULL, " ", &rest)) {
@@ -166,9 +198,18 @@ static void set_words(struct engine_job *j, const struct plugin_set *s, const ch
 			j->class = strcmp(value, "batch") == 0 ? CLASS_BATCH : CLASS_INTERACTIVE;
 		else if (strncmp(w, "priority=", 9) == 0)
 			j->priority = (uint32_t)atoi(value);
+		else if (strncmp(w, "checkpoints=", 12) == 0)
+			j->checkpoints = value[0] == '1';
+		else if (strncmp(w, "tailor=", 7) == 0)
+			add_adapter(k, parts, &n_parts, 0, value);
+		else if (strncmp(w, "orderline=", 10) == 0)
+			add_adapter(k, parts, &n_parts, 1, value);
 	}
+	if (n_parts > 0)
+		assert_int_equal(core_blend_new(&j->blend, parts, n_parts, NULL), 0);
 	const struct plugin *p = plugin_find(s, decoder == NULL ? "sample" : decoder);
-	assert_non_null(p);
+	if (p == NULL)
+		fail_msg("no decoder %s", decoder);
 	assert_int_equal(plugin_args_init(&j->decoder, p), 0);
 	if (strcmp(p->desc->name, "score") != 0)
 		choose_samplers(j, s, samplers);
@@ -176,8 +217,7 @@ static void set_words(struct engine_job *j, const struct plugin_set *s, const ch
 	for (char *w = strtok_r(copy, " ", &rest); w != NULL; w = strtok_r(NULL, " ", &rest)) {
 		char *value = strchr(w, '=');
 		*value++ = '\0';
-		if (strcmp(w, "decoder") != 0 && strcmp(w, "samplers") != 0 && strcmp(w, "seed") != 0 && strcmp(w, "class") != 0 &&
-		    strcmp(w, "priority") != 0)
+		if (!own_word(w))
 			set_word(j, w, value);
 	}
 }
@@ -192,14 +232,14 @@ static int32_t *encode(const struct kit *k, const char *text, unsigned flags, si
 	return out;
 }
 
-struct engine_job *kit_job(const struct kit *k, uint64_t id, const struct kit_ask *ask)
+struct engine_job *kit_job(struct kit *k, uint64_t id, const struct kit_ask *ask)
 {
 	struct engine_job *j = engine_job_new();
 
 	assert_non_null(j);
 	j->id = id;
 	j->plugins = plugin_set_ref(k->plugins);
-	set_words(j, k->plugins, ask->words);
+	set_words(j, k, ask->words);
 	if (ask->prompt != NULL) {
 		j->prompt = encode(k, ask->prompt, CORE_ENCODE_BOS, &j->n_prompt);
 	} else {
@@ -207,10 +247,10 @@ struct engine_job *kit_job(const struct kit *k, uint64_t id, const struct kit_as
 		j->prompt = malloc(ask->n_tokens * sizeof *j->prompt);
 		memcpy(j->prompt, ask->tokens, ask->n_tokens * sizeof *j->prompt);
 	}
-	for (; j->n_continuations < 4 && ask->continuations[j->n_continuations] != NULL; j->n_continuations++) {
+	for (; j->n_continuations < KIT_CONTINUATIONS && ask->continuations[j->n_continuations] != NULL; j->n_continuations++) {
 		if (j->continuations == NULL) {
-			j->continuations = calloc(4, sizeof *j->continuations);
-			j->continuation_len = calloc(4, sizeof *j->continuation_len);
+			j->continuations = calloc(KIT_CONTINUATIONS, sizeof *j->continuations);
+			j->continuation_len = calloc(KIT_CONTINUATIONS, sizeof *j->continuation_len);
 		}
 		j->continuations[j->n_continuations] = encode(k, ask->continuations[j->n_continuations], CORE_ENCODE_NO_PREFIX,
 							      &j->continuation_len[j->n_continuations]);
@@ -306,10 +346,39 @@ static void file_done(struct kit_answer *a, const struct engine_event *e)
 	append(&a->bytes, &a->len, line, strlen(line));
 }
 
-static void file_event(struct kit_answer *a, const struct engine_event *e)
+static void file_cut(struct kit_answer *a, struct engine_event *e)
 {
-	struct kit_stream *s;
+	a->cuts = realloc(a->cuts, (a->n_cuts + 1) * sizeof *a->cuts);
+	assert_non_null(a->cuts);
+	a->cuts[a->n_cuts++] = (struct kit_cut){a->log_len, e->blob, e->blob_len};
+	e->blob = NULL;
+}
 
+/* What an event of P1's kind has added to its stream. */
+static void file_log(struct kit_answer *a, uint32_t choice, const char *bytes, size_t len)
+{
+	char line[40];
+	int n = snprintf(line, sizeof line, "%u: ", choice);
+
+	append(&a->log, &a->log_len, line, (size_t)n);
+	append(&a->log, &a->log_len, bytes, len);
+}
+
+static void weigh(struct kit_answer *a, const struct engine_event *e)
+{
+	a->event_bytes += sizeof *e + e->text_len + e->n_tokens * sizeof *e->tokens;
+	for (size_t i = 0; i < e->n_tokens; i++)
+		a->event_bytes += e->tokens[i].n_top * sizeof *e->tokens[i].top;
+}
+
+static void file_event(struct kit_answer *a, struct engine_event *e)
+{
+	struct kit_stream *s = NULL;
+	size_t before = 0;
+
+	weigh(a, e);
+	if (e->kind == EV_DELTA || e->kind == EV_SCORE || e->kind == EV_FINISH)
+		before = stream(a, e->choice)->len;
 	a->after_done += a->done > 0;
 	switch (e->kind) {
 	case EV_STARTED:
@@ -347,10 +416,15 @@ static void file_event(struct kit_answer *a, const struct engine_event *e)
 		s->finishes++;
 		append_line(s, "finish %d\n", e->finish);
 		break;
+	case EV_CHECKPOINT:
+		file_cut(a, e);
+		break;
 	case EV_DONE:
 		file_done(a, e);
 		break;
 	}
+	if (s != NULL)
+		file_log(a, e->choice, s->bytes + before, s->len - before);
 }
 
 struct kit_answer *kit_answer(struct kit_run *r, uint64_t id)
@@ -428,6 +502,7 @@ void kit_start(struct kit_run *r, const struct kit *k, const struct kit_params *
 				   .max_rows = p->max_rows,
 				   .max_jobs = 4096,
 				   .max_context = p->max_context,
+				   .pace = p->pace,
 				   .wake = wake,
 				   .log = say,
 				   .arg = r};
@@ -450,6 +525,10 @@ void kit_stop(struct kit_run *r)
 			free(r->answers[i].streams[s].tokens);
 			free(r->answers[i].streams[s].logprobs);
 		}
+		for (size_t c = 0; c < r->answers[i].n_cuts; c++)
+			free(r->answers[i].cuts[c].blob);
+		free(r->answers[i].cuts);
+		free(r->answers[i].log);
 		free(r->answers[i].streams);
 		free(r->answers[i].bytes);
 	}
@@ -458,7 +537,7 @@ void kit_stop(struct kit_run *r)
 	pthread_mutex_destroy(&r->lock);
 }
 
-char *kit_alone(const struct kit *k, const struct kit_params *p, const struct kit_ask *ask, size_t *len)
+char *kit_alone(struct kit *k, const struct kit_params *p, const struct kit_ask *ask, size_t *len)
 {
 	struct kit_run r;
 

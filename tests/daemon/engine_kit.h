@@ -19,25 +19,37 @@
 struct kit {
 	struct core_model *model;
 	struct plugin_set *plugins;
+	struct core_adapter *adapters[2];	/* NULL until a job asks for them */
 };
 void kit_init(struct kit *k, const char *const *extra);
 void kit_finish(struct kit *k);
 
 /* One request in words: "decoder=sample seed=7 n=2 max_tokens=20 temperature=0.8 stop=a|b class=batch priority=3". Samplers are all that
- * are loaded, in default order, unless "samplers=a,b" names them. prompt: text, or NULL for `tokens`. */
+ * are loaded, in default order, unless "samplers=a,b" names them. "tailor=1 orderline=0.5" weaves the demo's adapters, "checkpoints=1" makes
+ * them. prompt: text, or NULL for `tokens`. */
+enum { KIT_CONTINUATIONS = 48 };
 struct kit_ask {
 	const char *words, *prompt;
 	const int32_t *tokens;
 	size_t n_tokens;
-	const char *continuations[4];	/* NULL-terminated: a score job */
+	const char *continuations[KIT_CONTINUATIONS];	/* NULL-terminated: a score job */
 };
-struct engine_job *kit_job(const struct kit *k, uint64_t id, const struct kit_ask *ask);
+struct engine_job *kit_job(struct kit *k, uint64_t id, const struct kit_ask *ask);
 
 /* What an engine said about one job. */
 struct kit_answer {
 	uint64_t id;
 	char *bytes;		/* everything about the answer that P1 promises: tokens, log-probabilities, texts, finishes, scores; by choice */
 	size_t len;
+	char *log;		/* the same events, of all choices, in the order they came in */
+	size_t log_len;
+	struct kit_cut {	/* a checkpoint */
+		size_t log_len;	/* of the events in front of it */
+		void *blob;
+		size_t blob_len;
+	} *cuts;
+	size_t n_cuts;
+	size_t event_bytes;	/* that the events took */
 	struct kit_stream {
 		uint32_t choice;
 		char *bytes, *text;
@@ -67,6 +79,7 @@ struct kit_run {
 struct kit_params {
 	int threads;
 	uint32_t kv_pages, max_rows, max_context;
+	const struct engine_pace *pace;
 };
 void kit_start(struct kit_run *r, const struct kit *k, const struct kit_params *p);
 void kit_stop(struct kit_run *r);
@@ -75,7 +88,7 @@ void kit_wait(struct kit_run *r);
 void kit_wait_done(struct kit_run *r, size_t n);	/* until n jobs are done */
 struct kit_answer *kit_answer(struct kit_run *r, uint64_t id);	/* NULL: no event of it yet */
 /* Runs one job on an engine of its own. The caller frees the bytes. */
-char *kit_alone(const struct kit *k, const struct kit_params *p, const struct kit_ask *ask, size_t *len);
+char *kit_alone(struct kit *k, const struct kit_params *p, const struct kit_ask *ask, size_t *len);
 /* Fails with a readable difference when two answers are not the same bytes. */
 void kit_same(const char *what, const char *a, size_t a_len, const char *b, size_t b_len);
 void kit_assert_idle(struct kit_run *r);	/* no job runs or is parked, and every page is free */
