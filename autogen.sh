@@ -21,8 +21,8 @@ packages() {
 	msgpack=libmsgpack-dev
 	if apt-cache show libmsgpack-c-dev >/dev/null 2>&1; then msgpack=libmsgpack-c-dev; fi
 	echo autoconf automake libtool make gcc g++ pkg-config libuv1-dev libzmq3-dev "$msgpack" libsentencepiece-dev libjansson-dev \
-		libinih-dev liblapacke-dev libsodium-dev libsystemd-dev
-	echo libcmocka-dev python3 python3-zmq python3-msgpack sentencepiece mandoc systemd binutils xz-utils
+		libinih-dev liblapacke-dev libsodium-dev libsystemd-dev libmicrohttpd-dev
+	echo libcmocka-dev python3 python3-zmq python3-msgpack python3-prometheus-client sentencepiece mandoc systemd binutils xz-utils
 }
 missing() {
 	for p in $(packages); do installed "$p" || printf '%s ' "$p"; done

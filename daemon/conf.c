@@ -47,6 +47,8 @@ const struct conf_option conf_options[] = {
 	 "Folder of client public keys, one file each; only these clients may connect over tcp; read again at reload."},
 	{"listen", "allow_plain_tcp", CONF_BOOL, AT(allow_plain_tcp), "no", 0, 0, NULL, 0,
 	 "Lets a tcp endpoint run without CURVE: anyone who reaches the port may use the service and read every answer."},
+	{"listen", "metrics", CONF_STRING, AT(metrics), "", 0, 0, NULL, 0,
+	 "HOST:PORT where /metrics (Prometheus), /healthz and /readyz are served over HTTP; keep it on loopback; empty is none."},
 	{"listen", "max_message", CONF_SIZE, AT(max_message), "4M", 4096, 16 << 20, NULL, 0, "Largest request that is read."},
 	{"listen", "disconnect_grace", CONF_TIME, AT(disconnect_grace), "5s", 0, 24 * HOUR, NULL, CONF_RELOADABLE,
 	 "How long a topic may be without a listener before on_disconnect takes effect."},

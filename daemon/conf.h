@@ -29,6 +29,7 @@ struct conf {
 	char *curve_secret;     /* file with our secret key; "": the credential, if there is one */
 	char *curve_clients;    /* folder of client public keys */
 	bool allow_plain_tcp;
+	char *metrics;            /* HOST:PORT of the pages for Prometheus; "": none */
 	int64_t max_message;      /* bytes of one request */
 	int64_t disconnect_grace; /* ms */
 	/* [queue] */

@@ -90,7 +90,7 @@ struct job {
 	uint32_t priority;
 	uint32_t n_choices; /* of generate; of score: continuations */
 	uint64_t prompt_tokens, completion_tokens, cached_tokens;
-	int64_t accepted_at, started_at, first_delta_at, ended_at; /* ns; 0: not yet */
+	int64_t accepted_at, started_at, first_delta_at, last_delta_at, ended_at; /* ns; 0: not yet */
 	int64_t running_ns, running_since;                         /* time in the engine; since: 0 when not there */
 	struct adapter_use *adapters;                              /* pinned until the end; NULL: none */
 	bool loading;                                              /* waits for adapters, outside the queue */

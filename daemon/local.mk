@@ -15,6 +15,8 @@ daemon_libdaemon_la_SOURCES = \
 	daemon/keys.c daemon/keys.h \
 	daemon/loader.c daemon/loader.h \
 	daemon/log.c daemon/log.h \
+	daemon/metrics.c daemon/metrics.h \
+	daemon/metrics_http.c daemon/metrics_http.h \
 	daemon/names.c daemon/names.h \
 	daemon/notify.c daemon/notify.h \
 	daemon/options.c daemon/options.h \
@@ -29,8 +31,8 @@ daemon_libdaemon_la_SOURCES = \
 	daemon/template.c daemon/template.h \
 	daemon/topics.c daemon/topics.h \
 	daemon/zap.c daemon/zap.h
-daemon_libdaemon_la_CFLAGS = $(AM_CFLAGS) $(MSGPACK_CFLAGS) $(ZMQ_CFLAGS) $(INIH_CFLAGS) $(SODIUM_CFLAGS) $(SYSTEMD_CFLAGS)
-daemon_libdaemon_la_LIBADD = kernels/libfuse.la daemon/libengine.la client/libwire.la $(ZMQ_LIBS) $(INIH_LIBS) $(SODIUM_LIBS) $(SYSTEMD_LIBS)
+daemon_libdaemon_la_CFLAGS = $(AM_CFLAGS) $(MSGPACK_CFLAGS) $(ZMQ_CFLAGS) $(INIH_CFLAGS) $(SODIUM_CFLAGS) $(SYSTEMD_CFLAGS) $(MICROHTTPD_CFLAGS)
+daemon_libdaemon_la_LIBADD = kernels/libfuse.la daemon/libengine.la client/libwire.la $(ZMQ_LIBS) $(INIH_LIBS) $(SODIUM_LIBS) $(SYSTEMD_LIBS) $(MICROHTTPD_LIBS)
 
 dist_man_MANS += daemon/weftd.8 daemon/weftd.conf.5
 

@@ -18,6 +18,7 @@
 #include "fuse.h"
 #include "loader.h"
 #include "log.h"
+#include "metrics_http.h"
 #include "notify.h"
 #include "request.h"
 #include "sockets.h"
@@ -81,6 +82,7 @@ struct loop {
 	struct engine *engine;
 	struct loader *loader;
 	struct sockets *sockets;
+	struct metrics_http *http; /* NULL: not configured */
 	struct server server;
 	bool server_ready;
 	atomic_int load_progress; /* 0..1000 */
@@ -301,6 +303,31 @@ static void take_events(struct loop *l)
 	}
 }
 
+/* ---- metrics ---- */
+
+static char *metrics_page(const struct loop *l, bool vllm)
+{
+	char *text = NULL;
+	size_t len;
+	FILE *f = open_memstream(&text, &len);
+	if (!f)
+		return NULL;
+	metrics_write(&l->server, f, vllm);
+	if (fclose(f)) {
+		free(text);
+		return NULL;
+	}
+	return text;
+}
+
+/* Somebody waits for a page: it is written now, so it is true, and the loop is seen to turn. */
+static void answer_metrics(struct loop *l)
+{
+	struct metrics_pages p = {.metrics = metrics_page(l, false), .vllm = metrics_page(l, true)};
+	p.ready = server_ready(&l->server, p.health, sizeof p.health);
+	metrics_http_answer(l->http, &p);
+}
+
 /* ---- the round ---- */
 
 static void dispatch(struct loop *l)
@@ -312,6 +339,8 @@ static void dispatch(struct loop *l)
 	take_events(l);
 	if (l->phase != SERVING)
 		return;
+	if (l->http && metrics_http_wanted(l->http))
+		answer_metrics(l);
 	server_task_events(&l->server);
 	deadlines_run(&l->server.deadlines, clock_now(), DEADLINES_PER_ROUND, &l->server);
 	if (server_drained(&l->server) && l->n_working == 0) {
@@ -634,11 +663,18 @@ static void serve(struct loop *l)
 		leave(l, rc ? rc : EXIT_INTERNAL);
 		return;
 	}
+	if (l->conf->metrics[0] && metrics_http_start(&l->http, l->conf->metrics, on_engine_wake, l, l->why)) {
+		log_error("%s", l->why);
+		leave(l, EXIT_CONFIG);
+		return;
+	}
 	l->phase = SERVING;
 	uv_timer_start(&l->lag_timer, on_lag, LAG_MS, LAG_MS);
 	notify_send("READY=1");
 	tell_status(l);
 	log_notice("ready: requests on %s, answers on %s", l->conf->request, l->conf->answer);
+	if (l->http)
+		log_notice("metrics on port %u of %s", metrics_http_port(l->http), l->conf->metrics);
 }
 
 static const int signal_numbers[5] = {SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGUSR2};
@@ -703,6 +739,8 @@ static void stop(struct loop *l)
 		uv_poll_stop(&l->request_poll);
 		uv_poll_stop(&l->answer_poll);
 	}
+	metrics_http_stop(l->http); /* its thread wakes this loop: before the handles go */
+	l->http = NULL;
 	sockets_close(l->sockets, LINGER_MS);
 	l->sockets = NULL;
 	if (l->server_ready && !tasks_stop(&l->server.tasks, LINGER_MS)) {

@@ -96,6 +96,8 @@ static void conclude(struct server *s, struct job *j, enum job_state state, cons
 	j->running_since = 0;
 	queue_remove(queue_of(s, j), &j->entry);
 	stop_loading(s, j);
+	if (!j->task)
+		metrics_job_ended(&s->metrics, j);
 	adapters_release(&s->adapters, j->adapters);
 	j->adapters = NULL;
 	deadline_disarm(&s->deadlines, &j->deadline);
@@ -273,6 +275,7 @@ static int admit(struct server *s, const struct draft *d, uint32_t pages, struct
 	if (!full)
 		return 0;
 	s->rejected++;
+	metrics_rejected(&s->metrics, full);
 	problem_set(p, WIRE_OVERLOADED, NULL, "the queue is full (%s): %zu jobs wait", full, waiting);
 	p->retry_after_ms = queue_retry_after(&s->queue);
 	return -1;
@@ -576,6 +579,7 @@ static void on_delta(struct server *s, struct job *j, const struct engine_event 
 		return;
 	}
 	j->completion_tokens += e->first_null ? 0 : e->n_tokens;
+	metrics_delta(&s->metrics, j, e->at_ns);
 	publish_delta(s, j, e);
 }
 
@@ -783,6 +787,16 @@ bool server_engine_alive(struct server *s, int64_t now)
 	int64_t step = (int64_t)atomic_load(&e->last_step_at_ns);
 	int64_t sign = step > s->busy_since ? step : s->busy_since;
 	return now - sign < s->conf->stall_timeout * 1000000;
+}
+
+bool server_ready(struct server *s, char *line, size_t size)
+{
+	bool alive = server_engine_alive(s, clock_now());
+	if (!alive)
+		snprintf(line, size, "the engine has work and makes no steps");
+	else
+		snprintf(line, size, "%s", s->state == SERVER_RUNNING ? "ready" : server_state_name(s));
+	return alive && s->state == SERVER_RUNNING;
 }
 
 /* ---- begin and end ---- */

@@ -7,6 +7,7 @@
 #include "draft.h"
 #include "histogram.h"
 #include "job.h"
+#include "metrics.h"
 #include "stats.h"
 #include "topics.h"
 
@@ -35,6 +36,7 @@ struct server {
 	bool drain_over;                     /* its time has passed: what is left was told to end */
 	struct deadline trim;                /* armed when more ended jobs are kept than retention allows */
 	int64_t busy_since;                  /* when the engine was first seen with work; 0: it has none */
+	struct metrics metrics;
 	struct histogram lag;                /* of the loop, microseconds */
 	int64_t started_at;
 	uint64_t accepted, rejected, requests, replies_lost;
@@ -70,6 +72,8 @@ void server_new_plugins(struct server *s, struct plugin_set *set); /* takes the 
 void server_conf_changed(struct server *s);
 const char *server_state_name(const struct server *s);
 /* The engine makes progress, or has nothing to do. */
+/* New work is taken and done; else the line says why not. */
+bool server_ready(struct server *s, char *line, size_t size);
 bool server_engine_alive(struct server *s, int64_t now);
 
 #endif
