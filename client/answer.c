@@ -21,7 +21,9 @@ struct follow {
 void answer_finish(struct answer *a)
 {
 	free(a->text);
+	weft_reply_free(a->done);
 	a->text = NULL;
+	a->done = NULL;
 }
 
 /* ---- ends ---- */
@@ -72,11 +74,27 @@ static void print_score(const struct weft_reply *done, size_t n)
 	}
 }
 
+/* What a task has made, whatever it is. */
+static void print_result(const struct weft_reply *done)
+{
+	for (size_t i = 0; i < weft_reply_count(done, "result"); i++) {
+		const char *key = weft_reply_key(done, "result", i);
+		char path[160], *json = NULL;
+		snprintf(path, sizeof(path), "result.%s", key);
+		const char *text = weft_reply_str(done, path, NULL);
+		if (text == NULL)
+			json = weft_reply_json(done, path);
+		printf("%-18s %s\n", key, text != NULL ? text : json != NULL ? json : "");
+		free(json);
+	}
+}
+
 void answer_print_choices(const struct weft_reply *done)
 {
 	size_t n = weft_reply_count(done, "choices"), len;
 	char path[64];
 
+	print_result(done);
 	if (n > 0 && weft_reply_has(done, "choices.0.logprob")) {
 		print_score(done, n);
 		return;
@@ -122,7 +140,8 @@ static void show_progress(struct follow *f, const struct weft_event *e)
 	if (e->kind == WEFT_EVENT_QUEUED && e->position > 0)
 		fprintf(stderr, "in the queue, %llu before", (unsigned long long)e->position);
 	else if (e->kind == WEFT_EVENT_PROGRESS && e->total > 0)
-		fprintf(stderr, "reading the prompt, %llu%%", (unsigned long long)(e->done * 100 / e->total));
+		fprintf(stderr, "%s, %llu%%", f->answer->task != NULL ? f->answer->task : "reading the prompt",
+			(unsigned long long)(e->done * 100 / e->total));
 	else if (e->kind == WEFT_EVENT_PREEMPTED)
 		fputs("waiting for more urgent jobs", stderr);
 	else
@@ -157,7 +176,10 @@ static void show_delta(struct follow *f, const struct weft_event *e)
 static void show_end(struct follow *f, const struct weft_event *e, bool figures)
 {
 	clear_progress(f);
-	if (!f->cli->json) {
+	if (f->answer->task != NULL) {
+		f->answer->done = weft_reply_copy(e->body, NULL);
+		figures = f->progress = false;
+	} else if (!f->cli->json) {
 		if (!f->streamed) /* several choices, a score, or no text at all */
 			answer_print_choices(e->body);
 		else if (f->last != '\n')

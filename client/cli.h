@@ -95,6 +95,8 @@ struct answer {     /* what came of a job */
 	char *text; /* of choice 0; malloc'ed */
 	size_t text_len;
 	int interrupted; /* the signal that made us cancel it; 0 */
+	const char *task; /* what a task does, for the progress line ("fusing"); NULL: it is no task */
+	struct weft_reply *done; /* of a task: its done event, for the command to show */
 };
 void answer_finish(struct answer *a);
 /* Follows a submitted job to its end: text to stdout as it comes (or, with --json, each event as a line), progress to a stderr that
@@ -102,12 +104,12 @@ void answer_finish(struct answer *a);
 int answer_follow(struct cli *cli, uint64_t job, bool figures, struct answer *a);
 int answer_exit_code(const struct weft_reply *done);      /* of the state of a done event */
 void answer_report_end(const struct weft_reply *done);    /* says on stderr why it is no success, if it is none */
-void answer_print_choices(const struct weft_reply *done); /* generate: texts; score: a table */
+void answer_print_choices(const struct weft_reply *done); /* generate: texts; score: a table; a task: its result */
 
 /* ---- cmd-*.c ---- */
 
 extern const struct cli_option generate_options[], chat_options[], score_options[], jobs_options[], results_options[],
-	tokenize_options[];
+	tokenize_options[], adapters_options[];
 int cmd_generate(struct cli *cli);
 int cmd_chat(struct cli *cli);
 int cmd_score(struct cli *cli);
@@ -120,11 +122,12 @@ int cmd_hello(struct cli *cli);
 int cmd_plugins(struct cli *cli);
 int cmd_stats(struct cli *cli);
 int cmd_adapters(struct cli *cli);
+int adapters_fuse(struct cli *cli, const char *name);
 int cmd_state(struct cli *cli); /* pause, resume, drain */
 int cmd_tokenize(struct cli *cli);
 int cmd_detokenize(struct cli *cli);
 int cmd_keygen(struct cli *cli);
 int request_common(struct cli *cli,
-		   struct weft_request *r); /* class, priority, deadlines, adapters...: of generate, chat and score */
+		   struct weft_request *r); /* class, priority, deadlines, adapters...: of what makes jobs */
 
 #endif

@@ -1,4 +1,4 @@
-/* cmd-adapters.c: `weft adapters`: what the server has, and loading and unloading by name. */
+/* cmd-adapters.c: `weft adapters`: what the server has, and loading and unloading by name. Fusing is in cmd-fuse.c. */
 #include "cli.h"
 #include <stdlib.h>
 #include <string.h>
@@ -106,11 +106,16 @@ int cmd_adapters(struct cli *cli)
 	bool loads;
 	int status;
 
+	if (cli->n_args == 2 && strcmp(cli->args[0], "fuse") == 0)
+		return adapters_fuse(cli, cli->args[1]);
+	for (const struct cli_option *o = adapters_options; o->name != NULL; o++)
+		if (option_given(cli, o->name))
+			return cli_usage(cli, "--%s goes with fuse NAME", o->name);
 	if (cli->n_args == 0)
 		return list(cli);
 	loads = strcmp(cli->args[0], "load") == 0;
 	if (cli->n_args != 2 || (!loads && strcmp(cli->args[0], "unload") != 0))
-		return cli_usage(cli, "expected nothing, load NAME or unload NAME");
+		return cli_usage(cli, "expected nothing, load NAME, unload NAME or fuse NAME");
 	status = loads ? load(cli, cli->args[1], &reply) : call(cli, "adapter.unload", cli->args[1], &reply);
 	if (status != 0)
 		return status;

@@ -62,7 +62,9 @@ static int add_adapters(struct cli *cli, struct weft_request *r)
 			break;
 		}
 		name = strndup(text, (size_t)(equals - text));
-		if (name == NULL || json_object_set_new(adapters, name, json_real(scale)) < 0)
+		if (name != NULL && json_object_get(adapters, name) != NULL)
+			status = cli_usage(cli, "--adapter %s is given twice", name);
+		else if (name == NULL || json_object_set_new(adapters, name, json_real(scale)) < 0)
 			status = cli_usage(cli, "--adapter cannot take \"%s\"", text);
 		free(name);
 	}

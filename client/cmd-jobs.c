@@ -36,10 +36,10 @@ static void print_jobs(const struct weft_reply *r)
 	static const char p[] = "jobs.%zu.%s";
 	size_t n = weft_reply_count(r, "jobs");
 
-	printf("%8s  %-9s  %-8s  %-11s %8s %9s %9s %7s %7s\n", "JOB", "STATE", "OP", "CLASS", "PRIORITY", "AGE/s", "RUN/s",
+	printf("%8s  %-9s  %-12s  %-11s %8s %9s %9s %7s %7s\n", "JOB", "STATE", "OP", "CLASS", "PRIORITY", "AGE/s", "RUN/s",
 	       "PROMPT", "ANSWER");
 	for (size_t i = 0; i < n; i++)
-		printf("%8llu  %-9s  %-8s  %-11s %8llu %9.1f %9.1f %7llu %7llu\n", uint_at(r, p, i, "job"),
+		printf("%8llu  %-9s  %-12s  %-11s %8llu %9.1f %9.1f %7llu %7llu\n", uint_at(r, p, i, "job"),
 		       str_at(r, p, i, "state"), str_at(r, p, i, "op"), str_at(r, p, i, "class"), uint_at(r, p, i, "priority"),
 		       (double)uint_at(r, p, i, "age_ms") / 1000, (double)uint_at(r, p, i, "running_ms") / 1000,
 		       uint_at(r, p, i, "prompt_tokens"), uint_at(r, p, i, "completion_tokens"));

@@ -178,7 +178,12 @@ int request_check(const struct weft_request *r, struct weft_client_error *error)
 
 bool request_may_repeat(const struct weft_request *r)
 {
-	return strcmp(r->op, "generate") != 0 && strcmp(r->op, "score") != 0;
+	static const char *const once[] = {"generate", "score", "adapter.fuse"};
+
+	for (size_t i = 0; i < sizeof(once) / sizeof(once[0]); i++)
+		if (strcmp(r->op, once[i]) == 0)
+			return false;
+	return true;
 }
 
 void request_encode(const struct weft_request *r, uint64_t id, const char *topic, struct wire_buf *out)

@@ -525,7 +525,8 @@ static void script_generate_is_not_answered(struct peer *p)
 	peer_publish(p, "{\"v\": 1, \"event\": \"hello\"}");
 	peer_reply(p, "\"ok\": true");
 	peer_expect(p, "generate");
-	peer_expect(p, "stats"); /* and not generate again */
+	peer_expect(p, "adapter.fuse"); /* and not generate again */
+	peer_expect(p, "stats");
 	peer_reply(p, "\"ok\": true");
 }
 
@@ -541,6 +542,9 @@ static void test_a_job_is_never_sent_twice(void **state)
 	weft_request_str(r, "prompt", "x");
 	assert_int_equal(weft_client_submit(c, r, &job, NULL, 2500), WEFT_CLIENT_ETIMEOUT); /* long enough to send others twice */
 	assert_non_null(strstr(weft_client_error(c)->text, "open"));
+	weft_request_free(r);
+	r = weft_request_new("adapter.fuse");
+	assert_int_equal(weft_client_submit(c, r, &job, NULL, 1500), WEFT_CLIENT_ETIMEOUT);
 	weft_request_free(r);
 	assert_int_equal(call(c, "stats", NULL, LONG), 0);
 	weft_client_free(c);

@@ -1,0 +1,123 @@
+/* cmd-fuse.c: `weft adapters fuse`: one adapter made of several, or a base with several in it. */
+#include "cli.h"
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+const struct cli_option adapters_options[] = {
+	{"adapter", "NAME=WEIGHT", "fuse: an adapter and its weight, which may be negative; may be repeated"},
+	{"type", "TYPE",
+	 "fuse: cat (default), svd, linear, ties, magnitude_prune, dare_linear, dare_ties; each but cat and svd also with _svd"},
+	{"density", "SHARE", "fuse: the share of values that stays, above 0 up to 1"},
+	{"sign-method", "METHOD", "fuse: total (default) or frequency"},
+	{"svd-rank", "N", "fuse: rank of the result; default: the largest of the adapters"},
+	{"svd-clamp", "QUANTILE", "fuse: values beyond this quantile are cut to it"},
+	{"seed", "N", "fuse: which values stay in the dare types"},
+	{"mathematics", "WHOSE", "fuse: true (default), peft-0.6, peft-0.7, peft-0.9, peft-0.18 or peft-0.19"},
+	{"form", "FORM", "fuse: peft (default), gguf, or base: merged into the server's model"},
+	{"dtype", "TYPE", "fuse: f32 (default), f16 or bf16, for the form peft"},
+	{"shard-bytes", "N", "fuse: the most that a file holds, for the form base"},
+	{"replace", NULL, "fuse: what has that name already gives way"},
+	{"class", "CLASS", "fuse: interactive or batch (default)"},
+	{"priority", "N", "fuse: 0 to 1000, 0 first; default 100"},
+	{"deadline-ms", "MS", "fuse: the job expires when it has not ended by then"},
+	{"queue-ms", "MS", "fuse: the job expires when it has not started by then"},
+	{"on-disconnect", "WHAT", "fuse: keep (default) or cancel: what becomes of the job when this client goes away"},
+	{"detach", NULL, "fuse: print the job's number and do not wait"},
+	{0},
+};
+
+static int add_numbers(struct cli *cli, struct weft_request *r)
+{
+	static const char *const whole[][2] = {{"svd-rank", "svd_rank"}, {"shard-bytes", "shard_bytes"}},
+				 *const broken[][2] = {{"density", "density"}, {"svd-clamp", "svd_clamp"}};
+	int status = 0;
+	uint64_t v;
+
+	for (size_t i = 0; i < 2 && status == 0; i++)
+		if (option_uint(cli, whole[i][0], &v, &status))
+			weft_request_uint(r, whole[i][1], v);
+	for (size_t i = 0; i < 2 && status == 0; i++) {
+		const char *text = option_value(cli, broken[i][0]);
+		char *end;
+		double x = text != NULL ? strtod(text, &end) : 0;
+		if (text == NULL)
+			continue;
+		if (end == text || *end != 0 || !isfinite(x))
+			status = cli_usage(cli, "--%s wants a number, not \"%s\"", broken[i][0], text);
+		else
+			weft_request_float(r, broken[i][1], x);
+	}
+	return status;
+}
+
+static int make_request(struct cli *cli, struct weft_request *r, const char *name)
+{
+	static const char *const texts[][2] = {{"type", "type"},
+					       {"sign-method", "sign_method"},
+					       {"mathematics", "mathematics"},
+					       {"form", "form"},
+					       {"dtype", "dtype"}};
+	int status;
+
+	if (!option_given(cli, "adapter"))
+		return cli_usage(cli, "which adapters? --adapter NAME=WEIGHT, once for each");
+	weft_request_str(r, "name", name);
+	for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++)
+		if (option_given(cli, texts[i][0]))
+			weft_request_str(r, texts[i][1], option_value(cli, texts[i][0]));
+	if (option_given(cli, "replace"))
+		weft_request_bool(r, "replace", true);
+	status = add_numbers(cli, r);
+	return status != 0 ? status : request_common(cli, r);
+}
+
+static void print_made(const struct weft_reply *done)
+{
+	const char *name = weft_reply_str(done, "result.name", NULL), *form = weft_reply_str(done, "result.form", NULL),
+		   *digest = weft_reply_str(done, "result.digest", NULL);
+	uint64_t rank = 0, modules = 0, bytes = 0;
+	double ms = 0;
+
+	if (name == NULL || form == NULL || digest == NULL)
+		return;
+	weft_reply_uint(done, "result.rank", &rank);
+	weft_reply_uint(done, "result.modules", &modules);
+	weft_reply_uint(done, "result.bytes", &bytes);
+	weft_reply_float(done, "timing.total_ms", &ms);
+	printf("%-32s %-10s rank %llu, %llu modules, %.1f MB, %.12s, made in %.1f s\n", name, form, (unsigned long long)rank,
+	       (unsigned long long)modules, (double)bytes / 1e6, digest, ms / 1000);
+}
+
+static int wait_for(struct cli *cli, uint64_t job)
+{
+	struct answer a = {.task = "fusing"};
+	int status = answer_follow(cli, job, false, &a);
+
+	if (a.done != NULL && !cli->json)
+		print_made(a.done);
+	answer_finish(&a);
+	return status;
+}
+
+int adapters_fuse(struct cli *cli, const char *name)
+{
+	struct weft_request *r = weft_request_new("adapter.fuse");
+	struct weft_reply *reply = NULL;
+	uint64_t job;
+	int status = r == NULL ? cli_usage(cli, "out of memory") : make_request(cli, r, name);
+
+	if (status == 0)
+		status = cli_open(cli);
+	if (status == 0 && weft_client_submit(cli->client, r, &job, &reply, cli->timeout) < 0)
+		status = cli_failed(cli, 0);
+	else if (status == 0 && !option_given(cli, "detach"))
+		status = wait_for(cli, job);
+	else if (status == 0 && cli->json)
+		status = cli_print_json(reply, NULL);
+	else if (status == 0)
+		printf("%llu\n", (unsigned long long)job);
+	weft_reply_free(reply);
+	weft_request_free(r);
+	return status;
+}
