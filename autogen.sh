@@ -21,8 +21,8 @@ packages() {
 	msgpack=libmsgpack-dev
 	if apt-cache show libmsgpack-c-dev >/dev/null 2>&1; then msgpack=libmsgpack-c-dev; fi
 	echo autoconf automake libtool make gcc g++ pkg-config libuv1-dev libzmq3-dev "$msgpack" libsentencepiece-dev libjansson-dev \
-		libinih-dev liblapacke-dev libsodium-dev libsystemd-dev libmicrohttpd-dev
-	echo libcmocka-dev python3 python3-zmq python3-msgpack python3-prometheus-client sentencepiece mandoc systemd binutils xz-utils
+		libinih-dev liblapacke-dev libsodium-dev libsqlite3-dev libpq-dev libsystemd-dev libmicrohttpd-dev
+	echo libcmocka-dev python3 python3-zmq python3-msgpack python3-prometheus-client sentencepiece mandoc postgresql systemd binutils xz-utils
 }
 missing() {
 	for p in $(packages); do installed "$p" || printf '%s ' "$p"; done
@@ -32,7 +32,7 @@ as_root() {
 }
 deps() {
 	if ! have_apt; then
-		if command -v autoreconf >/dev/null && pkg-config --exists libuv libzmq sentencepiece jansson inih lapacke libsodium 2>/dev/null; then return 0; fi
+		if command -v autoreconf >/dev/null && pkg-config --exists libuv libzmq sentencepiece jansson inih lapacke libsodium sqlite3 2>/dev/null; then return 0; fi
 		say "This system has no apt. Install what these Debian packages hold, then run this again:"
 		packages >&2
 		exit 1

@@ -1,5 +1,6 @@
 # daemon: its parts, for the top Makefile.am
 include daemon/engine.mk
+include daemon/store.mk
 
 # All of weftd but main() and the loop: what the unit tests and the fuzzers link.
 noinst_LTLIBRARIES += daemon/libdaemon.la
@@ -32,7 +33,7 @@ daemon_libdaemon_la_SOURCES = \
 	daemon/topics.c daemon/topics.h \
 	daemon/zap.c daemon/zap.h
 daemon_libdaemon_la_CFLAGS = $(AM_CFLAGS) $(MSGPACK_CFLAGS) $(ZMQ_CFLAGS) $(INIH_CFLAGS) $(SODIUM_CFLAGS) $(SYSTEMD_CFLAGS) $(MICROHTTPD_CFLAGS)
-daemon_libdaemon_la_LIBADD = kernels/libfuse.la daemon/libengine.la client/libwire.la $(ZMQ_LIBS) $(INIH_LIBS) $(SODIUM_LIBS) $(SYSTEMD_LIBS) $(MICROHTTPD_LIBS)
+daemon_libdaemon_la_LIBADD = kernels/libfuse.la daemon/libengine.la daemon/libstore.la client/libwire.la $(ZMQ_LIBS) $(INIH_LIBS) $(SODIUM_LIBS) $(SYSTEMD_LIBS) $(MICROHTTPD_LIBS)
 
 dist_man_MANS += daemon/weftd.8 daemon/weftd.conf.5
 

@@ -277,7 +277,7 @@ const char *store_backend_name(const struct store *s);	/* "sqlite", "postgresql"
 /* What a backend is: everything on the writer thread, in the transaction that begin opened. apply() sets op->code itself for answers such as STALE and
  * returns 0; a negative return is a failed transaction (rolled back by the caller). */
 struct store_backend {
-	const char *scheme;
+	const char *scheme, *name;
 	bool fleet;
 	int (*open)(void **self, const struct store_params *p, char text[static STORE_TEXT]);
 	void (*close)(void *self);
@@ -288,6 +288,7 @@ struct store_backend {
 	void (*rollback)(void *self);
 	/* Work that can wait, in a transaction of its own (begin and commit are in here) that takes a few milliseconds at most: 1: more is left; 0: none. */
 	int (*tidy)(void *self, char text[static STORE_TEXT]);
+	bool (*wants_tidy)(void *self);	/* now, and not in a second */
 	int (*hint_fd)(void *self);	/* to wait on together with the list; -1: none */
 	bool (*take_hint)(void *self);	/* other daemons committed something */
 };

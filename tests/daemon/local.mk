@@ -1,5 +1,6 @@
 # tests of daemon/
 include tests/daemon/engine.mk
+include tests/daemon/store.mk
 
 if CMOCKA
 daemon_units = tests/daemon/queue_test tests/daemon/job_test tests/daemon/conf_test tests/daemon/template_test tests/daemon/options_test \
