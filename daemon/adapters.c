@@ -535,6 +535,7 @@ static void fail_entry(struct adapters *a, struct adapter_entry *e, const struct
 	retire(a, e);
 	free(e->reason);
 	e->reason = strdup(err->text);
+	e->lasting = err->code == CORE_EFORMAT || err->code == CORE_EUNSUPPORTED;
 	log_warning("adapter %s: %s", e->name, err->text);
 	tell(a, e, err);
 }
@@ -545,7 +546,7 @@ static void take_version(struct adapters *a, struct adapter_entry *e, struct ada
 	const struct core_error oom = {CORE_ENOMEM, "out of memory"};
 	struct core_error err;
 	if (info->bytes > a->limit) {
-		core_fail(&err, CORE_ENOMEM, "it takes %llu bytes, adapters_memory is %llu", (unsigned long long)info->bytes,
+		core_fail(&err, CORE_EUNSUPPORTED, "it takes %llu bytes, adapters_memory is %llu", (unsigned long long)info->bytes,
 			  (unsigned long long)a->limit);
 		fail_entry(a, e, &err);
 		return;
@@ -597,7 +598,7 @@ static int current(struct adapter_entry *e, const struct adapter_sight *seen, co
 {
 	if (e->loading || e->wanted || !same_print(&seen->print, &e->print))
 		return 0;
-	if (e->reason)
+	if (e->reason && e->lasting)
 		return problem_set(p, WIRE_UNSUPPORTED, field, "the adapter cannot be loaded: %.250s", e->reason);
 	return e->version != NULL;
 }

@@ -72,6 +72,7 @@ struct adapter_entry { /* lives as long as the registry */
 	struct adapter_print print;      /* of version, or of what failed */
 	struct adapter_version *version; /* current; NULL: not resident */
 	char *reason;                    /* why loading failed; NULL: it has not */
+	bool lasting;                    /* and it will fail again until the files change */
 	bool wanted, loading;            /* in line for loading; under way */
 	bool asked;                      /* somebody asked for it since it began to load, having seen: */
 	struct adapter_print seen;

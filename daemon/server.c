@@ -339,9 +339,9 @@ static void on_gone(struct deadline *d, void *arg);
 
 static enum wire_code core_code(int code)
 {
-	return code == CORE_EUNSUPPORTED || code == CORE_EFORMAT ? WIRE_UNSUPPORTED
-	       : code == CORE_EINVAL                             ? WIRE_INVALID_ARGUMENT
-								 : WIRE_INTERNAL;
+	return code == CORE_EUNSUPPORTED || code == CORE_EFORMAT || code == CORE_EIO ? WIRE_UNSUPPORTED
+	       : code == CORE_EINVAL                                                 ? WIRE_INVALID_ARGUMENT
+										     : WIRE_INTERNAL;
 }
 
 /* Pins or orders what the draft names; the blend is there at once when all its adapters are. */

@@ -9,7 +9,6 @@ kernels_libcore_la_SOURCES = \
 	kernels/ctx.c \
 	kernels/kv.c kernels/kv.h \
 	kernels/llama.c kernels/llama.h \
-	kernels/memory.c kernels/memory.h \
 	kernels/model.c kernels/model.h \
 	kernels/pack.c kernels/pack.h \
 	kernels/pool.c kernels/pool.h \

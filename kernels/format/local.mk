@@ -28,6 +28,8 @@ format_sources = \
 	kernels/format/vocab_gguf.c \
 	kernels/format/zip.c \
 	kernels/format/zip.h \
+	kernels/memory.c \
+	kernels/memory.h \
 	kernels/utf8.c \
 	kernels/utf8.h
 kernels_libformat_la_SOURCES = $(format_sources) \

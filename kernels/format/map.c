@@ -9,6 +9,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "../memory.h"
 #include "format.h"
 
 /* A file descriptor of a regular file, with its size; or the code of the failure. */
@@ -27,6 +28,8 @@ static int open_regular(const char *path, size_t *size, struct core_error *err)
 	*size = (size_t)st.st_size;
 	return fd;
 }
+
+enum { READ_PIECE = 256 << 10 };
 
 int map_open(struct map *m, const char *path, struct core_error *err)
 {
@@ -51,13 +54,13 @@ int map_open(struct map *m, const char *path, struct core_error *err)
 	return 0;
 }
 
-/* The whole of it, or the code of the failure. */
+/* The whole of it, or the code of the failure. In pieces: a kernel may give the CPU to nobody else during one long read. */
 static int read_all(int fd, uint8_t *to, size_t size, const char *path, struct core_error *err)
 {
 	size_t at = 0;
 
 	while (at < size) {
-		ssize_t n = read(fd, to + at, size - at);
+		ssize_t n = read(fd, to + at, size - at < READ_PIECE ? size - at : READ_PIECE);
 		if (n < 0 && errno == EINTR)
 			continue;
 		if (n < 0)
@@ -73,21 +76,18 @@ int map_read(struct map *m, const char *path, uint64_t most, struct core_error *
 {
 	struct map got = {0};
 	int fd = open_regular(path, &got.size, err), rc = 0;
-	void *p = MAP_FAILED;
+	uint8_t *p = NULL;
 
 	*m = (struct map){0};
 	if (fd < 0)
 		return fd;
 	if (got.size > most)
 		rc = core_fail(err, CORE_EFORMAT, "%s: %zu bytes; at most %" PRIu64 " are read", path, got.size, most);
-	else if (got.size > 0)
-		p = mmap(NULL, got.size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	if (rc == 0 && got.size > 0 && p == MAP_FAILED)
+	else if (got.size > 0 && (p = memory_map(got.size)) == NULL)
 		rc = core_fail(err, CORE_ENOMEM, "%s: no memory for its %zu bytes", path, got.size);
-	if (p != MAP_FAILED) {
-		got.data = p;
+	got.data = p;
+	if (rc == 0)
 		rc = read_all(fd, p, got.size, path, err);
-	}
 	close(fd);
 	if (rc == 0)
 		*m = got;
@@ -98,8 +98,7 @@ int map_read(struct map *m, const char *path, uint64_t most, struct core_error *
 
 void map_close(struct map *m)
 {
-	if (m->data != NULL)
-		munmap((void *)m->data, m->size);
+	memory_unmap((void *)m->data, m->size);
 	*m = (struct map){0};
 }
 

@@ -40,6 +40,7 @@ daemon_scripts = \
 	tests/daemon/tcp_test.py \
 	tests/daemon/many_jobs_test.py \
 	tests/daemon/load_test.py \
+	tests/daemon/adapter_stress.py \
 	tests/daemon/metrics_test.py \
 	tests/daemon/adapter_registry_test.py \
 	tests/daemon/fuse_test.py
