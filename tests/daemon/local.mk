@@ -41,11 +41,12 @@ daemon_scripts = \
 	tests/daemon/many_jobs_test.py \
 	tests/daemon/load_test.py \
 	tests/daemon/adapter_stress.py \
+	tests/daemon/adapter_hostile_test.py \
 	tests/daemon/metrics_test.py \
 	tests/daemon/adapter_registry_test.py \
 	tests/daemon/fuse_test.py
 TESTS += $(daemon_scripts)
-EXTRA_DIST += $(daemon_scripts) tests/daemon/peer.py tests/daemon/adapter_kit.py
+EXTRA_DIST += $(daemon_scripts) tests/daemon/peer.py tests/daemon/adapter_kit.py tests/daemon/adapter_count.py
 
 # The fuzz target: always as a fixed run in `make check`, with --enable-fuzzers as a libFuzzer program, too.
 check_PROGRAMS += tests/daemon/fuzz_request_fixed
