@@ -1,5 +1,5 @@
 # tests of kernels/learn
-learn_tests = tests/kernels/learn_gradient tests/kernels/learn_check
+learn_tests = tests/kernels/learn_gradient tests/kernels/learn_check tests/kernels/learn_weights
 
 if CMOCKA
 check_PROGRAMS += $(learn_tests)
@@ -15,3 +15,6 @@ tests_kernels_learn_check_SOURCES = tests/kernels/learn_check.c tests/kernels/ad
 tests_kernels_learn_check_CPPFLAGS = $(core_test_cppflags)
 tests_kernels_learn_check_LDADD = kernels/liblearn.la $(core_test_ldadd)
 tests_kernels_learn_check_LDFLAGS = -Wl,--wrap=weave
+tests_kernels_learn_weights_SOURCES = tests/kernels/learn_weights.c tests/kernels/adapter_test.h tests/kernels/core_test.h
+tests_kernels_learn_weights_CPPFLAGS = $(core_test_cppflags) $(JANSSON_CFLAGS)
+tests_kernels_learn_weights_LDADD = kernels/liblearn.la $(core_test_ldadd) $(JANSSON_LIBS)
