@@ -267,6 +267,122 @@ void core_fuse_close(struct core_fuse *f);	/* NULL is fine */
 /* Removes what killed runs left in a folder of targets; what a living run is writing stays. Returns how many, or CORE_EIO. */
 int core_fuse_sweep(const char *folder, struct core_error *err);
 
+/* ---- checking an adapter ----
+ *
+ * Does an adapter, woven into the forward pass, do what it would do merged into the weights? Three fixed prompts go through the core with
+ * the adapter and without it, all in one batch; and through a plain f32 pass over W + s B A, and over W. Of the two with the adapter the
+ * divergence of their next-token distributions is what the weaving costs; that of the two without it is what the core's rounding (int8
+ * activations, f16 keys and values) costs anyway on this base.
+ *
+ * A large model is checked in windows: some of its layers in a row, as a model of their own between embedding and head. Windows come in an
+ * order that spreads them over the depth, until all are done or the time is over; the first one is always done. In liblearn. */
+
+struct core_check_result {
+	double divergence;	/* in nats, mean over the prompts' positions, of the worst window: of the woven adapter from the merged one */
+	double rounding;	/* of the base alone, the same way */
+	double difference;	/* largest of any logit, woven against merged */
+	uint32_t layers, of;	/* checked */
+};
+
+struct core_check_params {
+	double seconds;			/* CPU time of the calling thread */
+	uint32_t window;		/* layers of a window; 0: by their size */
+	bool (*stop)(void *arg);	/* asked now and then; true ends it with CORE_ECANCELLED; NULL: never */
+	void *arg;
+};
+
+/* Works on the calling thread alone. */
+int core_check(struct core_check_result *out, const struct core_model *m, const struct core_adapter *a, const struct core_check_params *params,
+	       struct core_error *err);
+/* What the project promises of the core's rounding, and five times what the base itself shows beside it: a term that is missing, doubled
+ * or misplaced costs far more, unless the adapter changes nothing. A divergence that is no number does not pass. */
+double core_check_bound(const struct core_check_result *r);
+bool core_check_passed(const struct core_check_result *r);
+
+/* ---- learning the weights of a blend ----
+ *
+ * FashionGPT's paper fuses its adapters "with learnable weights"; its formula is not public, so this is weft's own. The blend is
+ *     y = W x + sum over adapters k of lam[k][g] * s_k * B_k (A_k x)
+ * with one weight per adapter (global), per adapter and layer, or per adapter, layer and linear (module); the loss is the mean of -log p
+ * over the answers' tokens.
+ *
+ *   gradient   Adam (0.9, 0.999) on exact gradients (kernels/learn/pass.h) of batches in a seeded order. What is moved is z:
+ *                raw      lam = z
+ *                softmax  lam[.][g] = softmax over the adapters of z[.][g]
+ *                sigmoid  lam = 1 / (1 + e^-z)
+ *                clamp    lam = z, put back into [0, 1] after every step
+ *   search     no gradients, in the manner of LoraHub: an evolution strategy with a step size per weight (separable CMA-ES) within
+ *              [-bound, bound], on a seeded choice of examples that stays the same. The candidates of a generation are different blends
+ *              in one batch of the core. Its result is the best candidate that was seen.
+ *
+ * Both start from the uniform blend (1 / n each) and may add l1 * mean |lam| to the loss. The losses at the end come from the core's own
+ * forward pass, of the base, each adapter alone, the uniform and the learned blend, on examples that were not learned from. Same input and
+ * seed, same bytes, at any number of threads.
+ *
+ * It may take hours: it runs on the caller's thread, and threads - 1 of its own with the caller's priority. In liblearn. */
+
+/* tokens[n], of which those from `from` on are the answer: 1 <= from < n. */
+struct core_example {
+	const int32_t *tokens;
+	uint32_t n, from;
+};
+
+enum core_learn_method { CORE_LEARN_GRADIENT, CORE_LEARN_SEARCH, CORE_LEARN_METHODS };
+enum core_learn_by { CORE_LEARN_GLOBAL, CORE_LEARN_LAYER, CORE_LEARN_MODULE, CORE_LEARN_BYS };
+enum core_learn_form { CORE_LEARN_RAW, CORE_LEARN_SOFTMAX, CORE_LEARN_SIGMOID, CORE_LEARN_CLAMP, CORE_LEARN_FORMS };
+const char *core_learn_method_name(enum core_learn_method m);
+const char *core_learn_by_name(enum core_learn_by b);
+const char *core_learn_form_name(enum core_learn_form f);
+/* CORE_EINVAL, with the names there are. */
+int core_learn_method_parse(const char *name, enum core_learn_method *out, struct core_error *err);
+int core_learn_by_parse(const char *name, enum core_learn_by *out, struct core_error *err);
+int core_learn_form_parse(const char *name, enum core_learn_form *out, struct core_error *err);
+
+enum { CORE_LEARN_STEPS_MAX = 100000, CORE_LEARN_POPULATION_MAX = 256, CORE_LEARN_EXAMPLES_MAX = 1000000 };
+
+struct core_learn_params {
+	const struct core_model *model;
+	struct core_adapter *const *adapters;	/* [n_adapters], 1 to CORE_BLEND_MAX, no DoRA */
+	uint32_t n_adapters;
+	const struct core_example *examples;	/* [n_examples]; their tokens fit into the model's context */
+	uint32_t n_examples;
+	const struct core_example *held_out;	/* [n_held_out]; none: a seeded fifth of the examples is taken away */
+	uint32_t n_held_out;
+	enum core_learn_method method;
+	enum core_learn_by by;
+	enum core_learn_form form;	/* CORE_LEARN_SEARCH: raw */
+	uint32_t steps;	/* of Adam, or generations */
+	uint32_t batch;	/* examples of a step, or of the search; 0: 16, or up to 64 */
+	double rate;	/* CORE_LEARN_GRADIENT: of Adam; 0: 0.05 */
+	double l1;
+	uint32_t population;	/* CORE_LEARN_SEARCH: candidates of a generation; 0: 4 + 3 ln(weights), at least 8 */
+	double bound;	/* CORE_LEARN_SEARCH; 0: 1.5 */
+	uint64_t seed;
+	int threads;	/* 0: one per online CPU */
+	/* After every step: the loss of its batch, or of the best candidate so far. NULL: nobody is told. */
+	void (*progress)(void *arg, uint32_t step, double loss);
+	bool (*stop)(void *arg);	/* true: CORE_ECANCELLED soon; NULL: never */
+	void *arg;
+};
+
+struct core_learn_losses {
+	double base, uniform, learned, adapter[CORE_BLEND_MAX];
+};
+
+struct core_learn_result {
+	float *weights;	/* [n_adapters][layers][CORE_LINEARS]; with CORE_LEARN_GLOBAL: [n_adapters] */
+	double *curve;	/* [steps] what progress() was told */
+	uint32_t steps, n_learned, n_held_out;	/* n: examples */
+	uint64_t answer_tokens;	/* of the held-out examples */
+	struct core_learn_losses held_out;
+};
+/* On failure nothing is left to finish. */
+int core_learn(struct core_learn_result *out, const struct core_learn_params *params, struct core_error *err);
+void core_learn_result_finish(struct core_learn_result *r);
+/* Parts of a blend with these weights: parts[n] point into them. */
+void core_learn_parts(struct core_blend_part *parts, struct core_adapter *const *adapters, uint32_t n, enum core_learn_by by,
+		       const float *weights, uint32_t layers);
+
 /* ---- CPU ---- */
 
 enum core_cpu { CORE_CPU_PLAIN, CORE_CPU_AVX2, CORE_CPU_AVX512, CORE_CPU_AMX };

@@ -1,9 +1,9 @@
 # kernels/learn: the Llama as a differentiable function, and what is learned with it
 noinst_LTLIBRARIES += kernels/liblearn.la
 kernels_liblearn_la_SOURCES = \
-	kernels/learn/check.c kernels/learn/check.h \
+	kernels/learn/check.c \
 	kernels/learn/descend.c \
-	kernels/learn/learn.c kernels/learn/learn.h \
+	kernels/learn/learn.c \
 	kernels/learn/pass.c kernels/learn/pass.h \
 	kernels/learn/product.c kernels/learn/product.h \
 	kernels/learn/random.h \

@@ -1,5 +1,5 @@
+/* check.c: core_check(): what core.h says, window by window. */
 #include "config.h"
-#include "check.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -17,7 +17,7 @@ enum { PROMPTS = 3, ROWS = 24, LONGEST = 17 };
 struct check {
 	const struct core_model *m;
 	const struct core_adapter *a;
-	const struct check_params *params;
+	const struct core_check_params *params;
 	struct core_error *err;
 	int32_t token[PROMPTS][LONGEST + 1];
 	struct core_model part;  /* the window: a shallow copy with other layers */
@@ -141,14 +141,14 @@ static int through_the_pass(struct check *c, bool with_adapter, double *divergen
 					   .stop_arg = c->params->arg};
 	float *ones = malloc((size_t)c->part.config.layers * CORE_LINEARS * sizeof(float)), one = 1;
 	const struct pass_weights weights = {ones, &one};
-	struct pass_example prompt[PROMPTS];
+	struct core_example prompt[PROMPTS];
 	struct pass *p = NULL;
 	int rc = ones ? pass_new(&p, &params, c->err) : core_fail(c->err, CORE_ENOMEM, "no memory for the check's weights");
 
 	for (uint32_t i = 0; ones && i < c->part.config.layers * CORE_LINEARS; i++)
 		ones[i] = 1;
 	for (uint32_t i = 0; i < PROMPTS; i++)
-		prompt[i] = (struct pass_example){c->token[i], length[i] + 1, 1};
+		prompt[i] = (struct core_example){c->token[i], length[i] + 1, 1};
 	c->against = with_adapter ? c->woven : c->base;
 	c->sum = c->top = 0;
 	if (!rc)
@@ -183,7 +183,7 @@ static double worse(double a, double b)
 	return isnan(a) || a > b ? a : b;
 }
 
-static int check_window(struct check *c, uint32_t first, uint32_t layers, struct check_result *out)
+static int check_window(struct check *c, uint32_t first, uint32_t layers, struct core_check_result *out)
 {
 	double divergence, rounding, difference, ignored;
 	int rc;
@@ -243,7 +243,7 @@ static uint32_t stride_of(uint32_t windows)
 	}
 }
 
-static int check_windows(struct check *c, struct check_result *out)
+static int check_windows(struct check *c, struct core_check_result *out)
 {
 	uint32_t layers = c->m->config.layers, size = c->params->window ? c->params->window : window_of(c->m),
 		 windows = (layers + size - 1) / size;
@@ -260,14 +260,14 @@ static int check_windows(struct check *c, struct check_result *out)
 	return CORE_OK;
 }
 
-int check_adapter(struct check_result *out, const struct core_model *m, const struct core_adapter *a,
-		  const struct check_params *params, struct core_error *err)
+int core_check(struct core_check_result *out, const struct core_model *m, const struct core_adapter *a,
+	       const struct core_check_params *params, struct core_error *err)
 {
 	struct check c = {.m = m, .a = a, .params = params, .err = err};
 	size_t bytes = (size_t)ROWS * m->config.vocab * sizeof(float);
 	int rc;
 
-	*out = (struct check_result){.of = m->config.layers};
+	*out = (struct core_check_result){.of = m->config.layers};
 	c.woven = malloc(bytes);
 	c.base = malloc(bytes);
 	make_prompts(&c);
@@ -277,12 +277,12 @@ int check_adapter(struct check_result *out, const struct core_model *m, const st
 	return rc;
 }
 
-double check_bound(const struct check_result *r)
+double core_check_bound(const struct core_check_result *r)
 {
 	return PROMISE + 5 * r->rounding;
 }
 
-bool check_passed(const struct check_result *r)
+bool core_check_passed(const struct core_check_result *r)
 {
-	return r->divergence <= check_bound(r); /* no NaN is */
+	return r->divergence <= core_check_bound(r); /* no NaN is */
 }

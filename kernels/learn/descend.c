@@ -19,7 +19,7 @@ struct descent {
 	double *z, *slope, *first, *second; /* [n]: what is moved, its gradient, Adam's moments */
 	float *linear, *embed;              /* the weights as a pass takes them */
 	double *g_linear, *g_embed;         /* their gradients */
-	struct pass_example *batch;         /* [w->batch] */
+	struct core_example *batch;         /* [w->batch] */
 	uint32_t *order, next;              /* [w->n_train] of this epoch */
 };
 
@@ -48,11 +48,11 @@ static void weights_of(struct descent *d)
 {
 	struct work *w = d->w;
 
-	if (w->params->form == LEARN_SOFTMAX)
+	if (w->params->form == CORE_LEARN_SOFTMAX)
 		softmax(w, d->z, w->lam);
 	else
 		for (size_t i = 0; i < d->n; i++)
-			w->lam[i] = w->params->form == LEARN_SIGMOID ? sigmoid(d->z[i]) : d->z[i];
+			w->lam[i] = w->params->form == CORE_LEARN_SIGMOID ? sigmoid(d->z[i]) : d->z[i];
 }
 
 /* slope: from the gradient by lam to that by z. */
@@ -60,10 +60,10 @@ static void through_the_form(struct descent *d)
 {
 	const struct work *w = d->w;
 
-	if (w->params->form == LEARN_SIGMOID)
+	if (w->params->form == CORE_LEARN_SIGMOID)
 		for (size_t i = 0; i < d->n; i++)
 			d->slope[i] *= w->lam[i] * (1 - w->lam[i]);
-	if (w->params->form != LEARN_SOFTMAX)
+	if (w->params->form != CORE_LEARN_SOFTMAX)
 		return;
 	for (uint32_t g = 0; g < w->groups; g++) {
 		double mean = 0;
@@ -81,9 +81,9 @@ static void start(struct descent *d)
 	double lam = fmin(1.0 / d->w->k, 0.95);
 
 	for (size_t i = 0; i < d->n; i++)
-		d->z[i] = d->w->params->form == LEARN_SOFTMAX   ? 0
-			  : d->w->params->form == LEARN_SIGMOID ? log(lam / (1 - lam))
-								: 1.0 / d->w->k;
+		d->z[i] = d->w->params->form == CORE_LEARN_SOFTMAX   ? 0
+			  : d->w->params->form == CORE_LEARN_SIGMOID ? log(lam / (1 - lam))
+								     : 1.0 / d->w->k;
 	weights_of(d);
 }
 
@@ -117,7 +117,7 @@ static void spread(struct descent *d)
 	const struct work *w = d->w;
 
 	for (uint32_t k = 0; k < w->k; k++) {
-		d->embed[k] = (float)w->lam[k * w->groups]; /* used with LEARN_GLOBAL alone */
+		d->embed[k] = (float)w->lam[k * w->groups]; /* used with CORE_LEARN_GLOBAL alone */
 		for (uint32_t i = 0; i < w->layers; i++)
 			for (unsigned l = 0; l < CORE_LINEARS; l++)
 				d->linear[((size_t)k * w->layers + i) * CORE_LINEARS + l] =
@@ -135,7 +135,7 @@ static void gather(struct descent *d, double scale)
 			for (unsigned l = 0; l < CORE_LINEARS; l++)
 				d->slope[k * w->groups + work_group(w, i, l)] +=
 					scale * d->g_linear[((size_t)k * w->layers + i) * CORE_LINEARS + l];
-		if (w->params->by == LEARN_GLOBAL)
+		if (w->params->by == CORE_LEARN_GLOBAL)
 			d->slope[k] += scale * d->g_embed[k];
 	}
 }
@@ -181,7 +181,7 @@ static void adam(struct descent *d, uint32_t step)
 		d->first[i] = 0.9 * d->first[i] + 0.1 * d->slope[i];
 		d->second[i] = 0.999 * d->second[i] + 0.001 * d->slope[i] * d->slope[i];
 		d->z[i] -= rate * (d->first[i] / a) / (sqrt(d->second[i] / b) + 1e-8);
-		if (d->w->params->form == LEARN_CLAMP)
+		if (d->w->params->form == CORE_LEARN_CLAMP)
 			d->z[i] = fmin(fmax(d->z[i], 0), 1);
 	}
 }

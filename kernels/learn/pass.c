@@ -29,7 +29,7 @@ struct pass {
 
 	/* the batch in hand */
 	const struct pass_weights *weights;
-	const struct pass_example *examples;
+	const struct core_example *examples;
 	const struct pass_gradient *gradient;
 	uint32_t n, m;                        /* examples, rows */
 	uint32_t *first, *example, *position; /* [max_rows] first row of an example; example and position of a row */
@@ -131,7 +131,7 @@ static size_t cut_all(struct pass *p)
 
 /* ---- making ---- */
 
-static int check_params(const struct pass_params *q, struct core_error *err)
+static int core_check_params(const struct pass_params *q, struct core_error *err)
 {
 	if (q->max_rows == 0 || q->max_rows > 65536 || q->n_adapters > CORE_BLEND_MAX)
 		return core_fail(err, CORE_EINVAL, "%u rows and %u adapters: expected 1 to 65536, and at most %d", q->max_rows,
@@ -168,7 +168,7 @@ static int build(struct pass *p, struct core_error *err)
 
 int pass_new(struct pass **out, const struct pass_params *params, struct core_error *err)
 {
-	int rc = check_params(params, err);
+	int rc = core_check_params(params, err);
 	struct pass *p;
 
 	if (rc)
@@ -201,7 +201,7 @@ void pass_free(struct pass *p)
 
 /* ---- the batch ---- */
 
-static int check_example(const struct pass *p, const struct pass_example *e, uint32_t i, struct core_error *err)
+static int check_example(const struct pass *p, const struct core_example *e, uint32_t i, struct core_error *err)
 {
 	if (e->n < 2 || e->from < 1 || e->from >= e->n)
 		return core_fail(err, CORE_EINVAL, "example %u: %u tokens, predicted from %u on: expected 1 to %u", i, e->n,
@@ -213,7 +213,7 @@ static int check_example(const struct pass *p, const struct pass_example *e, uin
 	return CORE_OK;
 }
 
-static int take_batch(struct pass *p, const struct pass_weights *w, const struct pass_example *e, uint32_t n, bool all,
+static int take_batch(struct pass *p, const struct pass_weights *w, const struct core_example *e, uint32_t n, bool all,
 		      struct core_error *err)
 {
 	p->weights = w;
@@ -246,7 +246,7 @@ static bool told_to_stop(const struct pass *p)
 
 static int stopped(struct core_error *err)
 {
-	return core_fail(err, PASS_STOPPED, "stopped");
+	return core_fail(err, CORE_ECANCELLED, "stopped");
 }
 
 /* ---- linears ---- */
@@ -771,7 +771,7 @@ static int backward(struct pass *p, struct core_error *err)
 	return CORE_OK;
 }
 
-int pass_loss(struct pass *p, const struct pass_weights *w, const struct pass_example *examples, uint32_t n, double *loss,
+int pass_loss(struct pass *p, const struct pass_weights *w, const struct core_example *examples, uint32_t n, double *loss,
 	      const struct pass_gradient *gradient, struct core_error *err)
 {
 	int rc;
@@ -789,7 +789,7 @@ int pass_loss(struct pass *p, const struct pass_weights *w, const struct pass_ex
 	return gradient ? backward(p, err) : CORE_OK;
 }
 
-int pass_logits(struct pass *p, const struct pass_weights *w, const struct pass_example *examples, uint32_t n,
+int pass_logits(struct pass *p, const struct pass_weights *w, const struct core_example *examples, uint32_t n,
 		void (*take)(void *arg, uint32_t row, const float *logits), void *arg, struct core_error *err)
 {
 	int rc = take_batch(p, w, examples, n, true, err);

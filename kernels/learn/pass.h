@@ -15,8 +15,6 @@
 
 #include "kernels/adapter.h"
 
-enum { PASS_STOPPED = -16 }; /* beside core.h's codes: stop() said so */
-
 struct pass;
 
 struct pass_params {
@@ -27,7 +25,7 @@ struct pass_params {
 	uint32_t n_adapters;
 	bool merged; /* forward only: W + sum of lam s B A is made while it is unpacked; the adapters' own products are not used.
 			A DoRA, alone and with weights of 1, is fine here */
-	bool (*stop)(void *arg); /* asked between layers: true ends the pass; NULL: never */
+	bool (*stop)(void *arg); /* asked between layers: true ends the pass with CORE_ECANCELLED; NULL: never */
 	void *stop_arg;
 };
 int pass_new(struct pass **out, const struct pass_params *params, struct core_error *err);
@@ -39,22 +37,16 @@ struct pass_weights {
 	const float *embed;  /* [n_adapters] */
 };
 
-/* tokens[n], of which those from `from` on are to be predicted: 1 <= from < n. It takes n - 1 rows. */
-struct pass_example {
-	const int32_t *tokens;
-	uint32_t n, from;
-};
-
-/* The sum of -log p over the predicted tokens of all examples, whose rows must fit into max_rows; and, unless NULL, its gradient,
- * which is added to linear[n_adapters][layers][CORE_LINEARS] and embed[n_adapters]. */
+/* The sum of -log p over the predicted tokens of all examples (of n - 1 rows each), whose rows must fit into max_rows; and, unless
+ * NULL, its gradient, which is added to linear[n_adapters][layers][CORE_LINEARS] and embed[n_adapters]. */
 struct pass_gradient {
 	double *linear, *embed;
 };
-int pass_loss(struct pass *p, const struct pass_weights *w, const struct pass_example *examples, uint32_t n, double *loss,
+int pass_loss(struct pass *p, const struct pass_weights *w, const struct core_example *examples, uint32_t n, double *loss,
 	      const struct pass_gradient *gradient, struct core_error *err);
 
 /* Logits of every row: rows of example i stand where those of i - 1 end. Calls take(arg, row, logits[vocab]) in order. */
-int pass_logits(struct pass *p, const struct pass_weights *w, const struct pass_example *examples, uint32_t n,
+int pass_logits(struct pass *p, const struct pass_weights *w, const struct core_example *examples, uint32_t n,
 		void (*take)(void *arg, uint32_t row, const float *logits), void *arg, struct core_error *err);
 
 #endif

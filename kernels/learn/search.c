@@ -173,7 +173,7 @@ static void set_rates(struct search *s)
 
 static int make(struct search *s)
 {
-	const struct learn_params *p = s->w->params;
+	const struct core_learn_params *p = s->w->params;
 	uint32_t usual = 4 + (uint32_t)(3 * log((double)s->n));
 
 	s->population = p->population ? p->population : usual < 8 ? 8 : usual;

@@ -10,7 +10,7 @@ enum { ROWS = 512, SEQS = 64 }; /* of one batch; ROWS: unless an example is long
 
 struct member { /* of a batch */
 	struct core_seq *seq;
-	const struct pass_example *example;
+	const struct core_example *example;
 	uint32_t blend, first; /* its first row of logits */
 };
 
@@ -69,7 +69,7 @@ static void clear(struct trial *t)
 	t->n = t->n_rows = t->n_logits = 0;
 }
 
-static int add(struct trial *t, struct core_blend *blend, uint32_t number, const struct pass_example *e, struct core_error *err)
+static int add(struct trial *t, struct core_blend *blend, uint32_t number, const struct core_example *e, struct core_error *err)
 {
 	struct member *b = &t->member[t->n];
 
@@ -121,7 +121,7 @@ static int run(struct trial *t, double *loss, struct core_error *err)
 	return CORE_OK;
 }
 
-int trial_losses(struct trial *t, struct core_blend *const *blends, uint32_t n_blends, const struct pass_example *examples,
+int trial_losses(struct trial *t, struct core_blend *const *blends, uint32_t n_blends, const struct core_example *examples,
 		 uint32_t n, double *loss, bool (*stop)(void *arg), void *arg, struct core_error *err)
 {
 	int rc = CORE_OK;
@@ -131,7 +131,7 @@ int trial_losses(struct trial *t, struct core_blend *const *blends, uint32_t n_b
 	for (uint32_t i = 0; i < n && !rc; i++)
 		for (uint32_t b = 0; b < n_blends && !rc; b++) {
 			if (t->n == SEQS || examples[i].n - 1 > t->max_rows - t->n_rows) {
-				rc = stop && stop(arg) ? core_fail(err, PASS_STOPPED, "stopped") : run(t, loss, err);
+				rc = stop && stop(arg) ? core_fail(err, CORE_ECANCELLED, "stopped") : run(t, loss, err);
 				if (rc)
 					break;
 			}

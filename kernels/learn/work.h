@@ -2,14 +2,14 @@
 #ifndef WEFT_LEARN_WORK_H
 #define WEFT_LEARN_WORK_H
 
-#include "learn.h"
+#include "pass.h"
 #include "trial.h"
 
 struct work {
-	const struct learn_params *params;
+	const struct core_learn_params *params;
 	struct core_error *err;
 	uint32_t k, groups, layers; /* adapters; weights per adapter */
-	struct pass_example *train, *held_out;
+	struct core_example *train, *held_out;
 	uint32_t n_train, n_held_out;
 	uint32_t longest; /* tokens of an example */
 	uint32_t batch;
@@ -25,11 +25,11 @@ int learn_by_gradient(struct work *w);
 int learn_by_search(struct work *w);
 
 void work_tell(struct work *w, double loss);
-/* out: [k][groups] as [k][layers][CORE_LINEARS], or [k] with LEARN_GLOBAL. */
+/* out: [k][groups] as [k][layers][CORE_LINEARS], or [k] with CORE_LEARN_GLOBAL. */
 void work_spread(const struct work *w, const double *lam, float *out);
 /* NULL and CORE_OK: all weights are 0. */
 int work_blend(const struct work *w, const double *lam, struct core_blend **out);
-double work_answer_tokens(const struct pass_example *e, uint32_t n);
+double work_answer_tokens(const struct core_example *e, uint32_t n);
 uint32_t work_group(const struct work *w, uint32_t layer, unsigned linear);
 
 #endif

@@ -3,7 +3,6 @@
  * The program is linked with --wrap=weave: the core calls __wrap_weave() here, which can leave out or distort what it is asked for.
  */
 #include "adapter_test.h"
-#include "kernels/learn/check.h"
 #include "kernels/learn/pass.h"
 #include "kernels/llama.h"
 
@@ -28,24 +27,24 @@ void __wrap_weave(struct core_ctx *c, uint32_t layer, enum adapter_input input, 
 	__real_weave(c, layer, input, x, out);
 }
 
-static const struct check_params patient = {.seconds = 1e9};
+static const struct core_check_params patient = {.seconds = 1e9};
 
-static struct check_result check(const struct core_model *m, const struct core_adapter *a)
+static struct core_check_result check(const struct core_model *m, const struct core_adapter *a)
 {
-	struct check_result r;
+	struct core_check_result r;
 
-	must(check_adapter(&r, m, a, &patient, &why));
+	must(core_check(&r, m, a, &patient, &why));
 	return r;
 }
 
 static void passes(const struct core_model *m, const char *name)
 {
 	struct core_adapter *a = load_adapter(m, name);
-	struct check_result r = check(m, a);
+	struct core_check_result r = check(m, a);
 
 	print_message("%s %s %s: divergence %.2g, rounding %.2g, logits %.2g\n", core_model_info(m)->name,
 		      core_model_info(m)->quant, name, r.divergence, r.rounding, r.difference);
-	assert_true(check_passed(&r));
+	assert_true(core_check_passed(&r));
 	assert_int_equal(r.layers, r.of);
 	core_adapter_unref(a);
 }
@@ -87,11 +86,11 @@ static struct core_model *demo(enum core_quant q, struct core_adapter **tailor, 
 
 static void expect_failure(const struct core_model *m, const struct core_adapter *a, const char *name)
 {
-	struct check_result r = check(m, a);
+	struct core_check_result r = check(m, a);
 
-	if (check_passed(&r))
+	if (core_check_passed(&r))
 		fail_msg("%s %s, layer %u, input %d: divergence %.2g, bound %.2g", name, how == TWICE ? "twice" : "left out",
-			 where_layer, where_input, r.divergence, check_bound(&r));
+			 where_layer, where_input, r.divergence, core_check_bound(&r));
 }
 
 /* The demo adapters, as they were trained; any one of their sixteen sums left out or added twice. */
@@ -100,11 +99,11 @@ static void a_sum_that_is_missing_or_doubled_is_found(void **state)
 	for (int q = CORE_QUANT_NONE; q <= CORE_QUANT_Q4; q++) {
 		struct core_adapter *tailor, *orderline;
 		struct core_model *m = demo((enum core_quant)q, &tailor, &orderline);
-		struct check_result good[2] = {check(m, tailor), check(m, orderline)};
+		struct core_check_result good[2] = {check(m, tailor), check(m, orderline)};
 
 		print_message("demo %s: tailor %.2g, orderline %.2g, rounding %.2g\n", core_model_info(m)->quant,
 			      good[0].divergence, good[1].divergence, good[0].rounding);
-		assert_true(check_passed(&good[0]) && check_passed(&good[1]));
+		assert_true(core_check_passed(&good[0]) && core_check_passed(&good[1]));
 		for (where_layer = 0; where_layer < m->config.layers; where_layer++)
 			for (where_input = ADAPTER_ATTN; where_input < ADAPTER_INPUTS; where_input++)
 				for (how = LEFT_OUT; how <= TWICE; how++) {
@@ -124,20 +123,20 @@ static void windows_cover_the_depth(void **state)
 {
 	struct core_adapter *tailor, *orderline;
 	struct core_model *m = demo(CORE_QUANT_Q8, &tailor, &orderline);
-	struct check_params p = {.seconds = 1e9, .window = 1};
-	struct check_result r;
+	struct core_check_params p = {.seconds = 1e9, .window = 1};
+	struct core_check_result r;
 
-	must(check_adapter(&r, m, tailor, &p, &why));
-	assert_true(check_passed(&r));
+	must(core_check(&r, m, tailor, &p, &why));
+	assert_true(core_check_passed(&r));
 	assert_int_equal(r.layers, 4);
 	how = LEFT_OUT;
 	where_input = ADAPTER_MLP;
 	where_layer = 0; /* of the window */
-	must(check_adapter(&r, m, tailor, &p, &why));
-	assert_false(check_passed(&r));
+	must(core_check(&r, m, tailor, &p, &why));
+	assert_false(core_check_passed(&r));
 	how = WHOLE;
 	p.seconds = 0;
-	must(check_adapter(&r, m, tailor, &p, &why));
+	must(core_check(&r, m, tailor, &p, &why));
 	assert_int_equal(r.layers, 1);
 	assert_int_equal(r.of, 4);
 	core_adapter_unref(tailor);
@@ -147,10 +146,10 @@ static void windows_cover_the_depth(void **state)
 
 static void what_is_no_number_does_not_pass(void **state)
 {
-	const struct check_result r = {.divergence = NAN, .rounding = 1e-4}, both = {.divergence = NAN, .rounding = NAN};
+	const struct core_check_result r = {.divergence = NAN, .rounding = 1e-4}, both = {.divergence = NAN, .rounding = NAN};
 
-	assert_false(check_passed(&r));
-	assert_false(check_passed(&both));
+	assert_false(core_check_passed(&r));
+	assert_false(core_check_passed(&both));
 }
 
 static bool count_down(void *arg)
@@ -163,10 +162,10 @@ static void it_ends_when_it_is_told_to(void **state)
 	struct core_model *m = load_model(golden_path("gqa-untied"), CORE_QUANT_NONE);
 	struct core_adapter *a = load_adapter(m, "plain");
 	int left = 3;
-	struct check_params p = {.seconds = 1e9, .stop = count_down, .arg = &left};
-	struct check_result r;
+	struct core_check_params p = {.seconds = 1e9, .stop = count_down, .arg = &left};
+	struct core_check_result r;
 
-	assert_int_equal(check_adapter(&r, m, a, &p, &why), PASS_STOPPED);
+	assert_int_equal(core_check(&r, m, a, &p, &why), CORE_ECANCELLED);
 	core_adapter_unref(a);
 	core_model_free(m);
 }

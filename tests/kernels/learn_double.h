@@ -132,7 +132,7 @@ static inline double *double_blend_logits(const struct double_blend *d, const in
 	return logits;
 }
 
-static inline double double_loss(const struct double_blend *d, const struct pass_example *e, uint32_t n)
+static inline double double_loss(const struct double_blend *d, const struct core_example *e, uint32_t n)
 {
 	uint32_t vocab = d->m->config.vocab;
 	double loss = 0;

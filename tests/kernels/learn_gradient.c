@@ -13,7 +13,7 @@ struct story {
 	struct core_adapter *a[ADAPTERS];
 	uint32_t n;
 	int32_t (*token)[LONGEST]; /* [EXAMPLES] */
-	struct pass_example e[EXAMPLES];
+	struct core_example e[EXAMPLES];
 	float *linear, embed[ADAPTERS];
 };
 
@@ -40,7 +40,7 @@ static struct story story_new(struct core_model *m, const char *first, const cha
 		for (uint32_t k = 0; k < length[i]; k++)
 			s.token[i][k] = (int32_t)((i * 31 + k * 7 + k * k * 3) % m->config.vocab);
 	for (uint32_t i = 0; i < EXAMPLES; i++)
-		s.e[i] = (struct pass_example){s.token[i], length[i], from[i]};
+		s.e[i] = (struct core_example){s.token[i], length[i], from[i]};
 	return s;
 }
 
@@ -71,7 +71,7 @@ struct result {
 	double loss, *linear, embed[ADAPTERS];
 };
 
-static struct result gradient_of(const struct story *s, struct pass *p, const struct pass_example *e, uint32_t n)
+static struct result gradient_of(const struct story *s, struct pass *p, const struct core_example *e, uint32_t n)
 {
 	struct result r = {.linear = calloc(weights_of(s), sizeof(double))};
 	struct pass_gradient g = {r.linear, r.embed};
@@ -349,7 +349,7 @@ static void what_cannot_be_learned_from_is_refused(void **state)
 	struct story s = story_new(load_model(golden_path("gqa-untied"), CORE_QUANT_NONE), "plain", NULL);
 	struct pass_weights w = {s.linear, s.embed};
 	struct pass *p = pass_of(&s, 1, false);
-	struct pass_example none = {s.token[1], 1, 0}, all = {s.token[1], 9, 9}, zero = {s.token[1], 9, 0},
+	struct core_example none = {s.token[1], 1, 0}, all = {s.token[1], 9, 9}, zero = {s.token[1], 9, 0},
 			    outside = {(const int32_t[]){1, 67}, 2, 1}, many[4] = {s.e[2], s.e[2], s.e[2], s.e[2]};
 	struct pass_params q = {.model = s.m, .threads = 1, .max_rows = 8, .stop = yes};
 	struct core_adapter *dora = load_adapter(s.m, "dora");
@@ -364,7 +364,7 @@ static void what_cannot_be_learned_from_is_refused(void **state)
 	must(pass_loss(p, &w, s.e, EXAMPLES, &loss, NULL, &why));
 	pass_free(p);
 	must(pass_new(&p, &q, &why));
-	assert_int_equal(pass_loss(p, &w, s.e, 1, &loss, NULL, &why), PASS_STOPPED);
+	assert_int_equal(pass_loss(p, &w, s.e, 1, &loss, NULL, &why), CORE_ECANCELLED);
 	pass_free(p);
 	q.adapters = (const struct core_adapter *const *)&dora;
 	q.n_adapters = 1;

@@ -1,17 +1,17 @@
 /* learn_weights.c: what is learned on the demo model's two adapters: a blend for both tasks beats each adapter alone and the
- * uniform blend, by every method, grouping and form; the same seed gives the same bytes; what makes no sense is refused. */
+ * uniform blend, by both methods, in several groupings and forms; the same seed gives the same bytes; what makes no sense is
+ * refused. */
 #include <jansson.h>
 
 #include "adapter_test.h"
-#include "kernels/learn/learn.h"
 #include "kernels/model.h"
 
-enum { EACH = 21, ADAPTERS = 2 };
+enum { EACH = 12, ADAPTERS = 2 };
 
 struct lesson {
 	struct core_model *m;
 	struct core_adapter *a[ADAPTERS];
-	struct pass_example e[2 * EACH];
+	struct core_example e[2 * EACH];
 	uint32_t n;
 };
 
@@ -25,7 +25,7 @@ static const char *demo_path(const char *what)
 }
 
 /* FashionGPT's template, and the answer with its end. */
-static struct pass_example example_of(const struct core_model *m, const json_t *line)
+static struct core_example example_of(const struct core_model *m, const json_t *line)
 {
 	const struct core_tokenizer *t = core_model_tokenizer(m);
 	const char *answer = json_string_value(json_object_get(line, "answer"));
@@ -56,7 +56,7 @@ static struct pass_example example_of(const struct core_model *m, const json_t *
 	free(prompt);
 	free(rest);
 	free(text);
-	return (struct pass_example){all, (uint32_t)(n + more + 1), (uint32_t)n};
+	return (struct core_example){all, (uint32_t)(n + more + 1), (uint32_t)n};
 }
 
 /* Every other line is of the other task. */
@@ -91,72 +91,78 @@ static void lesson_free(struct lesson *l)
 	core_model_free(l->m);
 }
 
-static struct learn_params params_of(const struct lesson *l, enum learn_method method, enum learn_by by, enum learn_form form,
-				     uint32_t steps)
+static struct core_learn_params params_of(const struct lesson *l, enum core_learn_method method, enum core_learn_by by,
+					  enum core_learn_form form, uint32_t steps)
 {
-	return (struct learn_params){.model = l->m,
-				     .adapters = l->a,
-				     .n_adapters = ADAPTERS,
-				     .examples = l->e,
-				     .n_examples = 30,
-				     .held_out = l->e + 30,
-				     .n_held_out = 12,
-				     .method = method,
-				     .by = by,
-				     .form = form,
-				     .steps = steps,
-				     .seed = 7};
+	return (struct core_learn_params){.model = l->m,
+					  .adapters = l->a,
+					  .n_adapters = ADAPTERS,
+					  .examples = l->e,
+					  .n_examples = 16,
+					  .held_out = l->e + 16,
+					  .n_held_out = 8,
+					  .method = method,
+					  .by = by,
+					  .form = form,
+					  .steps = steps,
+					  .seed = 7};
 }
 
-static struct learn_result learn(const struct learn_params *p)
+static struct core_learn_result learn(const struct core_learn_params *p)
 {
-	struct learn_result r;
+	struct core_learn_result r;
 
-	must(learn_run(&r, p, &why));
+	must(core_learn(&r, p, &why));
 	print_message(
 		"%s %s %s: curve %.3f ... %.3f; held out: base %.3f, tailor %.3f, orderline %.3f, uniform %.3f, learned %.3f\n",
-		learn_method_name(p->method), learn_by_name(p->by), learn_form_name(p->form), r.curve[0], r.curve[r.steps - 1],
-		r.held_out.base, r.held_out.adapter[0], r.held_out.adapter[1], r.held_out.uniform, r.held_out.learned);
+		core_learn_method_name(p->method), core_learn_by_name(p->by), core_learn_form_name(p->form), r.curve[0],
+		r.curve[r.steps - 1], r.held_out.base, r.held_out.adapter[0], r.held_out.adapter[1], r.held_out.uniform,
+		r.held_out.learned);
 	return r;
 }
 
-static void is_best(const struct learn_params *p)
+static void is_best(const struct core_learn_params *p)
 {
-	struct learn_result r = learn(p);
+	struct core_learn_result r = learn(p);
 
 	assert_int_equal(r.steps, p->steps);
-	assert_int_equal(r.n_held_out, 12);
+	assert_int_equal(r.n_held_out, 8);
 	assert_true(r.held_out.learned < r.held_out.uniform);
 	assert_true(r.held_out.learned < r.held_out.base);
 	assert_true(r.held_out.learned < r.held_out.adapter[0] && r.held_out.learned < r.held_out.adapter[1]);
-	learn_result_finish(&r);
+	core_learn_result_finish(&r);
 }
 
-/* Weights of one sum alone leave a single adapter's share little room: softmax is measured per layer and module. */
-static void every_grouping_and_form_by_gradient(void **state)
+static void groupings_and_forms_by_gradient(void **state)
 {
+	static const struct {
+		enum core_learn_by by;
+		enum core_learn_form form;
+		double rate;
+	} ways[] = {{CORE_LEARN_GLOBAL, CORE_LEARN_RAW, 0.1},
+		    {CORE_LEARN_LAYER, CORE_LEARN_SIGMOID, 0.3},
+		    {CORE_LEARN_MODULE, CORE_LEARN_SOFTMAX, 0.2},
+		    {CORE_LEARN_MODULE, CORE_LEARN_CLAMP, 0.1}};
 	struct lesson l = lesson_new(CORE_QUANT_NONE);
 
-	for (int by = LEARN_GLOBAL; by < LEARN_BYS; by++)
-		for (int form = LEARN_RAW; form < LEARN_FORMS; form++) {
-			struct learn_params p = params_of(&l, LEARN_GRADIENT, (enum learn_by)by, (enum learn_form)form, 10);
+	for (size_t i = 0; i < sizeof(ways) / sizeof(ways[0]); i++) {
+		struct core_learn_params p = params_of(&l, CORE_LEARN_GRADIENT, ways[i].by, ways[i].form, 5);
 
-			p.rate = form == LEARN_SIGMOID ? 0.3 : 0.1;
-			p.batch = 8;
-			if (by != LEARN_GLOBAL || form != LEARN_SOFTMAX)
-				is_best(&p);
-		}
+		p.rate = ways[i].rate;
+		p.batch = 6;
+		is_best(&p);
+	}
 	lesson_free(&l);
 }
 
-static void every_grouping_by_search(void **state)
+static void groupings_by_search(void **state)
 {
 	struct lesson l = lesson_new(CORE_QUANT_Q8);
 
-	for (int by = LEARN_GLOBAL; by < LEARN_BYS; by++) {
-		struct learn_params p = params_of(&l, LEARN_SEARCH, (enum learn_by)by, LEARN_RAW, 6);
+	for (int by = CORE_LEARN_GLOBAL; by < CORE_LEARN_MODULE; by++) {
+		struct core_learn_params p = params_of(&l, CORE_LEARN_SEARCH, (enum core_learn_by)by, CORE_LEARN_RAW, 3);
 
-		p.batch = 6;
+		p.batch = 4;
 		p.l1 = 0.05;
 		is_best(&p);
 	}
@@ -166,15 +172,15 @@ static void every_grouping_by_search(void **state)
 static void the_bound_of_a_search_is_kept(void **state)
 {
 	struct lesson l = lesson_new(CORE_QUANT_NONE);
-	struct learn_params p = params_of(&l, LEARN_SEARCH, LEARN_LAYER, LEARN_RAW, 3);
-	struct learn_result r;
+	struct core_learn_params p = params_of(&l, CORE_LEARN_SEARCH, CORE_LEARN_LAYER, CORE_LEARN_RAW, 2);
+	struct core_learn_result r;
 
 	p.batch = 2;
 	p.bound = 0.6;
 	r = learn(&p);
 	for (size_t i = 0; i < (size_t)ADAPTERS * 4 * CORE_LINEARS; i++)
 		assert_true(r.weights[i] >= -0.6f && r.weights[i] <= 0.6f);
-	learn_result_finish(&r);
+	core_learn_result_finish(&r);
 	lesson_free(&l);
 }
 
@@ -182,76 +188,76 @@ static void the_bound_of_a_search_is_kept(void **state)
 static void forms_keep_their_ranges(void **state)
 {
 	struct lesson l = lesson_new(CORE_QUANT_NONE);
-	struct learn_params p = params_of(&l, LEARN_GRADIENT, LEARN_MODULE, LEARN_SOFTMAX, 3);
+	struct core_learn_params p = params_of(&l, CORE_LEARN_GRADIENT, CORE_LEARN_MODULE, CORE_LEARN_SOFTMAX, 3);
 	size_t n = 4 * CORE_LINEARS;
-	struct learn_result r;
+	struct core_learn_result r;
 
 	p.batch = 2;
 	p.rate = 2;
 	r = learn(&p);
 	for (size_t i = 0; i < n; i++)
 		assert_true(fabsf(r.weights[i] + r.weights[n + i] - 1) < 1e-5f);
-	learn_result_finish(&r);
-	p.form = LEARN_CLAMP;
+	core_learn_result_finish(&r);
+	p.form = CORE_LEARN_CLAMP;
 	r = learn(&p);
 	for (size_t i = 0; i < 2 * n; i++)
 		assert_true(r.weights[i] >= 0 && r.weights[i] <= 1);
-	learn_result_finish(&r);
+	core_learn_result_finish(&r);
 	lesson_free(&l);
 }
 
 /* ---- determinism ---- */
 
-static bool same(const struct learn_result *a, const struct learn_result *b, size_t n)
+static bool same(const struct core_learn_result *a, const struct core_learn_result *b, size_t n)
 {
 	return !memcmp(a->weights, b->weights, n * sizeof(float)) && !memcmp(a->curve, b->curve, a->steps * sizeof(double)) &&
 	       !memcmp(&a->held_out, &b->held_out, sizeof(a->held_out));
 }
 
-static void the_seed_decides(struct learn_params p)
+static void the_seed_decides(struct core_learn_params p)
 {
-	struct learn_result a, b, c;
+	struct core_learn_result a, b, c;
 
-	p.batch = 4;
+	p.batch = 3;
 	p.n_held_out = 0; /* the split is the seed's, too */
-	p.n_examples = 20;
+	p.n_examples = 10;
 	p.threads = 1;
 	a = learn(&p);
 	p.threads = 3;
 	b = learn(&p);
 	p.seed++;
 	c = learn(&p);
-	assert_int_equal(a.n_held_out, 4);
-	assert_int_equal(a.n_learned, 16);
+	assert_int_equal(a.n_held_out, 2);
+	assert_int_equal(a.n_learned, 8);
 	assert_true(same(&a, &b, (size_t)ADAPTERS * 4 * CORE_LINEARS));
 	assert_false(same(&a, &c, (size_t)ADAPTERS * 4 * CORE_LINEARS));
-	learn_result_finish(&a);
-	learn_result_finish(&b);
-	learn_result_finish(&c);
+	core_learn_result_finish(&a);
+	core_learn_result_finish(&b);
+	core_learn_result_finish(&c);
 }
 
 static void the_same_seed_gives_the_same_bytes(void **state)
 {
 	struct lesson l = lesson_new(CORE_QUANT_Q4);
 
-	the_seed_decides(params_of(&l, LEARN_GRADIENT, LEARN_MODULE, LEARN_RAW, 4));
-	the_seed_decides(params_of(&l, LEARN_SEARCH, LEARN_LAYER, LEARN_RAW, 2));
+	the_seed_decides(params_of(&l, CORE_LEARN_GRADIENT, CORE_LEARN_MODULE, CORE_LEARN_RAW, 2));
+	the_seed_decides(params_of(&l, CORE_LEARN_SEARCH, CORE_LEARN_LAYER, CORE_LEARN_RAW, 2));
 	lesson_free(&l);
 }
 
 /* ---- what is told is what was measured ---- */
 
-static double loss_of(const struct lesson *l, const struct learn_params *p, const struct learn_result *r)
+static double loss_of(const struct lesson *l, const struct core_learn_params *p, const struct core_learn_result *r)
 {
 	struct core_blend_part parts[ADAPTERS];
 	struct core_blend *b = NULL;
 	struct core_ctx *c = new_ctx(l->m, NULL, 1, 64, 512);
 	double sum = 0, tokens = 0;
 
-	learn_blend_parts(parts, p->adapters, ADAPTERS, p->by, r->weights, l->m->config.layers);
+	core_learn_parts(parts, p->adapters, ADAPTERS, p->by, r->weights, l->m->config.layers);
 	must(core_blend_new(&b, parts, ADAPTERS, &why));
 	for (uint32_t i = 0; i < p->n_held_out; i++) {
-		const struct pass_example *e = &p->held_out[i];
+		const struct core_example *e = &p->held_out[i];
 		struct core_seq *s = core_seq_new(c);
 
 		assert_int_equal(core_seq_set_blend(c, s, b), CORE_OK);
@@ -275,12 +281,12 @@ static void the_learned_loss_is_that_of_the_blend(void **state)
 {
 	struct lesson l = lesson_new(CORE_QUANT_NONE);
 
-	for (int by = LEARN_GLOBAL; by < LEARN_BYS; by++) {
-		struct learn_params p = params_of(&l, LEARN_GRADIENT, (enum learn_by)by, LEARN_RAW, 2);
-		struct learn_result r = (p.batch = 4, learn(&p));
+	for (int by = CORE_LEARN_GLOBAL; by < CORE_LEARN_BYS; by++) {
+		struct core_learn_params p = params_of(&l, CORE_LEARN_GRADIENT, (enum core_learn_by)by, CORE_LEARN_RAW, 2);
+		struct core_learn_result r = (p.batch = 4, learn(&p));
 
 		assert_true(fabs(loss_of(&l, &p, &r) - r.held_out.learned) < 1e-5);
-		learn_result_finish(&r);
+		core_learn_result_finish(&r);
 	}
 	lesson_free(&l);
 }
@@ -292,11 +298,11 @@ static bool yes(void *arg)
 	return true;
 }
 
-static void refused(const struct learn_params *p, int code)
+static void refused(const struct core_learn_params *p, int code)
 {
-	struct learn_result r;
+	struct core_learn_result r;
 
-	assert_int_equal(learn_run(&r, p, &why), code);
+	assert_int_equal(core_learn(&r, p, &why), code);
 	assert_null(r.weights);
 	print_message("%s\n", why.text);
 }
@@ -304,9 +310,9 @@ static void refused(const struct learn_params *p, int code)
 static void what_makes_no_sense_is_refused(void **state)
 {
 	struct lesson l = lesson_new(CORE_QUANT_NONE);
-	const struct learn_params good = params_of(&l, LEARN_GRADIENT, LEARN_LAYER, LEARN_RAW, 1);
-	struct pass_example bad = l.e[0];
-	struct learn_params p = good;
+	const struct core_learn_params good = params_of(&l, CORE_LEARN_GRADIENT, CORE_LEARN_LAYER, CORE_LEARN_RAW, 1);
+	struct core_example bad = l.e[0];
+	struct core_learn_params p = good;
 
 	p.steps = 0;
 	refused(&p, CORE_EINVAL);
@@ -318,11 +324,11 @@ static void what_makes_no_sense_is_refused(void **state)
 	refused(&p, CORE_EINVAL);
 	p = good;
 	p.n_adapters = 1;
-	p.form = LEARN_SOFTMAX;
+	p.form = CORE_LEARN_SOFTMAX;
 	refused(&p, CORE_EINVAL);
 	p = good;
-	p.method = LEARN_SEARCH;
-	p.form = LEARN_SIGMOID;
+	p.method = CORE_LEARN_SEARCH;
+	p.form = CORE_LEARN_SIGMOID;
 	refused(&p, CORE_EINVAL);
 	p = good;
 	p.n_examples = 1;
@@ -335,9 +341,9 @@ static void what_makes_no_sense_is_refused(void **state)
 	refused(&p, CORE_EINVAL);
 	p = good;
 	p.stop = yes;
-	refused(&p, PASS_STOPPED);
-	p.method = LEARN_SEARCH;
-	refused(&p, PASS_STOPPED);
+	refused(&p, CORE_ECANCELLED);
+	p.method = CORE_LEARN_SEARCH;
+	refused(&p, CORE_ECANCELLED);
 	lesson_free(&l);
 }
 
@@ -347,15 +353,16 @@ static void an_adapter_of_the_embedding_has_one_weight(void **state)
 	struct core_adapter *a[ADAPTERS] = {load_adapter(m, "embedding"), load_adapter(m, "plain")},
 			    *dora = load_adapter(m, "dora");
 	const int32_t token[] = {1, 5, 9, 2, 7};
-	const struct pass_example e[2] = {{token, 5, 2}, {token, 4, 1}};
-	struct learn_params p = {.model = m, .adapters = a, .n_adapters = ADAPTERS, .examples = e, .n_examples = 2, .steps = 3};
-	struct learn_result r;
+	const struct core_example e[2] = {{token, 5, 2}, {token, 4, 1}};
+	struct core_learn_params p = {
+		.model = m, .adapters = a, .n_adapters = ADAPTERS, .examples = e, .n_examples = 2, .steps = 3};
+	struct core_learn_result r;
 
-	must(learn_run(&r, &p, &why));
-	learn_result_finish(&r);
-	p.by = LEARN_LAYER;
+	must(core_learn(&r, &p, &why));
+	core_learn_result_finish(&r);
+	p.by = CORE_LEARN_LAYER;
 	refused(&p, CORE_EUNSUPPORTED);
-	p.by = LEARN_GLOBAL;
+	p.by = CORE_LEARN_GLOBAL;
 	p.adapters = &dora;
 	p.n_adapters = 1;
 	refused(&p, CORE_EUNSUPPORTED);
@@ -368,10 +375,10 @@ static void an_adapter_of_the_embedding_has_one_weight(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(every_grouping_and_form_by_gradient), cmocka_unit_test(every_grouping_by_search),
-		cmocka_unit_test(the_bound_of_a_search_is_kept),       cmocka_unit_test(forms_keep_their_ranges),
-		cmocka_unit_test(the_same_seed_gives_the_same_bytes),  cmocka_unit_test(the_learned_loss_is_that_of_the_blend),
-		cmocka_unit_test(what_makes_no_sense_is_refused),      cmocka_unit_test(an_adapter_of_the_embedding_has_one_weight),
+		cmocka_unit_test(groupings_and_forms_by_gradient),    cmocka_unit_test(groupings_by_search),
+		cmocka_unit_test(the_bound_of_a_search_is_kept),      cmocka_unit_test(forms_keep_their_ranges),
+		cmocka_unit_test(the_same_seed_gives_the_same_bytes), cmocka_unit_test(the_learned_loss_is_that_of_the_blend),
+		cmocka_unit_test(what_makes_no_sense_is_refused),     cmocka_unit_test(an_adapter_of_the_embedding_has_one_weight),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
