@@ -261,6 +261,12 @@ static int look_parts(struct fusing *f, struct problem *p)
 	return 0;
 }
 
+static bool is_taken(const struct fusing *f)
+{
+	struct stat st;
+	return !f->params.replace && lstat(f->target, &st) == 0;
+}
+
 static int look_target(struct fusing *f, const char *output, struct problem *p)
 {
 	const struct adapters *a = f->adapters;
@@ -280,7 +286,7 @@ static int look_target(struct fusing *f, const char *output, struct problem *p)
 		return oom(p);
 	}
 	f->params.target = f->target;
-	if (!f->params.replace && lstat(f->target, &st) == 0)
+	if (is_taken(f))
 		return problem_set(p, WIRE_CONFLICT, "name",
 				   "there is something of that name already: say replace, or take another");
 	return 0;
@@ -379,6 +385,8 @@ static int run(struct task *t, void *arg)
 	struct core_fuse_result result;
 	struct core_error err;
 	struct core_fuse *fuse;
+	if (is_taken(f))
+		return task_fail(t, WIRE_CONFLICT, "the name %s was taken meanwhile", f->name);
 	if (open_all(t, f, &fuse))
 		return -1;
 	int rc = core_fuse_run(fuse, &watch, &result, &err);

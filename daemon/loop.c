@@ -61,6 +61,18 @@ struct ticket {
 	TAILQ_HEAD(ticket_list, ticket) followers;
 };
 
+/* A configuration on its way in. */
+struct reload {
+	uv_work_t work;
+	bool under_way, again; /* with a worker; another SIGHUP came meanwhile */
+	bool curve;            /* client keys are in use */
+	bool failed;           /* see why; else all that follows is there */
+	char why[CONF_WHY];
+	struct conf fresh;
+	struct key_list clients;
+	struct plugin_set *plugins;
+};
+
 struct loop {
 	const struct loop_params *params;
 	struct conf *conf;
@@ -77,6 +89,7 @@ struct loop {
 	uv_poll_t request_poll, answer_poll;
 	bool polling; /* the two polls are there */
 	uv_work_t loading;
+	struct reload reload;
 	/* parts */
 	struct core_model *model;
 	struct engine *engine;
@@ -474,32 +487,56 @@ static void on_kept(const struct conf_option *o)
 	log_warning("reload: %s is read at start only: the old value stays until a restart", o->name);
 }
 
-static void reload(struct loop *l)
+/* [worker] Files, folders and plugins: all that may block, and all that may fail. */
+static void read_again(uv_work_t *w)
 {
-	struct conf fresh;
-	struct key_list clients = {0};
-	char why[CONF_WHY];
-	bool curve = l->conf->curve_clients[0] != 0;
-	if (l->params->read_conf(l->params->arg, &fresh, why)) {
-		log_error("reload: %s: nothing was changed", why);
+	struct loop *l = w->data;
+	struct reload *r = &l->reload;
+	r->failed = true;
+	if (l->params->read_conf(l->params->arg, &r->fresh, r->why))
+		return;
+	if ((!r->curve || !r->fresh.curve_clients[0] || !key_list_load(&r->clients, r->fresh.curve_clients, r->why)) &&
+	    (r->plugins = boot_plugins(&r->fresh, r->why))) {
+		r->failed = false;
 		return;
 	}
-	struct plugin_set *plugins = NULL;
-	if ((curve && fresh.curve_clients[0] && key_list_load(&clients, fresh.curve_clients, why)) ||
-	    !(plugins = boot_plugins(&fresh, why))) {
-		log_error("reload: %s: nothing was changed", why);
-		key_list_finish(&clients);
-		conf_finish(&fresh);
-		return;
-	}
-	if (curve && fresh.curve_clients[0])
-		sockets_set_clients(l->sockets, &clients);
-	server_new_plugins(&l->server, plugins);
-	conf_reload(l->conf, &fresh, on_kept);
-	conf_finish(&fresh);
+	key_list_finish(&r->clients);
+	conf_finish(&r->fresh);
+}
+
+static void take_over(struct loop *l)
+{
+	struct reload *r = &l->reload;
+	if (r->curve && r->fresh.curve_clients[0])
+		sockets_set_clients(l->sockets, &r->clients);
+	server_new_plugins(&l->server, r->plugins);
+	conf_reload(l->conf, &r->fresh, on_kept);
+	conf_finish(&r->fresh);
 	server_conf_changed(&l->server);
 	log_set_level(log_level_parse(l->conf->log_level));
 	log_notice("reloaded");
+}
+
+static void start_reload(struct loop *l);
+
+static void was_read_again(uv_work_t *w, int status)
+{
+	struct loop *l = w->data;
+	l->reload.under_way = false;
+	if (l->reload.failed)
+		log_error("reload: %s: nothing was changed", l->reload.why);
+	else
+		take_over(l);
+	if (l->reload.again && l->phase == SERVING)
+		start_reload(l);
+	else if (l->phase == SERVING)
+		notify_send("READY=1");
+}
+
+static void start_reload(struct loop *l)
+{
+	l->reload = (struct reload){.work.data = l, .curve = l->conf->curve_clients[0] != 0};
+	l->reload.under_way = uv_queue_work(&l->uv, &l->reload.work, read_again, was_read_again) == 0;
 }
 
 static void on_hangup(struct loop *l)
@@ -507,8 +544,10 @@ static void on_hangup(struct loop *l)
 	if (l->phase != SERVING)
 		return;
 	notify_send("RELOADING=1\nMONOTONIC_USEC=%" PRId64, clock_now() / 1000);
-	reload(l);
-	notify_send("READY=1");
+	if (l->reload.under_way)
+		l->reload.again = true; /* what was read may be older than what this signal is about */
+	else
+		start_reload(l);
 }
 
 /* ---- signals ---- */
@@ -731,7 +770,7 @@ static void stop(struct loop *l)
 	/* Workers that still prepare requests end first; nobody waits for their replies. */
 	TAILQ_FOREACH(t, &l->working, link)
 	drop_tickets(l, &t->followers);
-	while (!TAILQ_EMPTY(&l->working))
+	while (!TAILQ_EMPTY(&l->working) || l->reload.under_way)
 		uv_run(&l->uv, UV_RUN_ONCE);
 	loader_free(l->loader);
 	l->loader = NULL;

@@ -172,6 +172,18 @@ def test_sighup_takes_over_what_may_change_and_says_what_may_not():
             p.done(job)
 
 
+def test_of_many_sighups_the_last_counts_and_a_reload_does_not_hinder_the_end():
+    with tempfile.TemporaryDirectory(dir="/tmp") as t:
+        conf = write(f"{t}/conf", "[queue]\nmax_queue = 10\n")
+        with Weftd("-c", conf) as d, Peer(d) as p:
+            for n in range(100, 140):
+                write(f"{conf}.new", f"[queue]\nmax_queue = {n}\n")
+                os.rename(f"{conf}.new", conf)
+                d.signal(signal.SIGHUP)
+            p.wait(lambda: p.call("hello")["limits"]["max_queue"] == 139, "the last reload")
+            d.signal(signal.SIGHUP)     # and the SIGTERM of leaving the block comes while it is read
+
+
 def test_sigusr1_pauses_and_sigusr2_resumes():
     with Weftd() as d, Peer(d) as p:
         d.signal(signal.SIGUSR1)

@@ -485,6 +485,75 @@ static void targets_are_never_written_over(void **state)
 	assert_int_equal(count_names(folder), 1);
 }
 
+static void put_file(const char *path, const char *text)
+{
+	FILE *f = fopen(path, "w");
+
+	assert_non_null(f);
+	fputs(text, f);
+	fclose(f);
+}
+
+/* What is there gives way to the result of its own kind, whole, and is gone then; a link gives way itself. */
+static void what_has_the_name_is_replaced_when_told_so(void **state)
+{
+	static const enum fuse_form forms[] = {FUSE_TO_PEFT, FUSE_TO_GGUF, FUSE_TO_BASE};
+	struct work w;
+	struct stat st;
+	char target[400];
+
+	snprintf(target, sizeof target, "%s", in_folder("x"));
+	work_begin(&w, "gqa-untied", (const char *const[]){"plain", "rslora"}, (double[]){1, -0.5}, 2);
+	w.job.replace = true;
+	for (size_t i = 0; i < 3; i++) {
+		if (forms[i] == FUSE_TO_GGUF) {
+			put_file(target, "old");
+		} else {
+			assert_int_equal(mkdir(target, 0777), 0);
+			put_file(in_folder("x/adapter_config.json"), "old");
+			put_file(in_folder("x/notes.txt"), "old");
+		}
+		make(&w, forms[i], target); /* over the old one */
+		make(&w, forms[i], target); /* over ours */
+		expect_logits(&w, target, forms[i] == FUSE_TO_BASE);
+		assert_false(exists(in_folder("x/notes.txt")));
+		assert_int_equal(count_names(folder), 1);
+		remove_tree(target);
+		unlink(target);
+	}
+	assert_int_equal(mkdir(in_folder("elsewhere"), 0777), 0);
+	put_file(in_folder("elsewhere/notes.txt"), "theirs");
+	assert_int_equal(symlink("elsewhere", in_folder("x")), 0);
+	make(&w, FUSE_TO_PEFT, in_folder("x"));
+	assert_true(lstat(in_folder("x"), &st) == 0 && S_ISDIR(st.st_mode));
+	assert_true(exists(in_folder("elsewhere/notes.txt")));
+	assert_int_equal(count_names(folder), 2);
+	make(&w, FUSE_TO_PEFT, in_folder("new")); /* nothing to replace is fine, too */
+	work_end(&w);
+}
+
+static void what_is_not_of_our_making_is_not_replaced(void **state)
+{
+	struct work w;
+	char target[400];
+
+	work_begin(&w, "gqa-untied", (const char *const[]){"plain"}, (double[]){1}, 1);
+	snprintf(target, sizeof target, "%s", in_folder("x"));
+	w.job.replace = true;
+	w.job.target = target;
+	put_file(in_folder("x"), "a file");
+	expect_refused(&w, CORE_EINVAL, "no folder");
+	unlink(in_folder("x"));
+	assert_int_equal(mkdir(in_folder("x"), 0777), 0);
+	assert_int_equal(mkdir(in_folder("x/inner"), 0777), 0);
+	expect_refused(&w, CORE_EINVAL, "folder of files only");
+	w.job.form = FUSE_TO_GGUF;
+	expect_refused(&w, CORE_EINVAL, "a folder");
+	assert_true(exists(in_folder("x/inner")));
+	assert_int_equal(count_names(folder), 1);
+	work_end(&w);
+}
+
 /* ---- cut short ---- */
 
 struct stop {
@@ -693,6 +762,8 @@ int main(int argc, char **argv)
 		IN_FOLDER(what_is_no_sum_of_products_is_refused),
 		IN_FOLDER(whole_weights_must_be_the_bases_own),
 		IN_FOLDER(targets_are_never_written_over),
+		IN_FOLDER(what_has_the_name_is_replaced_when_told_so),
+		IN_FOLDER(what_is_not_of_our_making_is_not_replaced),
 		IN_FOLDER(a_cancelled_fusion_leaves_nothing),
 		IN_FOLDER(progress_ends_at_one),
 		IN_FOLDER(a_killed_fusion_leaves_nothing_behind_its_name),
