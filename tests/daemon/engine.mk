@@ -12,6 +12,7 @@ engine_tests = \
 engine_modules = \
 	tests/daemon/plugin_variant.la \
 	tests/daemon/engine_crooked.la \
+	tests/daemon/engine_crooked_saver.la \
 	tests/daemon/engine_crooked_sampler.la
 
 if CMOCKA
@@ -39,6 +40,9 @@ tests_daemon_engine_crooked_test_CPPFLAGS = $(engine_test_cppflags)
 tests_daemon_engine_crooked_test_LDADD = $(engine_test_ldadd)
 tests_daemon_engine_crooked_la_SOURCES = tests/daemon/engine_crooked.c
 tests_daemon_engine_crooked_la_LDFLAGS = $(engine_module_flags)
+tests_daemon_engine_crooked_saver_la_SOURCES = tests/daemon/engine_crooked.c
+tests_daemon_engine_crooked_saver_la_CPPFLAGS = $(AM_CPPFLAGS) -DCROOKED_SAVES
+tests_daemon_engine_crooked_saver_la_LDFLAGS = $(engine_module_flags)
 tests_daemon_engine_crooked_sampler_la_SOURCES = tests/daemon/engine_crooked_sampler.c
 tests_daemon_engine_crooked_sampler_la_LDFLAGS = $(engine_module_flags)
 
