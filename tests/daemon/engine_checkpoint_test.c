@@ -22,6 +22,8 @@ static const struct kit_params plain = {.threads = 1, .kv_pages = 256, .max_cont
 	x ".", x " is.", x " it.", x " a b", x " c", x " in May.", x " red", x " or blue", x " at all", x "!", x "?", x " (warm)", \
 		x " I do.", x " 1", x " 22", x " 333", x ", x", x ": y", x "; z", x "..."
 
+static const int32_t bos[] = {1};
+
 /* Every decoder, every sampler and every parameter that has a say in what a step leaves behind. */
 static const struct kit_ask asks[] = {
 	{.words = "seed=1 max_tokens=24 logprobs=3 checkpoints=1", .prompt = CHAT("How do I wash a wool coat?")},
@@ -47,6 +49,8 @@ static const struct kit_ask asks[] = {
 	{.words = "seed=11 max_tokens=12 n=2 tailor=1 orderline=0.5 checkpoints=1", .prompt = CHAT("Is velvet out of fashion?")},
 	{.words = "seed=12 max_tokens=0 ignore_eos=1 temperature=2 stop=\xe2\x82\xac|\xf0\x9f\x91\x97 checkpoints=1",
 	 .prompt = CHAT("Go on until the context is full.")},
+	/* nothing before it: the first text of the answer loses its leading space */
+	{.words = "seed=13 max_tokens=12 n=3 temperature=1.5 checkpoints=1", .tokens = bos, .n_tokens = 1},
 	{.words = "decoder=score logprobs=2 checkpoints=1",
 	 .prompt = CHAT("Is silk warm?"),
 	 .continuations = {TWENTY("Yes"), TWENTY("No, silk")}},
@@ -372,7 +376,8 @@ static void a_checkpoint_comes_when_it_is_asked_for(void **state)
 	kit_stop(&r);
 }
 
-/* Parked by command, between steps, it is as often between two plans as not: then its answer comes when it has gone on. */
+/* Asked for behind the command that parks it: it has no feeds open then, or they are the prompt's, and the answer comes when it
+ * goes on. */
 static void a_parked_job_can_be_saved(void **state)
 {
 	struct kit_run r;
@@ -385,7 +390,7 @@ static void a_parked_job_can_be_saved(void **state)
 		engine_resume(r.engine, 1);
 		kit_wait_done(&r, 1);
 		struct kit_answer *a = &r.answers[0];
-		assert_int_equal(a->n_cuts, a->end == END_DONE && a->preempted > 0 ? 1 : a->n_cuts);
+		assert_true(a->n_cuts == 1 || a->preempted == 0); /* else it had ended before all of these commands */
 		kit_same("saved while parked", expected[k].answers[0].log, expected[k].answers[0].log_len, a->log, a->log_len);
 		if (a->n_cuts == 1) {
 			struct kit_run again;
@@ -561,7 +566,7 @@ static void another_request_is_refused(void **state)
 	struct kit_run r;
 
 	assert_refused(1, cut->blob, cut->blob_len, "it is of another request");
-	assert_refused(12, cut->blob, cut->blob_len, "it is of another request");
+	assert_refused(13, cut->blob, cut->blob_len, "it is of another request");
 	assert_refused(0, woven->blob, woven->blob_len, "it is of another blend of adapters");
 	assert_refused(0, "weft", 4, "it is no checkpoint");
 	assert_refused(0, "", 0, "it is no checkpoint");
