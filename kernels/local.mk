@@ -23,6 +23,7 @@ kernels_libcore_la_SOURCES = \
 	kernels/ops/rope.c kernels/ops/rope.h \
 	kernels/ops/swiglu.c kernels/ops/swiglu.h
 include kernels/adapter.mk
+include kernels/cuda.mk
 EXTRA_DIST += kernels/ops/NOTES.md
 kernels_libcore_la_CPPFLAGS = $(AM_CPPFLAGS) $(SODIUM_CFLAGS)
 kernels_libcore_la_LIBADD = $(cpu_paths) kernels/libformat.la $(SODIUM_LIBS) -lm

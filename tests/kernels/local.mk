@@ -2,6 +2,7 @@
 include tests/kernels/format.mk
 include tests/kernels/adapter.mk
 include tests/kernels/fuse.mk
+include tests/kernels/cuda.mk
 include tests/kernels/learn.mk
 
 core_tests = \
