@@ -7,6 +7,8 @@
 
 #ifdef HAVE_X86
 #include <cpuid.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 #endif
 
 static const char *const quant_names[] = {
@@ -52,6 +54,32 @@ static bool has_f16c(void)
 }
 #endif
 
+#ifdef HAVE_AMX
+/* Linux gives tiles on request, to the whole process; the state of every thread grows with their first use. */
+static bool may_use_tiles(void)
+{
+	enum { ARCH_REQ_XCOMP_PERM = 0x1023, XFEATURE_XTILEDATA = 18 };
+
+	return syscall(SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA) == 0;
+}
+
+static bool has_tiles(void)
+{
+	enum { TILE = 1 << 24, INT8 = 1 << 25, BF16 = 1 << 22 };
+	unsigned a, b, c, d;
+
+	return __get_cpuid_count(7, 0, &a, &b, &c, &d) && (d & TILE) && (d & INT8) && (d & BF16);
+}
+
+static const char *amx_lacks(const char *avx512)
+{
+	return avx512		 ? avx512
+	       : !has_tiles()	 ? "this machine lacks AMX TILE, INT8 or BF16"
+	       : may_use_tiles() ? NULL
+				 : "the system does not give this process AMX tiles";
+}
+#endif
+
 /* NULL: this machine and this build can run it; else the reason why not. The compiler's check asks cpuid and xgetbv, so a
  * kernel that does not save the wide registers counts as a machine that lacks them. */
 static const char *cpu_lacks(enum core_cpu cpu)
@@ -77,7 +105,11 @@ static const char *cpu_lacks(enum core_cpu cpu)
 		return "this build is not for x86-64";
 #endif
 	case CORE_CPU_AMX:
+#ifdef HAVE_AMX
+		return amx_lacks(cpu_lacks(CORE_CPU_AVX512));
+#else
 		return "this build has no AMX kernels";
+#endif
 	}
 	return "no such instruction set";
 }
@@ -87,7 +119,8 @@ int core_cpu_pick(enum core_cpu *out, struct core_error *err)
 	const char *want = getenv("WEFT_CPU");
 
 	if (!want || !*want) {
-		*out = !cpu_lacks(CORE_CPU_AVX512) ? CORE_CPU_AVX512 : !cpu_lacks(CORE_CPU_AVX2) ? CORE_CPU_AVX2 : CORE_CPU_PLAIN;
+		for (*out = CORE_CPU_AMX; cpu_lacks(*out); (*out)--)
+			;
 		return CORE_OK;
 	}
 	for (unsigned i = 0; i < sizeof(cpu_names) / sizeof(cpu_names[0]); i++) {

@@ -129,7 +129,7 @@ struct core_seq;
 
 int core_ctx_new(struct core_ctx **out, const struct core_ctx_params *params, struct core_error *err);
 void core_ctx_free(struct core_ctx *c);
-const char *core_ctx_cpu(const struct core_ctx *c);		/* "plain" "avx2" "avx512" */
+const char *core_ctx_cpu(const struct core_ctx *c);		/* "plain" "avx2" "avx512" "amx" */
 int core_ctx_threads(const struct core_ctx *c);
 uint32_t core_ctx_pages_free(const struct core_ctx *c);
 uint32_t core_ctx_pages_total(const struct core_ctx *c);

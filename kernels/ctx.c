@@ -50,7 +50,7 @@ static size_t cut_workspace(struct core_ctx *c)
 
 		if (!(c->model->groups & group))
 			continue;
-		z->q = cut(c, &at, rows * widest);
+		z->q = cut(c, &at, rows * quantized_ld(widest));
 		z->scale = cut(c, &at, rows * (widest / group) * sizeof(z->scale[0]));
 		z->sum = cut(c, &at, rows * (widest / group) * sizeof(z->sum[0]));
 	}

@@ -120,7 +120,7 @@ static void quantize_row(void *arg, uint32_t i)
 	struct quantized *z = quantized_for(s->c, s->group);
 	size_t groups = s->kpad / s->group;
 
-	s->c->ops->quantize(z->q + (size_t)i * s->kpad, z->scale + i * groups, z->sum + i * groups, s->x->data + i * s->x->ld,
+	s->c->ops->quantize(z->q + i * quantized_ld(s->kpad), z->scale + i * groups, z->sum + i * groups, s->x->data + i * s->x->ld,
 			    s->l[0].w->cols, s->kpad, s->group);
 }
 
@@ -142,6 +142,7 @@ static void project_part(void *arg, uint32_t part)
 		struct quantized *z = quantized_for(s->c, l->w->group);
 
 		rows.q = z->q;
+		rows.ldq = quantized_ld(l->w->kpad);
 		rows.scale = z->scale;
 		rows.sum = z->sum;
 	}

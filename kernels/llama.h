@@ -19,11 +19,17 @@ struct buffer {
 
 /* One activation quantised for one group size. */
 struct quantized {
-	int8_t *q;		/* [max_rows][kpad] */
+	int8_t *q;		/* [max_rows][quantized_ld(kpad)] */
 	float *scale;		/* [max_rows][kpad / group] */
 	int32_t *sum;
 };
 enum { GROUP_SIZES = 4 };	/* 16, 32, 64, 128 */
+
+/* Rows begin an odd number of cache lines apart: the same column of 16 rows then lies in 16 different sets of the cache. */
+static inline size_t quantized_ld(size_t kpad)
+{
+	return ((kpad + 63) / 64 | 1) * 64;
+}
 
 struct core_ctx {
 	const struct core_model *model;

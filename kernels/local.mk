@@ -39,4 +39,10 @@ kernels_libavx2_la_SOURCES = kernels/ops/matmul_avx2.c kernels/ops/vec_avx2.c $(
 kernels_libavx2_la_CFLAGS = $(AM_CFLAGS) -mavx2 -mfma -mf16c -O3
 kernels_libavx512_la_SOURCES = kernels/ops/matmul_avx512.c kernels/ops/vec_avx512.c $(vec_sources)
 kernels_libavx512_la_CFLAGS = $(AM_CFLAGS) -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vnni -mfma -mf16c -O3
+if AMX
+noinst_LTLIBRARIES += kernels/libamx.la
+cpu_paths += kernels/libamx.la
+kernels_libamx_la_SOURCES = kernels/ops/matmul_amx.c $(vec_sources)
+kernels_libamx_la_CFLAGS = $(kernels_libavx512_la_CFLAGS) $(AMX_FLAGS)
+endif
 endif

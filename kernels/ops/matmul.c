@@ -73,7 +73,7 @@ static float dot_float(const struct matrix *w, uint32_t b, uint32_t lane, const 
 
 static float dot_int(const struct matrix *w, uint32_t b, uint32_t lane, const struct rows *x, uint32_t i)
 {
-	const int8_t *xq = x->q + (size_t)i * w->kpad;
+	const int8_t *xq = x->q + i * x->ldq;
 	float acc = 0;
 
 	for (uint32_t g = 0; g < w->groups; g++) {

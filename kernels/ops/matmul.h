@@ -19,7 +19,8 @@
 struct rows {
 	const float *f;		/* [m][ld], zeros from cols up to kpad */
 	size_t ld;
-	const int8_t *q;	/* [m][kpad] */
+	const int8_t *q;	/* [m][ldq], kpad of them read */
+	size_t ldq;
 	const float *scale;	/* [m][groups] */
 	const int32_t *sum;	/* [m][groups]: sum of q over the group */
 };
@@ -28,6 +29,6 @@ struct rows {
 typedef void matmul_fn(float *out, size_t ldo, const struct matrix *w, const struct rows *x, uint32_t m, uint32_t b0, uint32_t b1);
 enum { MATMUL_CHUNK = 4 };
 
-matmul_fn matmul_plain, matmul_avx2, matmul_avx512;
+matmul_fn matmul_plain, matmul_avx2, matmul_avx512, matmul_amx;
 
 #endif

@@ -89,7 +89,7 @@ VEC void int_tile(float *out, size_t ldo, const struct matrix *w, const struct r
 		UNROLL
 		for (uint32_t i = 0; i < rows; i++)
 			n[i][0] = n[i][1] = _mm256_set1_epi32(-zero * sum[i * w->groups + g]);
-		int_group(n, codes + k * LANES * (kind == CODES_4 ? 4 : 8) / 8, x->q + (size_t)first * w->kpad + k, w->kpad, rows,
+		int_group(n, codes + k * LANES * (kind == CODES_4 ? 4 : 8) / 8, x->q + first * x->ldq + k, x->ldq, rows,
 			  w->group, kind);
 		UNROLL
 		for (uint32_t i = 0; i < rows; i++)

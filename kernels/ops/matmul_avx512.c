@@ -92,7 +92,7 @@ VEC void int_tile(const struct place *p, uint32_t rows, uint32_t blocks, unsigne
 	const unsigned char *codes = w->codes + p->b0 * stride;
 	const char *next = (const char *)codes + blocks * stride + p->pass * stride / p->passes;
 	size_t step = (size_t)w->group * LANES * bits / 8;
-	const int8_t *q = p->x->q + (size_t)p->first * w->kpad;
+	const int8_t *q = p->x->q + p->first * p->x->ldq;
 	const float *xs = p->x->scale + (size_t)p->first * w->groups;
 	const int32_t *sum = p->x->sum + (size_t)p->first * w->groups;
 
@@ -109,7 +109,7 @@ VEC void int_tile(const struct place *p, uint32_t rows, uint32_t blocks, unsigne
 			UNROLL
 			for (uint32_t b = 0; b < blocks; b++)
 				n[i][b] = _mm512_set1_epi32(-(int32_t)w->zero * sum[i * w->groups]);
-		int_group(n, codes, next + g * step / p->passes, 64 / p->passes, stride, q, w->kpad, rows, blocks, w->group, bits);
+		int_group(n, codes, next + g * step / p->passes, 64 / p->passes, stride, q, p->x->ldq, rows, blocks, w->group, bits);
 		UNROLL
 		for (uint32_t b = 0; b < blocks; b++) {
 			v16 scale = factors(w->scales, w->sub_scales, w, p->b0 + b, g);

@@ -5,6 +5,9 @@ static const struct ops plain = { rmsnorm_plain, quantize_plain, matmul_plain, k
 #ifdef HAVE_X86
 static const struct ops avx2 = { rmsnorm_avx2, quantize_avx2, matmul_avx2, kv_store_avx2, attention_avx2, swiglu_avx2 };
 static const struct ops avx512 = {rmsnorm_avx512, quantize_avx512, matmul_avx512, kv_store_avx512, attention_avx512, swiglu_avx512};
+#ifdef HAVE_AMX
+static const struct ops amx = { rmsnorm_avx512, quantize_avx512, matmul_amx, kv_store_avx512, attention_avx512, swiglu_avx512 };
+#endif
 #endif
 
 const struct ops *ops_for(enum core_cpu cpu)
@@ -17,6 +20,10 @@ const struct ops *ops_for(enum core_cpu cpu)
 		return &avx2;
 	case CORE_CPU_AVX512:
 		return &avx512;
+#ifdef HAVE_AMX
+	case CORE_CPU_AMX:
+		return &amx;
+#endif
 #endif
 	default:
 		return NULL;

@@ -58,10 +58,10 @@ static inline struct core_ctx *new_ctx(const struct core_model *m, const char *c
 /* The instruction sets that this machine has: "plain" first. Ends with NULL. */
 static inline const char *const *cpus_here(void)
 {
-	static const char *list[4];
+	static const char *list[5];
 	unsigned n = 0;
 
-	for (int cpu = CORE_CPU_PLAIN; cpu <= CORE_CPU_AVX512; cpu++) {
+	for (int cpu = CORE_CPU_PLAIN; cpu <= CORE_CPU_AMX; cpu++) {
 		enum core_cpu got;
 
 		setenv("WEFT_CPU", core_cpu_name((enum core_cpu)cpu), 1);

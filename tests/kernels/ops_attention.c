@@ -45,11 +45,6 @@ static void cache_free(struct cache *c)
 	free(c->v);
 }
 
-static const struct ops *ops_named(const char *cpu)
-{
-	return ops_for(!strcmp(cpu, "avx2") ? CORE_CPU_AVX2 : !strcmp(cpu, "avx512") ? CORE_CPU_AVX512 : CORE_CPU_PLAIN);
-}
-
 static const uint32_t dims[] = { 2, 8, 10, 16, 64, 80, 100, 128, 256 };
 static const uint32_t keys[] = { 1, 2, 15, 16, 17, 63, 64, 65, 80, 129, 300, TOKENS };
 

@@ -12,19 +12,19 @@ struct activations {
 static struct activations make_rows(const struct matrix *w, uint32_t m)
 {
 	struct activations a;
-	uint32_t ld = (w->kpad + 15) / 16 * 16, groups = w->groups ? w->groups : 1;
+	uint32_t ld = (w->kpad + 15) / 16 * 16, ldq = w->kpad + 48, groups = w->groups ? w->groups : 1;
 
 	a.f = calloc((size_t)m * ld, sizeof(float));
-	a.q = poisoned((size_t)m * w->kpad);
+	a.q = poisoned((size_t)m * ldq);
 	a.scale = poisoned((size_t)m * groups * sizeof(float));
 	a.sum = poisoned((size_t)m * groups * sizeof(int32_t));
 	for (uint32_t i = 0; i < m; i++) {
 		fill_hard(a.f + (size_t)i * ld, w->cols);
 		if (w->groups)
-			quantize_plain(a.q + (size_t)i * w->kpad, a.scale + (size_t)i * groups, a.sum + (size_t)i * groups,
+			quantize_plain(a.q + (size_t)i * ldq, a.scale + (size_t)i * groups, a.sum + (size_t)i * groups,
 				       a.f + (size_t)i * ld, w->cols, w->kpad, w->group);
 	}
-	a.rows = (struct rows){ a.f, ld, a.q, a.scale, a.sum };
+	a.rows = (struct rows){ a.f, ld, a.q, ldq, a.scale, a.sum };
 	return a;
 }
 
@@ -52,7 +52,7 @@ static void same_bits(const struct matrix *w, uint32_t m, const char *what)
 	float *want = multiply(ops_for(CORE_CPU_PLAIN), w, &a, m, ldo);
 
 	for (const char *const *cpu = cpus_here() + 1; *cpu; cpu++) {
-		float *got = multiply(ops_for(strcmp(*cpu, "avx2") ? CORE_CPU_AVX512 : CORE_CPU_AVX2), w, &a, m, ldo);
+		float *got = multiply(ops_named(*cpu), w, &a, m, ldo);
 
 		for (size_t i = 0; i < m * ldo; i++)
 			if (memcmp(&got[i], &want[i], 4))
@@ -66,7 +66,7 @@ static void same_bits(const struct matrix *w, uint32_t m, const char *what)
 		float *alone;
 
 		one.rows.f += i * a.rows.ld;
-		one.rows.q += (size_t)i * w->kpad;
+		one.rows.q += i * a.rows.ldq;
 		one.rows.scale += (size_t)i * w->groups;
 		one.rows.sum += (size_t)i * w->groups;
 		alone = multiply(ops_for(CORE_CPU_PLAIN), w, &one, 1, ldo);
@@ -81,7 +81,7 @@ static void same_bits(const struct matrix *w, uint32_t m, const char *what)
 
 static void all_counts(const struct matrix *w, const char *what)
 {
-	static const uint32_t counts[] = { 1, 2, 3, 4, 5, 7, 8, 9, 12, 13, 16, 17, 29 };
+	static const uint32_t counts[] = { 1, 2, 3, 4, 5, 7, 8, 9, 12, 13, 16, 17, 29, 32, 49, 65 };
 
 	for (unsigned i = 0; i < sizeof(counts) / sizeof(counts[0]); i++)
 		same_bits(w, counts[i], what);
@@ -180,7 +180,7 @@ static void the_plain_reference_is_within_rounding_of_double(void **state)
 
 				matrix_row_f32(&w, r, row);
 				for (uint32_t k = 0; k < w.cols; k++) {
-					double x = w.groups ? (double)a.scale[m * w.groups + k / w.group] * a.q[m * w.kpad + k]
+					double x = w.groups ? (double)a.scale[m * w.groups + k / w.group] * a.q[m * a.rows.ldq + k]
 							    : a.f[m * a.rows.ld + k];
 
 					sum += row[k] * x;

@@ -6,11 +6,6 @@
 static const uint32_t lengths[] = { 1, 2, 15, 16, 17, 31, 33, 64, 100, 127, 128, 333, 1024 };
 #define EACH_LENGTH(n) for (unsigned li = 0, n; li < sizeof(lengths) / sizeof(lengths[0]) && (n = lengths[li]); li++)
 
-static const struct ops *ops_named(const char *cpu)
-{
-	return ops_for(!strcmp(cpu, "avx2") ? CORE_CPU_AVX2 : !strcmp(cpu, "avx512") ? CORE_CPU_AVX512 : CORE_CPU_PLAIN);
-}
-
 /* Room for n floats rounded up to a vector; what stands past n is poison. */
 static float *row_of(uint32_t n)
 {

@@ -7,6 +7,15 @@
 #include "kernels/ops/ops.h"
 #include "kernels/pack.h"
 
+static inline const struct ops *ops_named(const char *cpu)
+{
+	for (int i = CORE_CPU_PLAIN; i <= CORE_CPU_AMX; i++)
+		if (!strcmp(cpu, core_cpu_name((enum core_cpu)i)))
+			return ops_for((enum core_cpu)i);
+	fail_msg("no instruction set %s", cpu);
+	return NULL;
+}
+
 static uint64_t seed_state __attribute__((unused)) = 88172645463325252u;
 
 static inline uint32_t random_bits(void)
