@@ -1,7 +1,7 @@
 /* matmul_avx512.c: integers by VNNI: one dpbusd does 4 k of 16 rows, on the packed codes as they lie in memory. */
 #include "matmul_vec.h"
 
-enum { INT_ROWS = 6 };
+enum { INT_ROWS = 6, AHEAD = 2048 };
 
 VEC v16 factors(const uint16_t *high, const int8_t *sub, const struct matrix *w, uint32_t b, uint32_t g)
 {
@@ -41,8 +41,9 @@ struct place {
 
 /* One group: n[i][b] = -zero * sum + codes . q
  *
- * The blocks that come next are fetched into the cache meanwhile, a part in each pass, `ahead` bytes per step: with several rows
- * the arithmetic takes about as long as memory does, and without this the two would take turns. */
+ * What comes next is fetched into the cache meanwhile, `ahead` bytes per step. In one pass: a little ahead in the same blocks. In
+ * several: the blocks that follow, a part in each pass; the arithmetic takes about as long as memory does, and without this the
+ * two would take turns. */
 VEC void int_group(__m512i n[INT_ROWS][MATMUL_CHUNK], const unsigned char *c, const char *next, size_t ahead, size_t stride,
 		   const int8_t *q, size_t ldq, uint32_t rows, uint32_t blocks, uint32_t group, unsigned bits)
 {
@@ -54,8 +55,8 @@ VEC void int_group(__m512i n[INT_ROWS][MATMUL_CHUNK], const unsigned char *c, co
 		UNROLL
 		for (uint32_t b = 0; b < blocks; b++) {
 			u[b] = v[b] = _mm512_loadu_si512(c + b * stride);
-			if (blocks == MATMUL_CHUNK)	/* one pass: a little ahead of ourselves */
-				_mm_prefetch((const char *)c + b * stride + 1024, _MM_HINT_T0);
+			if (blocks == MATMUL_CHUNK)
+				_mm_prefetch(next + b * stride, _MM_HINT_T0);
 			else
 				_mm_prefetch(next + b * stride, _MM_HINT_T1);
 			if (bits == 4) {
@@ -84,6 +85,32 @@ VEC void int_group(__m512i n[INT_ROWS][MATMUL_CHUNK], const unsigned char *c, co
 	}
 }
 
+/* A line in so many groups of the factors that the next part needs: `bytes` of them per group and block. */
+VEC void fetch_factors(const void *next, size_t block_bytes, uint32_t g, uint32_t bytes)
+{
+	for (uint32_t b = 0; b < MATMUL_CHUNK && g * bytes % 64 == 0; b++)
+		_mm_prefetch((const char *)next + b * block_bytes + (size_t)g * bytes, _MM_HINT_T0);
+}
+
+/* Where one pass of all blocks fetches codes: further on, and from the end of its blocks in those of the next part. The factors of
+ * the next part are too few bytes per block for the hardware to see them coming. */
+VEC const char *fetch_one_pass(const struct place *p, const unsigned char *codes, uint32_t g, size_t step)
+{
+	const struct matrix *w = p->w;
+	size_t stride = matrix_block_bytes(w), high = matrix_block_scales(w), sub = (size_t)w->groups * LANES, next = p->b0 + MATMUL_CHUNK;
+
+	if (w->group >= 32 && w->two_level) {	/* shorter groups: the instructions cost more than they save */
+		fetch_factors(w->sub_scales + next * sub, sub, g, LANES);
+		if (w->has_min)
+			fetch_factors(w->sub_mins + next * sub, sub, g, LANES);
+	} else if (w->group >= 32) {
+		fetch_factors(w->scales + next * high, high * 2, g, LANES * 2);
+		if (w->has_min)
+			fetch_factors(w->mins + next * high, high * 2, g, LANES * 2);
+	}
+	return (const char *)codes + AHEAD + (g * step + AHEAD < stride ? 0 : (MATMUL_CHUNK - 1) * stride);
+}
+
 VEC void int_tile(const struct place *p, uint32_t rows, uint32_t blocks, unsigned bits)
 {
 	const struct matrix *w = p->w;
@@ -109,7 +136,11 @@ VEC void int_tile(const struct place *p, uint32_t rows, uint32_t blocks, unsigne
 			UNROLL
 			for (uint32_t b = 0; b < blocks; b++)
 				n[i][b] = _mm512_set1_epi32(-(int32_t)w->zero * sum[i * w->groups]);
-		int_group(n, codes, next + g * step / p->passes, 64 / p->passes, stride, q, p->x->ldq, rows, blocks, w->group, bits);
+		if (blocks == MATMUL_CHUNK)
+			int_group(n, codes, fetch_one_pass(p, codes, g, step), 64, stride, q, p->x->ldq, rows, blocks, w->group, bits);
+		else
+			int_group(n, codes, next + g * step / p->passes, 64 / p->passes, stride, q, p->x->ldq, rows, blocks, w->group,
+				  bits);
 		UNROLL
 		for (uint32_t b = 0; b < blocks; b++) {
 			v16 scale = factors(w->scales, w->sub_scales, w, p->b0 + b, g);
