@@ -301,13 +301,31 @@ static int read_weights(struct checkpoint *cp, const char *folder, struct core_e
 	return core_fail(err, CORE_EIO, "%s: no weights: expected adapter_model.safetensors or adapter_model.bin", folder);
 }
 
+/* Trainers keep checkpoints as checkpoint-N/adapter_model/adapter_config.json. */
+static int no_config(const char *folder, struct core_error *err)
+{
+	char *inner = path_join(folder, "adapter_model"), *config = inner != NULL ? path_join(inner, "adapter_config.json") : NULL;
+	bool there = config != NULL && access(config, F_OK) == 0;
+
+	free(config);
+	free(inner);
+	if (there)
+		return core_fail(err, CORE_EFORMAT,
+				 "%s: the adapter is in the folder adapter_model of this one: put that, or a link to it, here",
+				 folder);
+	return core_fail(err, CORE_EIO, "%s: no adapter_config.json: not a PEFT adapter", folder);
+}
+
 static int open_folder(struct lora_file *f, const char *folder, const struct llama_config *model, struct core_error *err)
 {
 	char *path = path_join(folder, "adapter_config.json");
 	struct peft_rules *rules = NULL;
 	struct map m = {0};
-	int rc = path != NULL ? map_read(&m, path, CONFIG_MAX, err) : core_fail(err, CORE_ENOMEM, "%s: out of memory", folder);
+	int rc;
 
+	if (path == NULL)
+		return core_fail(err, CORE_ENOMEM, "%s: out of memory", folder);
+	rc = access(path, F_OK) < 0 && errno == ENOENT ? no_config(folder, err) : map_read(&m, path, CONFIG_MAX, err);
 	if (rc == 0)
 		rc = peft_rules_new(&rules, (const char *)m.data, m.size, path, err);
 	map_close(&m);

@@ -484,6 +484,49 @@ static void a_folder_without_its_files_is_refused(void **state)
 	assert_non_null(strstr(why.text, "adapter_config.json"));
 }
 
+/* checkpoint-N/adapter_model/: the user is told where it is. */
+static void an_adapter_one_folder_deeper_is_refused_with_its_place(void **state)
+{
+	struct core_adapter *a = NULL;
+	char inner[128], path[160];
+	FILE *f;
+
+	snprintf(path, sizeof(path), "%s/adapter_config.json", folder());
+	unlink(path);
+	snprintf(inner, sizeof(inner), "%s/adapter_model", folder());
+	snprintf(path, sizeof(path), "%s/adapter_config.json", inner);
+	assert_int_equal(mkdir(inner, 0700), 0);
+	f = fopen(path, "w");
+	assert_non_null(f);
+	fclose(f);
+	assert_int_equal(core_adapter_load(&a, model, folder(), &why), CORE_EFORMAT);
+	assert_non_null(strstr(why.text, "the adapter is in the folder adapter_model"));
+	unlink(path);
+	rmdir(inner);
+}
+
+/* torch.save before 1.6 wrote a row of pickles, not a zip archive. */
+static void weights_of_an_old_torch_are_refused_with_the_way_out(void **state)
+{
+	static const unsigned char magic[] = {0x80, 0x02, 0x8a, 0x0a, 0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a, 0xa8, 0x50, 0x19, '.'};
+	struct core_adapter *a = NULL;
+	struct draft d = draft_new();
+	char path[128];
+	FILE *f;
+
+	accepted(&d);
+	snprintf(path, sizeof(path), "%s/adapter_model.safetensors", folder());
+	unlink(path);
+	snprintf(path, sizeof(path), "%s/adapter_model.bin", folder());
+	f = fopen(path, "wb");
+	assert_non_null(f);
+	fwrite(magic, sizeof(magic), 1, f);
+	fclose(f);
+	assert_int_equal(core_adapter_load(&a, model, folder(), &why), CORE_EUNSUPPORTED);
+	assert_non_null(strstr(why.text, "before version 1.6"));
+	unlink(path);
+}
+
 /* ---- GGUF ---- */
 
 struct gguf_draft {
@@ -648,6 +691,8 @@ int main(void)
 		cmocka_unit_test(a_type_that_is_not_read_is_refused),
 		cmocka_unit_test(dora_needs_all_its_magnitudes),
 		cmocka_unit_test(a_folder_without_its_files_is_refused),
+		cmocka_unit_test(an_adapter_one_folder_deeper_is_refused_with_its_place),
+		cmocka_unit_test(weights_of_an_old_torch_are_refused_with_the_way_out),
 		cmocka_unit_test(gguf_adapters_of_other_kinds_are_refused),
 		cmocka_unit_test(gguf_tensors_that_are_no_pair_are_refused),
 		cmocka_unit_test(a_rank_of_one_may_lose_its_dimension),

@@ -50,6 +50,13 @@ CASE(dora, "gqa-untied", "dora", "dora")
 CASE(f16_from_bin, "gqa-untied", "f16", "f16")
 CASE(bf16_of_odd_rank, "gqa-untied", "bf16", "bf16")
 CASE(sizes_that_no_vector_divides, "odd-sizes", "odd-sizes", "odd-sizes")
+CASE(dora_with_rslora_and_patterns, "gqa-untied", "dora-patterns", "dora-patterns")
+CASE(rslora_and_patterns_on_the_embedding, "gqa-untied", "embedding-rslora", "embedding-rslora")
+CASE(excluded_modules, "gqa-untied", "excluded", "excluded")
+CASE(one_layer_by_its_number, "gqa-untied", "layer-number", "layer-number")
+CASE(dora_on_a_gguf_base, "base.gguf", "dora", "dora")
+CASE(embedding_on_a_gguf_base, "base.gguf", "embedding", "embedding")
+CASE(gguf_embedding_on_a_gguf_base, "base.gguf", "embedding.gguf", "embedding")
 CASE(gguf_f32_undoes_the_permutation, "gqa-untied", "plain.gguf", "plain")
 CASE(peft_on_a_gguf_base, "base.gguf", "plain", "plain")
 CASE(gguf_on_a_gguf_base, "base.gguf", "plain.gguf", "plain")
@@ -164,6 +171,13 @@ int main(void)
 		cmocka_unit_test(f16_from_bin),
 		cmocka_unit_test(bf16_of_odd_rank),
 		cmocka_unit_test(sizes_that_no_vector_divides),
+		cmocka_unit_test(dora_with_rslora_and_patterns),
+		cmocka_unit_test(rslora_and_patterns_on_the_embedding),
+		cmocka_unit_test(excluded_modules),
+		cmocka_unit_test(one_layer_by_its_number),
+		cmocka_unit_test(dora_on_a_gguf_base),
+		cmocka_unit_test(embedding_on_a_gguf_base),
+		cmocka_unit_test(gguf_embedding_on_a_gguf_base),
 		cmocka_unit_test(gguf_f32_undoes_the_permutation),
 		cmocka_unit_test(peft_on_a_gguf_base),
 		cmocka_unit_test(gguf_on_a_gguf_base),
