@@ -2,12 +2,14 @@
 
     tests/daemon/adapter_count.py [--adapters N] [--rounds N] [--seconds S]     (top_builddir: where weftd was built)
 
-Three daemons with the same model stand side by side and get the same load in turn, one at a time, round after round:
+Daemons with the same model stand side by side and get the same load in turn, one at a time, round after round:
   five   five adapters are registered, and requests use these
   same   N are registered, requests use the same five
+  batch  N are registered, requests use as many as jobs run at once: every row of a step has an adapter of its own
   all    N are registered, and each request uses the next of them: after a first pass all are in memory
-Throughput is generated tokens for each second of a round; the ratio of each round to that of `five` in the same round counts, and the
-median of these is printed. Then the time to start and to list with N adapters, and the loop's lag while a client lists them all the
+Throughput is generated tokens for each second of a round; the ratios of each round to that of `five` and of `batch` in the same round
+count, and the medians of these are printed; likewise for the CPU time that a token takes, which other programs of the machine disturb
+less. Then the time to start and to list with N adapters, and the loop's lag while a client lists them all the
 time and the engine is busy. Nothing about time is asserted. RESULTS.md has figures."""
 import argparse
 import os
@@ -60,16 +62,23 @@ class Load:
             self.next += 1
         p.pump(0.02)
 
+    def cpu(self):
+        with open(f"/proc/{self.d.pid}/stat") as f:
+            fields = f.read().rsplit(")", 1)[1].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
     def tokens(self):
         return self.p.call("stats")["engine"]["generated_tokens"]
 
     def run(self, seconds, beside=None):
-        jobs, before, begin = [], self.tokens(), time.monotonic()
+        """Tokens a second, and seconds of CPU a token."""
+        jobs, before, cpu, begin = [], self.tokens(), self.cpu(), time.monotonic()
         while time.monotonic() < begin + seconds:
             self.keep_busy(jobs)
             if beside:
                 beside()
-        rate = (self.tokens() - before) / (time.monotonic() - begin)
+        made = self.tokens() - before
+        rate = made / (time.monotonic() - begin), (self.cpu() - cpu) / made
         for j in jobs:
             assert self.p.done(j)["state"] == "done"
         self.p.events.clear()
@@ -110,7 +119,7 @@ def main():
         os.makedirs(few)
         for n in names[:5]:
             os.symlink(os.path.join(many, n), os.path.join(few, n))
-        loads = {"five": Load(few, names[:5]), "same": Load(many, names[:5]), "all": Load(many, names)}
+        loads = {"five": Load(few, names[:5]), "same": Load(many, names[:5]), "batch": Load(many, names[:JOBS]), "all": Load(many, names)}
         begin = time.monotonic()
         loads["all"].pass_over_all()
         print(f"   the first pass over all {args.adapters} took {time.monotonic() - begin:.1f} s")
@@ -118,15 +127,17 @@ def main():
             load.run(1)
         rates = {n: [] for n in loads}
         for i in range(args.rounds):
-            for n in sorted(loads, key=lambda n: (list(loads).index(n) + i) % 3):
+            for n in sorted(loads, key=lambda n: (list(loads).index(n) + i) % len(loads)):
                 rates[n].append(loads[n].run(args.seconds))
         for n, r in rates.items():
-            ratio = statistics.median(x / y for x, y in zip(r, rates["five"]))
-            print(f"   {n:5} {statistics.median(r):8.0f} tokens/s   ratio to five, round by round: {ratio:.3f}")
+            def to(other, i):
+                return statistics.median(x[i] / y[i] for x, y in zip(r, rates[other]))
+            print(f"   {n:5} {statistics.median(x[0] for x in r):8.0f} tokens/s, of five {to('five', 0):.3f}, of batch {to('batch', 0):.3f}; CPU "
+                  f"{statistics.median(x[1] for x in r) * 1e6:6.0f} us a token, of five {to('five', 1):.3f}, of batch {to('batch', 1):.3f}")
         n, median, most = listing(loads["same"])
         print(f"   start with 5: {loads['five'].started:.2f} s, with {n}: {loads['same'].started:.2f} s; listing {n}: {median * 1000:.1f} ms, at most {most * 1000:.1f} ms")
-        loads["five"].close()
-        loads["all"].close()
+        for n in ("five", "batch", "all"):
+            loads[n].close()
         for what in ("nothing else", "listing without end"):
             fresh = Load(many, names[:5])
             fresh.run(5, (lambda: fresh.p.call("adapters")) if what != "nothing else" else None)
