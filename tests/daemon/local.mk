@@ -46,7 +46,7 @@ daemon_scripts = \
 	tests/daemon/adapter_registry_test.py \
 	tests/daemon/fuse_test.py
 TESTS += $(daemon_scripts)
-EXTRA_DIST += $(daemon_scripts) tests/daemon/peer.py tests/daemon/adapter_kit.py tests/daemon/adapter_count.py
+EXTRA_DIST += $(daemon_scripts) tests/daemon/peer.py tests/daemon/adapter_kit.py tests/daemon/adapter_count.py tests/daemon/RESULTS.md
 
 # The fuzz target: always as a fixed run in `make check`, with --enable-fuzzers as a libFuzzer program, too.
 check_PROGRAMS += tests/daemon/fuzz_request_fixed
