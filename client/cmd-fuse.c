@@ -77,7 +77,7 @@ static void print_made(const struct weft_reply *done)
 	const char *name = weft_reply_str(done, "result.name", NULL), *form = weft_reply_str(done, "result.form", NULL),
 		   *digest = weft_reply_str(done, "result.digest", NULL);
 	uint64_t rank = 0, modules = 0, bytes = 0;
-	double ms = 0;
+	double ms = 0, left_out = 0;
 
 	if (name == NULL || form == NULL || digest == NULL)
 		return;
@@ -85,8 +85,12 @@ static void print_made(const struct weft_reply *done)
 	weft_reply_uint(done, "result.modules", &modules);
 	weft_reply_uint(done, "result.bytes", &bytes);
 	weft_reply_float(done, "timing.total_ms", &ms);
-	printf("%-32s %-10s rank %llu, %llu modules, %.1f MB, %.12s, made in %.1f s\n", name, form, (unsigned long long)rank,
+	weft_reply_float(done, "result.left_out", &left_out);
+	printf("%-32s %-10s rank %llu, %llu modules, %.1f MB, %.12s, made in %.1f s", name, form, (unsigned long long)rank,
 	       (unsigned long long)modules, (double)bytes / 1e6, digest, ms / 1000);
+	if (weft_reply_has(done, "result.left_out"))
+		printf(", %.2g %% left out", 100 * left_out);
+	putchar('\n');
 }
 
 static int wait_for(struct cli *cli, uint64_t job)

@@ -369,13 +369,16 @@ static int digest_of(struct task *t, const struct fusing *f, struct core_fuse_re
 
 static void write_result(struct wire_buf *b, const struct fusing *f, const struct core_fuse_result *r)
 {
-	wire_map(b, 6);
+	bool svd = core_fuse_reads(f->type) & CORE_FUSE_SVD;
+	wire_map(b, 6 + svd);
 	pair_str(b, "name", f->name);
 	pair_str(b, "form", forms[f->params.form]);
 	pair_str(b, "digest", r->digest);
 	pair_uint(b, "bytes", r->bytes);
 	pair_uint(b, "rank", r->rank);
 	pair_uint(b, "modules", r->modules);
+	if (svd)
+		pair_float(b, "left_out", r->left_out);
 }
 
 static int run(struct task *t, void *arg)

@@ -252,6 +252,7 @@ struct core_fuse_result {
 	uint32_t rank;			/* the largest of its modules' */
 	uint32_t modules;		/* that it changes */
 	uint64_t bytes;			/* on disk */
+	double left_out;		/* svd types: share of the norm of all changes that the rank leaves out; else 0 */
 	char digest[65];		/* of CORE_FUSE_BASE: hex, of the weight files; else "": core_adapter_load() tells */
 };
 

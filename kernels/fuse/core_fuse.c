@@ -135,7 +135,7 @@ int core_fuse_run(struct core_fuse *f, const struct core_fuse_watch *watch, stru
 
 	if (rc < 0)
 		return rc;
-	*result = (struct core_fuse_result){.rank = made.rank, .modules = made.modules, .bytes = made.bytes};
+	*result = (struct core_fuse_result){.rank = made.rank, .modules = made.modules, .bytes = made.bytes, .left_out = made.left_out};
 	memcpy(result->digest, made.digest, sizeof result->digest);
 	return 0;
 }

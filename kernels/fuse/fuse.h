@@ -101,6 +101,7 @@ struct fuse_module {
 struct fuse_factors {
 	uint32_t rank;
 	float *a, *b;		/* [rank][in], [out][rank]; owned; scale 1 */
+	double whole, lost;	/* svd types: squared norm of what was decomposed, and of what the rank leaves out; else 0 */
 };
 
 /* The rank that the result will have; depends on shapes alone. */
@@ -141,6 +142,7 @@ struct fuse_made {
 	uint32_t rank;			/* the largest of the modules' */
 	uint32_t modules;
 	uint64_t bytes;			/* on disk */
+	double left_out;		/* svd types: share of the norm, over all modules, that the rank leaves out; else 0 */
 	char digest[65];		/* FUSE_TO_BASE: hex, of the shards; else "" */
 };
 

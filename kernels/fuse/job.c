@@ -1,6 +1,7 @@
 /* job.c: a whole fusion: what the inputs change, module after module, into one of the three forms. */
 #include <inttypes.h>
 #include <jansson.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -288,6 +289,10 @@ int plan_combine(struct plan *p, const struct plan_module *m, struct fuse_factor
 		parts[i].b = b;
 	}
 	rc = fuse_module_combine(&p->recipe, &module, f, p->watch, err);
+	if (rc == 0) {
+		p->whole += f->whole;
+		p->lost += f->lost;
+	}
 	free(all);
 	return rc;
 }
@@ -299,6 +304,7 @@ static void report(struct plan *p, const struct stage *s, struct fuse_made *made
 	unsigned char digest[crypto_generichash_BYTES];
 
 	*made = (struct fuse_made){.rank = p->rank, .modules = (uint32_t)p->n, .bytes = s->bytes};
+	made->left_out = p->whole > 0 ? sqrt(p->lost / p->whole) : 0;
 	crypto_generichash_final(&p->sum, digest, sizeof digest);
 	if (p->job->form == FUSE_TO_BASE)
 		sodium_bin2hex(made->digest, sizeof made->digest, digest, sizeof digest);

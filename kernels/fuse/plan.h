@@ -25,6 +25,7 @@ struct plan {
 	size_t n;
 	uint32_t rank;			/* the largest of the modules' */
 	double work, done;		/* in arbitrary units */
+	double whole, lost;		/* of the modules that were combined */
 	const struct fuse_watch *watch;
 	crypto_generichash_state sum;	/* of the shards of a merged base */
 };

@@ -140,6 +140,15 @@ static int finish(const char *name, double *a, double *b, uint64_t out, uint64_t
 	return rc == 0 ? round_off(name, b, f->b, n_b, err) : rc;
 }
 
+/* What the rank leaves out, of n singular values. */
+static void count_loss(const double *s, uint64_t n, struct fuse_factors *f)
+{
+	for (uint64_t i = 0; i < n; i++) {
+		f->whole += s[i] * s[i];
+		f->lost += i < f->rank ? 0 : s[i] * s[i];
+	}
+}
+
 /* ---- the sum of low-rank products ---- */
 
 /* A side of the sum: q [length][R], column-major; after QR its first k columns are the basis and r [k][R], column-major, the
@@ -231,6 +240,7 @@ static int decompose(const struct fuse_module *m, const struct side *sb, const s
 			   err);
 	if (rc < 0)
 		return rc;
+	count_loss(w->s, kk, f);
 	for (uint32_t j = 0; j < f->rank; j++) {
 		expand(sa, w->vt + j, kk, w->a + j * m->in);
 		expand(sb, w->u + j * kb, 1, w->column);
@@ -307,6 +317,8 @@ int svd_of_matrix(const char *name, double *d, uint64_t out, uint64_t in, double
 				   LAPACKE_dgesdd(LAPACK_COL_MAJOR, 'S', (lapack_int)in, (lapack_int)out, d, (lapack_int)in, s, u,
 						  (lapack_int)in, vt, (lapack_int)k),
 				   err);
+	if (rc == 0)
+		count_loss(s, k, f);
 	for (uint64_t o = 0; o < out && rc == 0; o++)
 		for (uint32_t j = 0; j < f->rank; j++)
 			b[o * f->rank + j] = vt[o * k + j] * s[j];

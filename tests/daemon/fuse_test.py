@@ -109,6 +109,8 @@ def test_every_type_is_made_in_every_form_and_can_be_used_at_once():
 def test_cat_and_svd_of_full_rank_are_the_blend_and_linear_of_one_is_its_scale():
     with Place() as f, f.weftd() as d, Peer(d) as p:
         blend = {"tailor": 0.7, "orderline": 0.6}
+        less = [fused(p, name=f"svd{n}", adapters=blend, type="svd", svd_rank=n)["left_out"] for n in (2, 6, 11, 12)]
+        assert 1 > less[0] > less[1] > less[2] > 1e-3 and less[3] < 1e-9, less
         for name, fields, same in [("cat", {}, blend), ("svd", {"type": "svd", "svd_rank": 12}, blend),
                                    ("less", {"adapters": {"tailor": 1, "orderline": -0.25}}, {"tailor": 1, "orderline": -0.25}),
                                    ("half", {"type": "linear", "adapters": {"tailor": 0.5}}, {"tailor": 0.5}),

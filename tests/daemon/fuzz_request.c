@@ -53,13 +53,15 @@ static void check_draft(const struct draft *d)
 {
 	struct wire_msg m;
 	const char *why;
+	CHECK(wire_topic_valid(d->topic, strlen(d->topic)));
+	CHECK(wire_decode(&m, d->options, d->options_len, &why) == 0);
+	wire_finish(&m);
+	if (!d->work)
+		return; /* a task */
 	CHECK(d->work->n_prompt >= 1 && d->work->n_prompt < server.env.context);
 	for (size_t i = 0; i < d->work->n_prompt; i++)
 		CHECK(d->work->prompt[i] >= 0 && (uint32_t)d->work->prompt[i] < server.env.vocab);
 	CHECK(d->n_choices >= 1 && d->n_choices <= DRAFT_MAX_N && d->tokens >= d->work->n_prompt);
-	CHECK(wire_topic_valid(d->topic, strlen(d->topic)));
-	CHECK(wire_decode(&m, d->options, d->options_len, &why) == 0);
-	wire_finish(&m);
 }
 
 static void fuzz_request(const uint8_t *data, size_t size)
@@ -80,7 +82,7 @@ static void fuzz_request(const uint8_t *data, size_t size)
 		CHECK(reply && wire_decode(&m, reply, len, &why) == 0); /* whatever it quotes, it is a good reply */
 		wire_finish(&m);
 		free(reply);
-	} else if (r.draft.work) {
+	} else if (r.draft.work || r.draft.task) {
 		check_draft(&r.draft);
 	}
 	request_finish(&r);
@@ -128,9 +130,9 @@ static size_t make_seed(int i, uint8_t *out, size_t cap)
 		return strlen(texts[i]);
 	}
 	wire_buf_init(&b);
-	wire_map(&b, 8);
+	wire_map(&b, i == 6 ? 13 : 8);
 	wire_str(&b, "v"), wire_uint(&b, 1), wire_str(&b, "id"), wire_uint(&b, 1), wire_str(&b, "topic"), wire_str(&b, TOPIC);
-	wire_str(&b, "op"), wire_str(&b, i == 4 ? "score" : "generate");
+	wire_str(&b, "op"), wire_str(&b, i == 4 ? "score" : i == 6 ? "adapter.fuse" : "generate");
 	if (i == 3) {
 		wire_str(&b, "messages"), wire_array(&b, 2);
 		wire_map(&b, 2), wire_str(&b, "role"), wire_str(&b, "system"), wire_str(&b, "content"), wire_str(&b, "Be kind");
@@ -141,6 +143,12 @@ static size_t make_seed(int i, uint8_t *out, size_t cap)
 		wire_str(&b, "tokens"), wire_array(&b, 2), wire_uint(&b, 1), wire_uint(&b, 300);
 		wire_str(&b, "continuations"), wire_array(&b, 2), wire_str(&b, " a"), wire_array(&b, 1), wire_uint(&b, 7);
 		wire_str(&b, "echo"), wire_bool(&b, true), wire_str(&b, "class"), wire_str(&b, "batch");
+	} else if (i == 6) {
+		wire_str(&b, "name"), wire_str(&b, "x"), wire_str(&b, "adapters"), wire_map(&b, 2), wire_str(&b, "a");
+		wire_float(&b, 0.5), wire_str(&b, "b"), wire_float(&b, -1), wire_str(&b, "type"), wire_str(&b, "dare_ties_svd");
+		wire_str(&b, "density"), wire_float(&b, 0.5), wire_str(&b, "svd_rank"), wire_uint(&b, 4);
+		wire_str(&b, "seed"), wire_uint(&b, 7), wire_str(&b, "dtype"), wire_str(&b, "f16");
+		wire_str(&b, "deadline_ms"), wire_uint(&b, 9), wire_str(&b, "replace"), wire_bool(&b, true);
 	} else {
 		wire_str(&b, "prompt"), wire_str(&b, "wool"), wire_str(&b, "samplers"), wire_array(&b, 1), wire_str(&b, "top_k");
 		wire_str(&b, "decoder"), wire_map(&b, 2), wire_str(&b, "name"), wire_str(&b, "sample"), wire_str(&b, "max_tokens"),
@@ -165,7 +173,7 @@ static uint32_t next_random(uint32_t *x) /* xorshift32 */
 
 int main(void)
 {
-	enum { SEEDS = 6, MUTATIONS = 60000, MAX = 1024 };
+	enum { SEEDS = 7, MUTATIONS = 70000, MAX = 1024 };
 	uint32_t x = 88172645u;
 	uint8_t seed[SEEDS][MAX];
 	size_t len[SEEDS];
