@@ -277,8 +277,9 @@ static int look_target(struct fusing *f, const char *output, struct problem *p)
 		return problem_set(p, WIRE_UNSUPPORTED, "form",
 				   "this server has no folder for merged bases: its configuration says no fuse_output");
 	if (base && (stat(f->params.base, &st) || !S_ISDIR(st.st_mode)))
-		return problem_set(p, WIRE_UNSUPPORTED, "form",
-				   "the server's base is a GGUF file, whose weights are rounded already: a merge needs a Hugging Face folder");
+		return problem_set(
+			p, WIRE_UNSUPPORTED, "form",
+			"the server's base is a GGUF file, whose weights are rounded already: a merge needs a Hugging Face folder");
 	if (!base)
 		adapters_look(a, f->name, &seen);
 	if (asprintf(&f->target, "%s/%s", base ? output : a->folders[seen.there ? seen.folder : 0], f->name) < 0) {
@@ -303,6 +304,17 @@ int fuse_look(struct draft *d, const struct draft_env *env, const struct adapter
 }
 
 /* ---- the work: on the task's thread ---- */
+
+/* The configured folder that the result goes to, when it is not there yet. What hinders is said by what writes into it. */
+static void make_folder(const struct fusing *f)
+{
+	char *folder = strdup(f->target), *slash = folder ? strrchr(folder, '/') : NULL;
+	if (slash) {
+		*slash = 0;
+		mkdir(folder, 0777);
+	}
+	free(folder);
+}
 
 static enum wire_code wire_code_of(int code)
 {
@@ -392,6 +404,7 @@ static int run(struct task *t, void *arg)
 		return task_fail(t, WIRE_CONFLICT, "the name %s was taken meanwhile", f->name);
 	if (open_all(t, f, &fuse))
 		return -1;
+	make_folder(f);
 	int rc = core_fuse_run(fuse, &watch, &result, &err);
 	core_fuse_close(fuse);
 	if (rc)

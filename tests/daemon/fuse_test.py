@@ -137,6 +137,14 @@ def test_a_merged_base_is_a_model_of_its_own_and_agrees_within_the_roundings_of_
             assert [text(p, q) for q in QUESTIONS] == texts
 
 
+def test_folders_that_are_missing_are_made():
+    with Place() as f, Weftd("--adapters", f.path + "/new:" + f.adapters, "--fuse-output", f.path + "/bases") as d, Peer(d) as p:
+        fused(p, name="x", adapters={"tailor": 1})
+        fused(p, name="x", adapters={"x": 2}, form="base")
+        assert os.listdir(f.path + "/new") == ["x"] and os.listdir(f.path + "/bases") == ["x"]
+        assert listed(p, "x") and f.all() == f.before
+
+
 def test_the_options_of_the_reply_make_the_same_bytes_and_another_seed_others():
     with Place() as f, f.weftd() as d, Peer(d) as p:
         fields = dict(adapters={"other": 1, "orderline": 2}, type="dare_ties", density=0.3, sign_method="frequency", dtype="bf16")
