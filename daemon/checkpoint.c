@@ -57,8 +57,11 @@ static void hash_float(crypto_generichash_state *h, double f)
 static void hash_value(crypto_generichash_state *h, const struct weft_param *p, const struct weft_value *v)
 {
 	hash_u64(h, p->type);
-	hash_u64(h, (uint64_t)v->i);
-	hash_float(h, v->f);
+	/* Of i and f only the one that the type has: the other depends on whether the value was given or is the default. */
+	if (p->type == WEFT_FLOAT)
+		hash_float(h, v->f);
+	else
+		hash_u64(h, (uint64_t)v->i);
 	hash_bytes(h, v->str, v->str == NULL ? 0 : strlen(v->str));
 	hash_u64(h, v->n);
 	for (uint64_t i = 0; i < v->n; i++) {
@@ -278,7 +281,7 @@ static struct bytes_out save(struct weft_job *job)
 	if (job->unsaveable || !identify(job))
 		return o;
 	int rc = put_all(job, &o, why);
-	if (rc != 0)
+	if (rc != 0 && rc != WEFT_ENOMEM)
 		cannot_save(job, why);
 	if (rc == 0 && !o.failed)
 		return o;
