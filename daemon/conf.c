@@ -68,7 +68,7 @@ const struct conf_option conf_options[] = {
 	{"queue", "queue_timeout", CONF_TIME, AT(queue_timeout), "0", 0, 720 * HOUR, NULL, CONF_RELOADABLE,
 	 "queue_ms of requests that name none: the longest wait before a job expires; 0 is no limit."},
 	{"queue", "drain_timeout", CONF_TIME, AT(drain_timeout), "60s", 0, 24 * HOUR, NULL, CONF_RELOADABLE,
-	 "How long SIGTERM lets accepted jobs go on before the rest is ended with finish shutdown."},
+	 "How long SIGTERM lets accepted jobs go on before the rest is ended with finish shutdown; durable jobs go back to the store."},
 	{"queue", "stall_timeout", CONF_TIME, AT(stall_timeout), "60s", 1000, 24 * HOUR, NULL, CONF_RELOADABLE,
 	 "An engine that has work and makes no step for this long counts as dead: the watchdog is no longer fed."},
 	{"queue", "results_jobs", CONF_INT, AT(results_jobs), "1000", 0, 1000000, NULL, CONF_RELOADABLE,
@@ -78,9 +78,14 @@ const struct conf_option conf_options[] = {
 	{"queue", "results_time", CONF_TIME, AT(results_time), "10min", 0, 720 * HOUR, NULL, CONF_RELOADABLE,
 	 "How long the events of an ended job are kept."},
 	{"queue", "state", CONF_STRING, AT(state), "", 0, 0, NULL, 0,
-	 "Folder that belongs to this daemon: it holds the lock that keeps a second one out; empty is none."},
-	{"queue", "store", CONF_STRING, AT(store), "none", 0, 0, NULL, 0,
-	 "Where accepted jobs survive a restart; this version has none and refuses everything else."},
+	 "Folder that belongs to this daemon: it holds the lock that keeps a second one out, and the store; empty is none."},
+	{"queue", "store", CONF_STRING, AT(store), "auto", 0, 0, NULL, 0,
+	 "Where durable jobs are kept: auto (a file in the state folder, if there is one), none, sqlite:PATH, or a URL postgresql://... "
+	 "that several daemons share."},
+	{"queue", "store_lease", CONF_TIME, AT(store_lease), "30s", 1000, HOUR, NULL, 0,
+	 "How long a daemon that does not answer any more keeps its jobs in a shared store."},
+	{"queue", "store_results_time", CONF_TIME, AT(store_results_time), "168h", 0, 8760 * HOUR, NULL, CONF_RELOADABLE,
+	 "How long ended durable jobs are kept that no client has closed; those of a batch stay as long as the batch."},
 
 	{"plugins", "plugins", CONF_STRING, AT(plugins), PKGLIBDIR "/plugins", 0, 0, NULL, CONF_RELOADABLE,
 	 "Folders of plugins, separated by colons; read again at reload, for new requests."},
@@ -378,6 +383,17 @@ static int check_device(const struct conf *c, char *why)
 	return EXIT_CONFIG;
 }
 
+static int check_store(const struct conf *c, char *why)
+{
+	const char *s = c->store;
+	if (strcmp(s, "auto") == 0 || strcmp(s, "none") == 0 || (strncmp(s, "sqlite:", 7) == 0 && s[7]))
+		return 0;
+	if (strncmp(s, "postgresql://", 13) == 0 || strncmp(s, "postgres://", 11) == 0)
+		return 0;
+	snprintf(why, CONF_WHY, "store = %s: expected auto, none, sqlite:PATH or postgresql://...", s);
+	return -1;
+}
+
 int conf_check(const struct conf *c, char why[static CONF_WHY])
 {
 	if (!c->model[0]) {
@@ -388,10 +404,8 @@ int conf_check(const struct conf *c, char why[static CONF_WHY])
 		snprintf(why, CONF_WHY, "quant = nf4: unsupported in this version; use none, q8 or q4");
 		return EXIT_CONFIG;
 	}
-	if (strcmp(c->store, "none") != 0) {
-		snprintf(why, CONF_WHY, "store = %s: unsupported: this version has no durable store; use none", c->store);
+	if (check_store(c, why))
 		return EXIT_CONFIG;
-	}
 	if (!c->plugins[0]) {
 		snprintf(why, CONF_WHY, "plugins: must name at least one folder: the decoders are plugins");
 		return EXIT_CONFIG;

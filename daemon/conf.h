@@ -40,7 +40,8 @@ struct conf {
 	int64_t drain_timeout, stall_timeout;              /* ms */
 	int64_t results_jobs, results_bytes, results_time; /* what is kept of ended jobs: count, bytes, ms */
 	char *state;                                       /* folder that this daemon owns; "": none */
-	char *store;                                       /* none */
+	char *store;                                       /* auto, none, sqlite:PATH or a URL of PostgreSQL */
+	int64_t store_lease, store_results_time;           /* ms */
 	/* [plugins] */
 	char *plugins; /* folders, separated by ':' */
 	/* [log] */

@@ -65,13 +65,48 @@ static int take_topic(const struct making *m)
 	return 0;
 }
 
-static int refuse_unsupported(const struct making *m)
+static int take_key(const struct making *m)
 {
-	static const char *const later[][2] = {{"durable", "the durable store is"}, {"key", "idempotency keys are"}};
-	for (size_t i = 0; i < sizeof later / sizeof *later; i++)
-		if (field(m, later[i][0]))
-			return problem_set(m->p, WIRE_UNSUPPORTED, later[i][0], "%s not part of this version; leave the field out",
-					   later[i][1]);
+	const msgpack_object *o = field(m, "key");
+	const char *s;
+	size_t len;
+	if (!o)
+		return 0;
+	if (!wire_get_str(o, &s, &len))
+		return problem_type(m->p, "key", "a str of 1 to 256 bytes", o);
+	if (len == 0 || len > DRAFT_KEY_MAX || memchr(s, 0, len))
+		return problem_set(m->p, WIRE_INVALID_ARGUMENT, "key", "expected 1 to %d bytes, none of them NUL", DRAFT_KEY_MAX);
+	memcpy(m->d->key, s, len);
+	return 0;
+}
+
+/* A key implies durable, and a delay needs it. */
+static int take_durable(const struct making *m)
+{
+	const msgpack_object *o = field(m, "durable");
+	struct draft *d = m->d;
+	if (o && !wire_get_bool(o, &d->durable))
+		return problem_type(m->p, "durable", "a bool", o);
+	if (take_key(m) || take_uint(m, "delay_ms", 1, WEEK_MS, &d->delay_ms))
+		return -1;
+	if (d->key[0] && o && !d->durable)
+		return problem_set(m->p, WIRE_INVALID_ARGUMENT, "key", "a key stands for a durable job: leave durable out, or set it");
+	d->durable |= d->key[0] != 0;
+	if (d->delay_ms && !d->durable)
+		return problem_set(m->p, WIRE_INVALID_ARGUMENT, "delay_ms", "only a durable job can be delayed");
+	if (d->durable && !m->env->store)
+		return problem_set(m->p, WIRE_UNSUPPORTED, d->key[0] ? "key" : "durable",
+				   "this server keeps no store: see state and store in weftd.conf");
+	return 0;
+}
+
+/* Tasks are not kept. */
+static int refuse_durable(const struct making *m)
+{
+	static const char *const names[] = {"durable", "key", "delay_ms"};
+	for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+		if (field(m, names[i]))
+			return problem_set(m->p, WIRE_UNSUPPORTED, names[i], "only generate and score jobs can be durable");
 	return 0;
 }
 
@@ -128,10 +163,9 @@ static int take_plain_fields(struct making *m, enum job_class usual)
 	struct draft *d = m->d;
 	int class = usual;
 	uint64_t priority = 100;
-	if (refuse_unsupported(m) || take_topic(m) || take_word(m, "class", classes, &class) ||
-	    take_uint(m, "priority", 0, 1000, &priority))
+	if (take_topic(m) || take_word(m, "class", classes, &class) || take_uint(m, "priority", 0, 1000, &priority))
 		return -1;
-	int keep = class == CLASS_BATCH;
+	int keep = class == CLASS_BATCH || d->durable;
 	d->queue_ms = m->env->queue_ms;
 	if (take_uint(m, "deadline_ms", 1, WEEK_MS, &d->deadline_ms) || take_uint(m, "queue_ms", 1, WEEK_MS, &d->queue_ms) ||
 	    take_word(m, "on_disconnect", policies, &keep))
@@ -148,7 +182,7 @@ static bool own_field(const char *name, size_t len, bool score)
 {
 	static const char *const names[] = {"v",        "id",    "op",       "topic",       "prompt",   "messages",      "tokens",
 					    "template", "class", "priority", "deadline_ms", "queue_ms", "on_disconnect", "decoder",
-					    "adapters", "model", NULL};
+					    "adapters", "model", "durable", "key", "delay_ms", NULL};
 	static const char *const generate[] = {"samplers", "seed", NULL}, *const scoring[] = {"continuations", NULL};
 	const char *const *lists[] = {names, score ? scoring : generate};
 	for (size_t k = 0; k < 2; k++)
@@ -473,12 +507,13 @@ void draft_begin_options(const struct draft *d, size_t more, struct wire_buf *b)
 	}
 }
 
-static void write_options(const struct making *m, struct wire_buf *b)
+/* The effective set as pairs of a map that has `more` others. */
+static void write_options(const struct making *m, size_t more, struct wire_buf *b)
 {
 	const struct draft *d = m->d;
 	const struct options *o = &m->options;
 	draft_begin_options(
-		d, 1 + (m->template != NULL) + (d->model[0] != 0) + (d->n_adapters > 0) + (d->score ? 0 : 2) + options_count(o), b);
+		d, more + 1 + (m->template != NULL) + (d->model[0] != 0) + (d->n_adapters > 0) + (d->score ? 0 : 2) + options_count(o), b);
 	wire_str(b, "decoder");
 	wire_map(b, 1);
 	wire_str(b, "name");
@@ -510,15 +545,89 @@ static void write_options(const struct making *m, struct wire_buf *b)
 	options_write(o, b);
 }
 
+/* ---- what a durable job is kept as ---- */
+
+static int by_name(const void *a, const void *b)
+{
+	const msgpack_object_str *x = &(*(const msgpack_object_kv *const *)a)->key.via.str,
+				 *y = &(*(const msgpack_object_kv *const *)b)->key.via.str;
+	int order = memcmp(x->ptr, y->ptr, x->size < y->size ? x->size : y->size);
+	return order ? order : (x->size > y->size) - (x->size < y->size);
+}
+
+/* What belongs to one sending, not to what is asked for. */
+static bool of_sending(const msgpack_object *key)
+{
+	static const char *const names[] = {"v", "id", "topic", "durable", "key"};
+	for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+		if (wire_is_cstr(key, names[i]))
+			return true;
+	return false;
+}
+
+/* Over the fields in the order of their names: sending them in another order, or from another session, is the same request. */
+static int take_digest(struct making *m)
+{
+	uint32_t n = m->body->via.map.size;
+	const msgpack_object_kv **order = malloc((n + 1) * sizeof *order);
+	struct wire_buf b;
+	wire_buf_init(&b);
+	for (uint32_t i = 0; order && i < n; i++)
+		order[i] = &m->body->via.map.ptr[i];
+	if (order)
+		qsort(order, n, sizeof *order, by_name);
+	for (uint32_t i = 0; order && i < n; i++) {
+		if (of_sending(&order[i]->key))
+			continue;
+		wire_object(&b, &order[i]->key);
+		wire_object(&b, &order[i]->val);
+	}
+	bool good = order && !b.failed;
+	if (good)
+		crypto_hash_sha256(m->d->digest, (const unsigned char *)b.out.data, b.out.size);
+	wire_buf_finish(&b);
+	free(order);
+	return good ? 0 : oom(m->p);
+}
+
+/* The prompt as it was given and everything else as it was understood. */
+static int take_body(struct making *m)
+{
+	static const char *const given[] = {"prompt", "messages", "tokens", "continuations"};
+	struct draft *d = m->d;
+	struct wire_buf b;
+	size_t n = 0;
+	for (size_t i = 0; i < sizeof given / sizeof *given; i++)
+		n += field(m, given[i]) != NULL;
+	wire_buf_init(&b);
+	write_options(m, 4 + n, &b);
+	wire_str(&b, "v");
+	wire_uint(&b, WIRE_VERSION);
+	wire_str(&b, "id");
+	wire_uint(&b, 0);
+	wire_str(&b, "op");
+	wire_str(&b, d->score ? "score" : "generate");
+	wire_str(&b, "topic");
+	wire_str(&b, d->topic);
+	for (size_t i = 0; i < sizeof given / sizeof *given; i++)
+		if (field(m, given[i])) {
+			wire_str(&b, given[i]);
+			wire_object(&b, field(m, given[i]));
+		}
+	d->body = wire_buf_take(&b, &d->body_len);
+	wire_buf_finish(&b);
+	return d->body ? 0 : oom(m->p);
+}
+
 /* Hands the values over to the engine job. */
 static int settle(struct making *m, size_t size)
 {
 	struct draft *d = m->d;
 	struct wire_buf b;
-	if (take_cost(m, size))
+	if (take_cost(m, size) || (d->durable && (take_digest(m) || take_body(m))))
 		return -1;
 	wire_buf_init(&b);
-	write_options(m, &b);
+	write_options(m, 0, &b);
 	d->options = wire_buf_take(&b, &d->options_len);
 	wire_buf_finish(&b);
 	if (!d->options)
@@ -536,10 +645,10 @@ int draft_prepare(struct draft *d, const struct draft_env *env, bool score, cons
 		  struct problem *p)
 {
 	struct making m = {.d = d, .env = env, .body = body, .p = p};
-	*d = (struct draft){.score = score, .work = engine_job_new()};
+	*d = (struct draft){.score = score, .plugins = env->plugins, .work = engine_job_new()};
 	if (!d->work)
 		return oom(p);
-	int rc = take_plain_fields(&m, CLASS_INTERACTIVE) || take_adapters(&m) || take_model(&m) || take_template(&m) ||
+	int rc = take_durable(&m) || take_plain_fields(&m, CLASS_INTERACTIVE) || take_adapters(&m) || take_model(&m) || take_template(&m) ||
 		 take_options(&m) || (!score && take_seed(&m)) || take_prompt(&m) || (score && take_continuations(&m)) ||
 		 settle(&m, size);
 	options_finish(&m.options);
@@ -552,7 +661,7 @@ int draft_prepare_task(struct draft *d, const struct draft_env *env, const msgpa
 {
 	struct making m = {.d = d, .env = env, .body = body, .p = p};
 	*d = (struct draft){0};
-	return take_plain_fields(&m, CLASS_BATCH);
+	return refuse_durable(&m) ? -1 : take_plain_fields(&m, CLASS_BATCH);
 }
 
 void draft_finish(struct draft *d)
@@ -561,6 +670,7 @@ void draft_finish(struct draft *d)
 		engine_job_free(d->work);
 	task_free(d->task);
 	free(d->options);
+	free(d->body);
 	*d = (struct draft){0};
 }
 

@@ -19,8 +19,10 @@ struct draft_env {
 	uint64_t queue_ms;               /* unless the request says; 0: none */
 	const struct core_model *model;
 	const char *model_path, *fuse_output; /* as configured */
+	bool store;                      /* there is one */
 };
 
+enum { DRAFT_KEY_MAX = 256 };
 enum { DRAFT_MAX_N = 64 }; /* choices or continuations of one job */
 
 struct draft {
@@ -36,10 +38,18 @@ struct draft {
 	struct adapter_wish adapters[CORE_BLEND_MAX];
 	struct adapter_sight seen[CORE_BLEND_MAX]; /* of each, in the folders: by request_look() */
 	size_t n_adapters;
+	struct plugin_set *plugins; /* that its options were judged by; borrowed of env */
 	struct engine_job *work; /* id and plugins are still missing; NULL: a task */
 	struct task *task;
 	void *options;           /* the effective set, as one msgpack map; malloc'ed */
 	size_t options_len;
+	/* durable jobs */
+	bool durable;
+	uint64_t delay_ms;
+	char key[DRAFT_KEY_MAX + 1]; /* "": none */
+	unsigned char digest[32];    /* of what the client asked for: what the key stands for */
+	void *body;                  /* a request that has the same answer in another process; malloc'ed */
+	size_t body_len;
 };
 /* body: the decoded request, `size` bytes of it. */
 int draft_prepare(struct draft *d, const struct draft_env *env, bool score, const msgpack_object *body, size_t size,

@@ -65,18 +65,42 @@ static void grow(struct jobs *t)
 	free(old);
 }
 
+bool jobs_have_id(const struct jobs *t)
+{
+	return !t->ids_end || t->last_id + 1 < t->ids_end;
+}
+
+/* Nearly always at the end: only jobs that come out of the store have older numbers. */
+static void insert_by_id(struct jobs *t, struct job *j)
+{
+	struct job *before = TAILQ_LAST(&t->all, job_list);
+	while (before && before->id > j->id)
+		before = TAILQ_PREV(before, job_list, by_id);
+	if (before)
+		TAILQ_INSERT_AFTER(&t->all, before, j, by_id);
+	else
+		TAILQ_INSERT_HEAD(&t->all, j, by_id);
+}
+
 struct job *job_new(struct jobs *t)
+{
+	struct job *j = jobs_have_id(t) ? job_new_as(t, t->last_id + 1) : NULL;
+	t->last_id += j != NULL;
+	return j;
+}
+
+struct job *job_new_as(struct jobs *t, uint64_t id)
 {
 	struct job *j = calloc(1, sizeof *j);
 	if (!j)
 		return NULL;
 	if (t->n >= t->size)
 		grow(t);
-	j->id = ++t->last_id;
+	j->id = id;
 	j->entry.id = j->id;
 	j->chain = *slot(t, j->id);
 	*slot(t, j->id) = j;
-	TAILQ_INSERT_TAIL(&t->all, j, by_id);
+	insert_by_id(t, j);
 	t->n++;
 	t->count[JOB_QUEUED]++;
 	t->total[JOB_QUEUED]++;
@@ -139,6 +163,7 @@ void job_forget(struct jobs *t, struct job *j)
 	if (j->work)
 		engine_job_free(j->work);
 	task_free(j->task);
+	journal_free(j->journal);
 	free(j);
 }
 
@@ -147,7 +172,7 @@ void job_forget(struct jobs *t, struct job *j)
 int job_move(struct jobs *t, struct job *j, enum job_state to)
 {
 	static const unsigned arrows[JOB_N_STATES] = {
-		[JOB_QUEUED] = 1 << JOB_RUNNING | 1 << JOB_FAILED | 1 << JOB_CANCELLED | 1 << JOB_EXPIRED,
+		[JOB_QUEUED] = 1 << JOB_RUNNING | 1 << JOB_FAILED | 1 << JOB_CANCELLED | 1 << JOB_EXPIRED | 1 << JOB_DEAD,
 		[JOB_RUNNING] = 1 << JOB_PREEMPTED | 1 << JOB_DONE | 1 << JOB_FAILED | 1 << JOB_CANCELLED | 1 << JOB_EXPIRED,
 		[JOB_PREEMPTED] = 1 << JOB_RUNNING | 1 << JOB_FAILED | 1 << JOB_CANCELLED | 1 << JOB_EXPIRED,
 	};
@@ -186,7 +211,7 @@ int job_keep_event(struct jobs *t, struct job *j, void *data, size_t len)
 		free(data);
 		return -1;
 	}
-	j->events[j->n_events++] = (struct job_event){data, len};
+	j->events[j->n_events++] = (struct job_event){.data = data, .len = len};
 	j->event_bytes += len;
 	if (job_state_final(j->state))
 		t->ended_bytes += len;

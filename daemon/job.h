@@ -12,6 +12,9 @@
  *        |                     |
  *        +------- any of the three: cancel, deadline, shutdown ------> CANCELLED  EXPIRED
  *
+ * Delayed and buried jobs are in the store only: no job in memory has these states. DEAD is the end of a durable job that killed its
+ * daemon too often.
+ *
  * A task (task.h) goes QUEUED, RUNNING and to its end in the same way, and is never pre-empted.
  *
  * job_move() is the only function that changes a state, and refuses what the picture does not show. The four states on the right
@@ -26,13 +29,15 @@
 #include "client/wire.h"
 #include "deadline.h"
 #include "engine.h"
+#include "journal.h"
 #include "queue.h"
 #include "task.h"
 #include <sys/queue.h>
 
 #define JOB_STATES(X)                                                                                                              \
 	X(QUEUED, queued)                                                                                                          \
-	X(RUNNING, running) X(PREEMPTED, preempted) X(DONE, done) X(FAILED, failed) X(EXPIRED, expired) X(CANCELLED, cancelled)
+	X(RUNNING, running) X(PREEMPTED, preempted) X(DELAYED, delayed) X(BURIED, buried)                                          \
+	X(DONE, done) X(FAILED, failed) X(EXPIRED, expired) X(CANCELLED, cancelled) X(DEAD, dead)
 enum job_state {
 #define X(id, name) JOB_##id,
 	JOB_STATES(X)
@@ -54,6 +59,7 @@ enum { IDENTITY_LEN = 40 }; /* a CURVE public key in Z85 */
 struct job_event {
 	void *data; /* msgpack; malloc'ed */
 	size_t len;
+	bool delta;
 };
 
 struct job_choice { /* of a generate job: the answer so far */
@@ -107,6 +113,7 @@ struct job {
 	size_t n_scores;
 	struct job_score prompt_score; /* of an echoed prompt */
 	struct job_event *events;      /* [n_events]: seq 0.. */
+	struct journal *journal;       /* of a durable job; owned; NULL: it lives in memory alone */
 	size_t n_events, events_cap, event_bytes;
 	TAILQ_ENTRY(job) by_id;    /* all jobs, in order of acceptance */
 	TAILQ_ENTRY(job) by_end;   /* ended jobs, in order of their end */
@@ -118,7 +125,7 @@ TAILQ_HEAD(job_list, job);
 struct jobs {
 	struct job **table; /* [size], a power of two */
 	size_t size, n;
-	uint64_t last_id;
+	uint64_t last_id, ids_end; /* numbers in (last_id, ids_end) may be given out; ids_end 0: all */
 	struct job_list all, ended;
 	size_t ended_bytes, n_ended;
 	uint64_t count[JOB_N_STATES]; /* jobs that are in the table, by state */
@@ -126,7 +133,9 @@ struct jobs {
 };
 int jobs_init(struct jobs *t);
 void jobs_finish(struct jobs *t);    /* frees every job */
-struct job *job_new(struct jobs *t); /* QUEUED, with the next id; NULL: out of memory */
+bool jobs_have_id(const struct jobs *t);          /* job_new() has a number to give */
+struct job *job_new(struct jobs *t);              /* QUEUED, with the next id; NULL: out of memory, or of numbers */
+struct job *job_new_as(struct jobs *t, uint64_t id); /* with an id that the table does not have */
 struct job *job_find(const struct jobs *t, uint64_t id);
 void job_forget(struct jobs *t,
 		struct job *j); /* takes it out and frees it; deadlines must be disarmed, the queue must not have it */

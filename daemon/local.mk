@@ -24,7 +24,10 @@ daemon_libdaemon_la_SOURCES = \
 	daemon/problem.c daemon/problem.h \
 	daemon/publish.c daemon/publish.h \
 	daemon/queue.c daemon/queue.h \
-	daemon/request.c daemon/request.h \
+	daemon/journal.c daemon/journal.h \
+	daemon/durable.c daemon/durable.h \
+	daemon/saved.c daemon/saved.h \
+	daemon/request.c daemon/request_jobs.c daemon/request_batch.c daemon/request.h daemon/request_ops.h \
 	daemon/server.c daemon/server.h \
 	daemon/sockets.c daemon/sockets.h \
 	daemon/stats.c daemon/stats.h \

@@ -105,6 +105,9 @@ struct loop {
 	struct ticket_list working;  /* with workers */
 	size_t n_working;            /* those and their followers, large ones LARGE times */
 	struct engine_event *events; /* taken, not handled yet */
+	bool store_left;             /* ops are finished and were not looked at yet */
+	size_t n_reviving;           /* claimed jobs with workers */
+	uint64_t ids[2];             /* numbers for jobs, from the store */
 	int terms;                   /* SIGTERMs so far */
 	int64_t lag_due;
 	uint64_t status_tokens; /* at the last tick */
@@ -124,12 +127,25 @@ static void leave(struct loop *l, int code)
 
 /* ---- requests ---- */
 
-static void answer(struct loop *l, struct incoming *in, struct request *r)
+static void end_ticket(struct loop *l, struct ticket *t)
 {
+	l->n_working -= t->counts;
+	free(t);
+}
+
+/* The ticket ends with its reply, now or when the store has spoken. */
+static void answer(struct ticket *t)
+{
+	struct loop *l = t->loop;
+	struct incoming *in = t->in;
+	struct request *r = &t->request;
 	struct wire_buf reply;
 	size_t len = 0;
 	wire_buf_init(&reply);
-	request_answer(r, &l->server, &reply);
+	if (!request_answer(r, &l->server, &reply)) {
+		wire_buf_finish(&reply);
+		return;
+	}
 	void *data = wire_buf_take(&reply, &len);
 	wire_buf_finish(&reply);
 	if (!data)
@@ -140,6 +156,12 @@ static void answer(struct loop *l, struct incoming *in, struct request *r)
 		incoming_free(in);
 	free(data);
 	request_finish(r);
+	end_ticket(l, t);
+}
+
+static void on_store_result(struct request *r)
+{
+	answer((struct ticket *)((char *)r - offsetof(struct ticket, request)));
 }
 
 static void work_on(uv_work_t *w)
@@ -152,18 +174,13 @@ static void work_on(uv_work_t *w)
 
 static void worked_on(uv_work_t *w, int status);
 
-static void end_ticket(struct loop *l, struct ticket *t)
-{
-	l->n_working -= t->counts;
-	free(t);
-}
-
 /* What is small and asks nothing of the file system is answered at once, and t is gone. True: a worker has it. */
 static bool set_out(struct loop *l, struct ticket *t)
 {
 	size_t size;
 	const void *data = incoming_data(t->in, &size);
 	request_init(&t->request, &l->server, incoming_identity(t->in), data, size);
+	t->request.ready = on_store_result;
 	if (size <= REQUEST_SMALL) {
 		request_prepare(&t->request);
 		t->prepared = true;
@@ -176,8 +193,7 @@ static bool set_out(struct loop *l, struct ticket *t)
 		}
 		work_on(&t->work);
 	}
-	answer(l, t->in, &t->request);
-	end_ticket(l, t);
+	answer(t);
 	return false;
 }
 
@@ -185,16 +201,17 @@ static void worked_on(uv_work_t *w, int status)
 {
 	struct ticket *t = w->data, *f;
 	struct loop *l = t->loop;
+	struct ticket_list followers = TAILQ_HEAD_INITIALIZER(followers);
 	TAILQ_REMOVE(&l->working, t, link);
-	answer(l, t->in, &t->request);
-	while ((f = TAILQ_FIRST(&t->followers))) {
-		TAILQ_REMOVE(&t->followers, f, link);
+	TAILQ_CONCAT(&followers, &t->followers, link);
+	answer(t);
+	while ((f = TAILQ_FIRST(&followers))) {
+		TAILQ_REMOVE(&followers, f, link);
 		if (set_out(l, f)) {
-			TAILQ_CONCAT(&f->followers, &t->followers, link);
+			TAILQ_CONCAT(&f->followers, &followers, link);
 			break;
 		}
 	}
-	end_ticket(l, t);
 }
 
 static void take_request(struct loop *l, struct incoming *in)
@@ -235,6 +252,44 @@ static void take_requests(struct loop *l)
 			return;
 		take_request(l, in);
 	}
+}
+
+/* ---- claimed jobs ---- */
+
+struct reviving {
+	uv_work_t work;
+	struct loop *loop;
+	struct revival *revival;
+};
+
+static void prepare_revival(uv_work_t *w)
+{
+	revival_prepare(((struct reviving *)w->data)->revival);
+}
+
+static void revived(uv_work_t *w, int status)
+{
+	struct reviving *g = w->data;
+	g->loop->n_working--;
+	g->loop->n_reviving--;
+	durable_revived(&g->loop->server, g->revival);
+	free(g);
+}
+
+static bool submit_revival(void *arg, struct revival *v)
+{
+	struct loop *l = arg;
+	struct reviving *g = calloc(1, sizeof *g);
+	if (!g)
+		return false;
+	*g = (struct reviving){.work.data = g, .loop = l, .revival = v};
+	if (uv_queue_work(&l->uv, &g->work, prepare_revival, revived)) {
+		free(g);
+		return false;
+	}
+	l->n_working++;
+	l->n_reviving++;
+	return true;
 }
 
 /* ---- adapters ---- */
@@ -355,6 +410,7 @@ static void dispatch(struct loop *l)
 	if (l->http && metrics_http_wanted(l->http))
 		answer_metrics(l);
 	server_task_events(&l->server);
+	l->store_left = durable_round(&l->server);
 	deadlines_run(&l->server.deadlines, clock_now(), DEADLINES_PER_ROUND, &l->server);
 	if (server_drained(&l->server) && l->n_working == 0) {
 		log_notice("all jobs have ended: leaving");
@@ -364,7 +420,7 @@ static void dispatch(struct loop *l)
 
 static bool work_left(const struct loop *l)
 {
-	if (l->events)
+	if (l->events || l->store_left)
 		return true;
 	return l->phase == SERVING &&
 	       ((may_take_requests(l) && sockets_request_ready(l->sockets)) || sockets_answer_ready(l->sockets));
@@ -593,6 +649,16 @@ static void on_signal(uv_signal_t *h, int number)
 
 /* ---- start ---- */
 
+static int open_store(struct loop *l)
+{
+	const struct core_model_info *m = core_model_info(l->model);
+	char model[160];
+	if (strcmp(l->conf->store, "none") == 0 || (strcmp(l->conf->store, "auto") == 0 && !l->conf->state[0]))
+		return 0;
+	snprintf(model, sizeof model, "%.64s/%s", m->digest, m->quant);
+	return durable_open(&l->server.durable, l->ids, l->conf, model, on_engine_wake, l, l->why, sizeof l->why);
+}
+
 /* The engine's threads are born of this one and inherit its niceness: they use every CPU there is, and the loop must get one at
  * once when it wakes. On a machine of its own this costs the engine nothing. */
 static void load(uv_work_t *w)
@@ -603,6 +669,8 @@ static void load(uv_work_t *w)
 	l->load_code = boot_model(&l->model, l->conf, &l->load_progress, l->why);
 	if (!l->load_code)
 		l->load_code = boot_engine(&l->engine, l->conf, l->model, on_engine_wake, l, l->why);
+	if (!l->load_code)
+		l->load_code = open_store(l);
 }
 
 static void loaded(uv_work_t *w, int status)
@@ -688,12 +756,19 @@ static void serve(struct loop *l)
 	}
 	s->adapters.submit = submit_load;
 	s->adapters.arg = s;
+	s->durable.submit = submit_revival;
+	s->durable.arg = l;
 	s->tasks.wake = on_engine_wake;
 	s->tasks.arg = l;
 	if (server_init(s, l->why)) {
 		log_error("%s", l->why);
 		leave(l, EXIT_CONFIG);
 		return;
+	}
+	if (s->durable.store) {
+		s->jobs.last_id = l->ids[0] - 1;
+		s->jobs.ids_end = l->ids[1];
+		log_info("store: %s, this daemon is %s", store_backend_name(s->durable.store), s->durable.owner);
 	}
 	l->server_ready = true;
 	ask_for_short_slices();
@@ -770,7 +845,7 @@ static void stop(struct loop *l)
 	/* Workers that still prepare requests end first; nobody waits for their replies. */
 	TAILQ_FOREACH(t, &l->working, link)
 	drop_tickets(l, &t->followers);
-	while (!TAILQ_EMPTY(&l->working) || l->reload.under_way)
+	while (!TAILQ_EMPTY(&l->working) || l->n_reviving || l->reload.under_way)
 		uv_run(&l->uv, UV_RUN_ONCE);
 	loader_free(l->loader);
 	l->loader = NULL;
@@ -780,6 +855,10 @@ static void stop(struct loop *l)
 	}
 	metrics_http_stop(l->http); /* its thread wakes this loop: before the handles go */
 	l->http = NULL;
+	if (l->server_ready)
+		durable_close(&l->server); /* the last replies and events come of it */
+	else if (l->server.durable.store)
+		store_close(l->server.durable.store);
 	sockets_close(l->sockets, LINGER_MS);
 	l->sockets = NULL;
 	if (l->server_ready && !tasks_stop(&l->server.tasks, LINGER_MS)) {

@@ -183,6 +183,7 @@ int main(int argc, char **argv)
 	raise_file_limit();
 	umask(0027);
 	signal(SIGPIPE, SIG_IGN);
+	signal(SIGXFSZ, SIG_IGN); /* a store at its file's limit is full: an error, not the end */
 	code = EXIT_INTERNAL;
 	if (sodium_init() < 0) {
 		log_error("libsodium does not start");

@@ -123,7 +123,7 @@ static void histogram(FILE *f, const char *name, const char *help, const struct 
 static void write_jobs(const struct server *s, FILE *f)
 {
 	static const enum job_state now[] = {JOB_QUEUED, JOB_RUNNING, JOB_PREEMPTED};
-	static const enum job_state ends[] = {JOB_DONE, JOB_FAILED, JOB_CANCELLED, JOB_EXPIRED};
+	static const enum job_state ends[] = {JOB_DONE, JOB_FAILED, JOB_CANCELLED, JOB_EXPIRED, JOB_DEAD};
 	family(f, "weft_jobs", "gauge", "Jobs in this daemon's memory that have not ended, by state.");
 	for (size_t i = 0; i < sizeof now / sizeof *now; i++)
 		labelled(f, "weft_jobs", "state", job_state_name(now[i]), s->jobs.count[now[i]]);

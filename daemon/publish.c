@@ -6,7 +6,7 @@
 
 /* ---- frame ---- */
 
-static void begin(struct wire_buf *b, const struct job *j, const char *event, size_t more)
+static void begin_as(struct wire_buf *b, const struct job *j, uint64_t seq, const char *event, size_t more)
 {
 	wire_buf_init(b);
 	wire_map(b, 4 + more);
@@ -15,14 +15,27 @@ static void begin(struct wire_buf *b, const struct job *j, const char *event, si
 	wire_str(b, "job");
 	wire_uint(b, j->id);
 	wire_str(b, "seq");
-	wire_uint(b, j->n_events);
+	wire_uint(b, seq);
 	wire_str(b, "event");
 	wire_str(b, event);
 }
 
-/* Keeps first, then publishes: a seq that was published can always be asked for again. */
-static void finish(struct server *s, struct job *j, struct wire_buf *b)
+static void begin(struct wire_buf *b, const struct job *j, const char *event, size_t more)
 {
+	begin_as(b, j, j->n_events, event, more);
+}
+
+/* PASSING: of a moment. SAID: of the answer, which came further with it. */
+enum weight { PASSING, SAID, LAST };
+
+/* Keeps first, then publishes: a seq that was published can always be asked for again. Of a durable job it is published when it is on
+ * disk. */
+static void finish(struct server *s, struct job *j, struct wire_buf *b, enum weight weight)
+{
+	if (j->journal && j->journal->quiet && weight != LAST) {
+		wire_buf_finish(b);
+		return;
+	}
 	size_t len;
 	void *data = wire_buf_take(b, &len);
 	wire_buf_finish(b);
@@ -31,7 +44,10 @@ static void finish(struct server *s, struct job *j, struct wire_buf *b)
 		log_line(LOG_AT_ERROR, j->id, "out of memory: event %zu could not be made", j->n_events);
 		return;
 	}
-	s->publish(s->publish_arg, j->topic, data, len);
+	if (j->journal)
+		journal_note(s, j, len, weight != PASSING);
+	else
+		s->publish(s->publish_arg, j->topic, data, len);
 }
 
 static void pair_uint(struct wire_buf *b, const char *key, uint64_t v)
@@ -59,14 +75,23 @@ void publish_queued(struct server *s, struct job *j, uint64_t position)
 	struct wire_buf b;
 	begin(&b, j, "queued", 1);
 	pair_uint(&b, "position", position);
-	finish(s, j, &b);
+	finish(s, j, &b, PASSING);
 }
 
 void publish_plain(struct server *s, struct job *j, const char *event)
 {
 	struct wire_buf b;
 	begin(&b, j, event, 0);
-	finish(s, j, &b);
+	finish(s, j, &b, PASSING);
+}
+
+void publish_recovered(struct server *s, struct job *j)
+{
+	struct wire_buf b;
+	begin(&b, j, "recovered", 2);
+	pair_uint(&b, "attempt", j->journal->attempt);
+	pair_uint(&b, "crashes", j->journal->crashes);
+	finish(s, j, &b, PASSING);
 }
 
 void publish_progress(struct server *s, struct job *j, uint64_t done, uint64_t total, const void *detail, size_t len)
@@ -79,7 +104,7 @@ void publish_progress(struct server *s, struct job *j, uint64_t done, uint64_t t
 		wire_str(&b, "detail");
 		wire_raw(&b, detail, len);
 	}
-	finish(s, j, &b);
+	finish(s, j, &b, PASSING);
 }
 
 /* ---- tokens ---- */
@@ -121,17 +146,50 @@ static void write_logprobs(struct wire_buf *b, const struct engine_event *e)
 	}
 }
 
-void publish_delta(struct server *s, struct job *j, const struct engine_event *e)
+static void write_delta(struct wire_buf *b, const struct job *j, uint64_t seq, const struct engine_event *e)
+{
+	begin_as(b, j, seq, "delta", 3 + e->has_logprobs);
+	pair_uint(b, "choice", e->choice);
+	wire_str(b, "text");
+	wire_strn(b, e->text ? e->text : "", e->text_len);
+	write_ids(b, e->tokens, e->n_tokens);
+	if (e->has_logprobs)
+		write_logprobs(b, e);
+}
+
+/* The next delta of those that the engine is saying again; false: there is none left. */
+static bool find_again(struct journal *g, const struct job *j)
+{
+	while (g->replay < g->replay_end && !j->events[g->replay].delta)
+		g->replay++;
+	return g->replay < g->replay_end;
+}
+
+/* It was published before: it must be the same, byte for byte. */
+static int compare_delta(struct job *j, const struct engine_event *e)
+{
+	struct journal *g = j->journal;
+	const struct job_event *before = &j->events[g->replay];
+	struct wire_buf b;
+	write_delta(&b, j, g->replay, e);
+	int rc = !b.failed && b.out.size == before->len && memcmp(b.out.data, before->data, before->len) == 0 ? 0 : -1;
+	wire_buf_finish(&b);
+	g->replay++;
+	find_again(g, j);
+	return rc;
+}
+
+int publish_delta(struct server *s, struct job *j, const struct engine_event *e)
 {
 	struct wire_buf b;
-	begin(&b, j, "delta", 3 + e->has_logprobs);
-	pair_uint(&b, "choice", e->choice);
-	wire_str(&b, "text");
-	wire_strn(&b, e->text ? e->text : "", e->text_len);
-	write_ids(&b, e->tokens, e->n_tokens);
-	if (e->has_logprobs)
-		write_logprobs(&b, e);
-	finish(s, j, &b);
+	if (j->journal && find_again(j->journal, j))
+		return compare_delta(j, e);
+	write_delta(&b, j, j->n_events, e);
+	size_t n = j->n_events;
+	finish(s, j, &b, SAID);
+	if (j->n_events > n)
+		j->events[n].delta = true;
+	return 0;
 }
 
 /* ---- the end ---- */
@@ -260,7 +318,7 @@ static void publish_task_done(struct server *s, struct job *j, const char *code,
 	pair_ms(&b, "total_ms", j->ended_at - j->accepted_at);
 	if (code)
 		write_error(&b, code, reason);
-	finish(s, j, &b);
+	finish(s, j, &b, LAST);
 }
 
 void publish_done(struct server *s, struct job *j, const char *code, const char *reason)
@@ -287,5 +345,57 @@ void publish_done(struct server *s, struct job *j, const char *code, const char 
 		pair_str(&b, "blend", j->blend);
 	if (code)
 		write_error(&b, code, reason);
-	finish(s, j, &b);
+	finish(s, j, &b, LAST);
+}
+
+/* ---- ends without a daemon ---- */
+
+static const char *unheld_state(int state)
+{
+	switch (state) {
+	case STORE_DONE:
+		return "done";
+	case STORE_FAILED:
+		return "failed";
+	case STORE_EXPIRED:
+		return "expired";
+	case STORE_DEAD:
+		return "dead";
+	default:
+		return "cancelled";
+	}
+}
+
+void publish_write_unheld_end(struct wire_buf *b, uint64_t job, uint64_t seq, int state, const char *code, const char *reason)
+{
+	static const char *const usage[] = {"prompt_tokens", "completion_tokens", "cached_tokens"};
+	bool error = code && code[0];
+	wire_map(b, 7 + error);
+	wire_str(b, "v");
+	wire_uint(b, WIRE_VERSION);
+	pair_uint(b, "job", job);
+	pair_uint(b, "seq", seq);
+	pair_str(b, "event", "done");
+	pair_str(b, "state", unheld_state(state));
+	wire_str(b, "choices");
+	wire_array(b, 0);
+	wire_str(b, "usage");
+	wire_map(b, 3);
+	for (size_t i = 0; i < 3; i++)
+		pair_uint(b, usage[i], 0);
+	if (error)
+		write_error(b, code, reason ? reason : "");
+}
+
+void publish_unheld_end(struct server *s, const char *topic, uint64_t job, uint64_t seq, int state, const char *code,
+			const char *reason)
+{
+	struct wire_buf b;
+	if (!wire_topic_valid(topic, strlen(topic)))
+		return;
+	wire_buf_init(&b);
+	publish_write_unheld_end(&b, job, seq, state, code, reason);
+	if (!b.failed)
+		s->publish(s->publish_arg, topic, b.out.data, b.out.size);
+	wire_buf_finish(&b);
 }

@@ -4,50 +4,14 @@
 #include "fuse.h"
 #include "names.h"
 #include "options.h"
+#include "request_ops.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { ID_MAX = 128, RESULTS_MAX = 1 << 20, JOBS_MAX = 1000 };
-
-struct op {
-	const char *name;
-	const char *fields;                /* its own fields, each between blanks; NULL: the draft judges them */
-	int (*prepare)(struct request *r); /* [any thread] may be NULL; -1 with r->problem */
-	void (*look)(struct request *r);   /* [any thread] may be NULL, may block */
-	int (*answer)(struct request *r, struct server *s,
-		      struct wire_buf *b); /* [loop] writes the whole reply; -1 with r->problem, b untouched */
-};
-
-static const msgpack_object *field(const struct request *r, const char *name)
-{
-	return wire_get(&r->msg.root, name);
-}
+enum { ID_MAX = 128 };
 
 /* ---- replies ---- */
-
-static void put_head(const struct request *r, struct wire_buf *b, bool ok, size_t more)
-{
-	wire_map(b, 3 + more);
-	wire_str(b, "v");
-	wire_uint(b, WIRE_VERSION);
-	wire_str(b, "id");
-	r->id ? wire_object(b, r->id) : wire_nil(b);
-	wire_str(b, "ok");
-	wire_bool(b, ok);
-}
-
-static void pair_uint(struct wire_buf *b, const char *key, uint64_t v)
-{
-	wire_str(b, key);
-	wire_uint(b, v);
-}
-
-static void pair_str(struct wire_buf *b, const char *key, const char *v)
-{
-	wire_str(b, key);
-	wire_str(b, v);
-}
 
 static void put_problem(const struct request *r, struct wire_buf *b)
 {
@@ -63,171 +27,6 @@ static void put_problem(const struct request *r, struct wire_buf *b)
 		pair_str(b, "field", p->field);
 	if (p->retry_after_ms)
 		pair_uint(b, "retry_after_ms", p->retry_after_ms);
-}
-
-/* ---- jobs ---- */
-
-static struct job *find_job(struct request *r, const struct server *s)
-{
-	uint64_t id;
-	const msgpack_object *o = field(r, "job");
-	if (!wire_get_uint(o, &id)) {
-		problem_type(&r->problem, "job", "the number of a job", o);
-		return NULL;
-	}
-	struct job *j = job_find(&s->jobs, id);
-	if (!j) {
-		problem_set(&r->problem, WIRE_NOT_FOUND, "job", "no such job, or it was forgotten");
-	} else if (strcmp(j->identity, r->identity) != 0) {
-		problem_set(&r->problem, WIRE_UNAUTHORIZED, "job", "the job belongs to another client");
-		j = NULL;
-	}
-	return j;
-}
-
-/* A task has no decoder and no tokens. */
-static size_t job_pairs(const struct job *j)
-{
-	return j->decoder[0] ? 13 : 10;
-}
-
-static void put_job(const struct job *j, struct wire_buf *b)
-{
-	int64_t now = clock_now();
-	int64_t running = j->running_ns + (j->running_since ? now - j->running_since : 0);
-	int64_t queued = (j->ended_at ? j->ended_at : now) - j->accepted_at - running;
-	pair_uint(b, "job", j->id);
-	pair_str(b, "state", job_state_name(j->state));
-	pair_str(b, "op", j->op);
-	pair_str(b, "class", j->class == CLASS_BATCH ? "batch" : "interactive");
-	pair_uint(b, "priority", j->priority);
-	pair_str(b, "topic", j->topic);
-	pair_uint(b, "age_ms", (uint64_t)((now - j->accepted_at) / 1000000));
-	pair_uint(b, "queued_ms", (uint64_t)(queued > 0 ? queued / 1000000 : 0));
-	pair_uint(b, "running_ms", (uint64_t)(running / 1000000));
-	pair_uint(b, "seq", j->n_events);
-	if (!j->decoder[0])
-		return;
-	pair_str(b, "decoder", j->decoder);
-	pair_uint(b, "prompt_tokens", j->prompt_tokens);
-	pair_uint(b, "completion_tokens", j->completion_tokens);
-}
-
-static int answer_job(struct request *r, struct server *s, struct wire_buf *b)
-{
-	struct job *j = find_job(r, s);
-	if (!j)
-		return -1;
-	put_head(r, b, true, job_pairs(j));
-	put_job(j, b);
-	return 0;
-}
-
-struct filter {
-	int state, class; /* -1: any */
-	uint64_t limit, after;
-};
-
-static int read_filter(struct request *r, struct filter *f)
-{
-	const msgpack_object *state = field(r, "state"), *class = field(r, "class"), *limit = field(r, "limit"),
-			     *after = field(r, "after");
-	const char *name = "";
-	size_t len = 0;
-	*f = (struct filter){.state = -1, .class = -1, .limit = 100};
-	if (state && (!wire_get_str(state, &name, &len) || (f->state = job_state_parse(name, len)) < 0))
-		return problem_set(&r->problem, WIRE_INVALID_ARGUMENT, "state", "expected the name of a state");
-	if (class) {
-		f->class = wire_is_cstr(class, "batch") ? CLASS_BATCH : CLASS_INTERACTIVE;
-		if (f->class == CLASS_INTERACTIVE && !wire_is_cstr(class, "interactive"))
-			return problem_set(&r->problem, WIRE_INVALID_ARGUMENT, "class", "expected \"interactive\" or \"batch\"");
-	}
-	if (limit && (!wire_get_uint(limit, &f->limit) || f->limit < 1 || f->limit > JOBS_MAX))
-		return problem_set(&r->problem, WIRE_INVALID_ARGUMENT, "limit", "must be from 1 to %d", JOBS_MAX);
-	if (after && !wire_get_uint(after, &f->after))
-		return problem_type(&r->problem, "after", "the number of a job", after);
-	return 0;
-}
-
-static int answer_jobs(struct request *r, struct server *s, struct wire_buf *b)
-{
-	const struct job *chosen[JOBS_MAX], *j;
-	uint64_t counts[JOB_N_STATES] = {0};
-	struct filter f;
-	size_t n = 0;
-	if (read_filter(r, &f))
-		return -1;
-	TAILQ_FOREACH(j, &s->jobs.all, by_id)
-	{
-		if (strcmp(j->identity, r->identity) != 0)
-			continue;
-		counts[j->state]++;
-		if (j->id > f.after && n < f.limit && (f.state < 0 || (int)j->state == f.state) &&
-		    (f.class < 0 || (int)j->class == f.class))
-			chosen[n++] = j;
-	}
-	put_head(r, b, true, 2);
-	wire_str(b, "jobs");
-	wire_array(b, n);
-	for (size_t i = 0; i < n; i++) {
-		wire_map(b, job_pairs(chosen[i]));
-		put_job(chosen[i], b);
-	}
-	wire_str(b, "counts");
-	wire_map(b, JOB_N_STATES);
-	for (int i = 0; i < JOB_N_STATES; i++)
-		pair_uint(b, job_state_name(i), counts[i]);
-	return 0;
-}
-
-static int answer_cancel(struct request *r, struct server *s, struct wire_buf *b)
-{
-	struct job *j = find_job(r, s);
-	if (!j)
-		return -1;
-	bool ended = server_end(s, j, WHY_CANCEL);
-	put_head(r, b, true, 3);
-	pair_uint(b, "job", j->id);
-	pair_str(b, "state", job_state_name(j->state));
-	pair_str(b, "result", ended ? "cancelled" : "noop");
-	return 0;
-}
-
-static int answer_results(struct request *r, struct server *s, struct wire_buf *b)
-{
-	const msgpack_object *o = field(r, "from");
-	uint64_t from = 0;
-	struct job *j = find_job(r, s);
-	if (!j)
-		return -1;
-	if (o && !wire_get_uint(o, &from))
-		return problem_type(&r->problem, "from", "an unsigned integer", o);
-	size_t first = from < j->n_events ? (size_t)from : j->n_events, next = first, bytes = 0;
-	while (next < j->n_events && (next == first || bytes + j->events[next].len <= RESULTS_MAX))
-		bytes += j->events[next++].len;
-	put_head(r, b, true, 4);
-	pair_uint(b, "job", j->id);
-	pair_str(b, "state", job_state_name(j->state));
-	wire_str(b, "events");
-	wire_array(b, next - first);
-	for (size_t i = first; i < next; i++)
-		wire_raw(b, j->events[i].data, j->events[i].len);
-	pair_uint(b, "next", from > next ? from : next);
-	return 0;
-}
-
-static int answer_close(struct request *r, struct server *s, struct wire_buf *b)
-{
-	struct job *j = find_job(r, s);
-	if (!j)
-		return -1;
-	if (!job_state_final(j->state))
-		return problem_set(&r->problem, WIRE_CONFLICT, "job", "the job is %s: only an ended job can be closed",
-				   job_state_name(j->state));
-	put_head(r, b, true, 1);
-	pair_uint(b, "job", j->id);
-	server_forget(s, j);
-	return 0;
 }
 
 /* ---- generate, score ---- */
@@ -267,12 +66,9 @@ static void put_uses(const struct adapter_use *u, struct wire_buf *b)
 	}
 }
 
-static int answer_draft(struct request *r, struct server *s, struct wire_buf *b)
+void put_accepted(struct request *r, struct server *s, struct job *j, struct wire_buf *b)
 {
-	struct job *j;
-	if (server_accept(s, &r->draft, r->identity, &j, &r->problem))
-		return -1;
-	put_head(r, b, true, 4 + (j->adapters != NULL));
+	put_head(r, b, true, 4 + (j->adapters != NULL) + r->draft.durable);
 	pair_uint(b, "job", j->id);
 	wire_str(b, "options");
 	wire_raw(b, r->draft.options, r->draft.options_len);
@@ -280,6 +76,18 @@ static int answer_draft(struct request *r, struct server *s, struct wire_buf *b)
 	pair_uint(b, "position", server_position(s, j));
 	if (j->adapters)
 		put_uses(j->adapters, b);
+	if (r->draft.durable)
+		pair_bool(b, "durable", true);
+}
+
+static int answer_draft(struct request *r, struct server *s, struct wire_buf *b)
+{
+	struct job *j;
+	if (r->draft.durable)
+		return answer_durable(r, s, b);
+	if (server_accept(s, &r->draft, r->identity, &j, &r->problem))
+		return -1;
+	put_accepted(r, s, j, b);
 	server_schedule(s);
 	return 0;
 }
@@ -391,7 +199,7 @@ static int answer_hello(struct request *r, struct server *s, struct wire_buf *b)
 		return problem_type(&r->problem, "topic", "a str of 32 lower-case hex characters", o);
 	if (o && !wire_topic_valid(topic, len))
 		return problem_set(&r->problem, WIRE_INVALID_ARGUMENT, "topic", "expected 32 lower-case hex characters");
-	put_head(r, b, true, 6);
+	put_head(r, b, true, 7);
 	pair_str(b, "server", "weftd");
 	pair_str(b, "version", PACKAGE_VERSION);
 	pair_uint(b, "protocol", WIRE_VERSION);
@@ -400,6 +208,7 @@ static int answer_hello(struct request *r, struct server *s, struct wire_buf *b)
 	wire_str(b, "limits");
 	put_limits(s, b);
 	pair_str(b, "state", server_state_name(s));
+	pair_str(b, "store", stats_store_state(s));
 	if (o) {
 		memcpy(name, topic, WIRE_TOPIC_LEN);
 		server_hello(s, name);
@@ -640,6 +449,19 @@ static const struct op ops[] = {
 	{"cancel", " job ", NULL, NULL, answer_cancel},
 	{"results", " job from ", NULL, NULL, answer_results},
 	{"close", " job ", NULL, NULL, answer_close},
+	{"bury", " job ", NULL, NULL, answer_bury},
+	{"kick", " job ", NULL, NULL, answer_kick},
+	{"delay", " job delay_ms ", NULL, NULL, answer_delay},
+	{"touch", " job ", NULL, NULL, answer_touch},
+	{"batch.open", " name meta ", prepare_batch_open, NULL, answer_batch_open},
+	{"batch.add", " batch first rows topic ", prepare_batch_add, NULL, answer_batch_add},
+	{"batch.seal", " batch ", NULL, NULL, answer_batch_seal},
+	{"batch.status", " batch name ", NULL, NULL, answer_batch_status},
+	{"batch.list", " ", NULL, NULL, answer_batch_list},
+	{"batch.results", " batch cursor ordered limit ", NULL, NULL, answer_batch_results},
+	{"batch.cancel", " batch ", NULL, NULL, answer_batch_cancel},
+	{"batch.retry", " batch ", NULL, NULL, answer_batch_retry},
+	{"batch.close", " batch ", NULL, NULL, answer_batch_close},
 	{"tokenize", " text bos ", prepare_tokenize, NULL, answer_tokenize},
 	{"detokenize", " tokens ", prepare_detokenize, NULL, answer_detokenize},
 	{"plugins", " ", NULL, NULL, answer_plugins},
@@ -756,18 +578,24 @@ void request_look(struct request *r)
 		r->op->look(r);
 }
 
-void request_answer(struct request *r, struct server *s, struct wire_buf *reply)
+bool request_answer(struct request *r, struct server *s, struct wire_buf *reply)
 {
+	request_step *step = r->step ? r->step : r->op ? r->op->answer : NULL;
 	if (r->problem.code == WIRE_OK)
-		r->op->answer(r, s, reply);
+		step(r, s, reply);
+	if (r->problem.code == WIRE_OK && r->waiting)
+		return false;
 	if (r->problem.code != WIRE_OK)
 		put_problem(r, reply);
+	return true;
 }
 
 void request_finish(struct request *r)
 {
 	draft_finish(&r->draft);
 	adapter_listing_finish(&r->listing);
+	store_op_free(r->result);
+	batch_rows_free(r);
 	free(r->tokens);
 	free(r->text);
 	if (r->decoded)

@@ -30,6 +30,16 @@ struct request {
 	size_t n_tokens;
 	char *text; /* detokenize */
 	size_t text_len;
+	struct store_new *rows; /* [n_rows] of batch.add; owned, with what they point to */
+	size_t n_rows;
+	/* An answer that waits for the store. */
+	bool waiting;
+	int (*step)(struct request *r, struct server *s, struct wire_buf *b); /* how it goes on */
+	struct store_op *result;                                              /* what it waited for; owned */
+	uint64_t job;                                                         /* a durable one on its way into the store */
+	bool held;
+	uint64_t count;                   /* of steps that are repeated */
+	void (*ready)(struct request *r); /* [loop] request_answer() may be called again */
 };
 enum { REQUEST_SMALL = 4096 }; /* bytes: at most this much is prepared on the loop (well below a millisecond) */
 
@@ -37,7 +47,8 @@ void request_init(struct request *r, struct server *s, const char *identity, con
 void request_prepare(struct request *r);
 bool request_looks(const struct request *r); /* prepared, without a problem, and not complete without request_look */
 void request_look(struct request *r);        /* nothing to do: fine */
-void request_answer(struct request *r, struct server *s, struct wire_buf *reply);
+/* False: it waits for the store; r->ready tells when to call again. r must stay where it is. */
+bool request_answer(struct request *r, struct server *s, struct wire_buf *reply);
 void request_finish(struct request *r); /* [loop] */
 
 #endif

@@ -2,11 +2,14 @@
 #include "server.h"
 #include "log.h"
 #include "publish.h"
+#include "saved.h"
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+enum { DRAIN_WAITING, DRAIN_ENDING, DRAIN_STOPPED };
+enum { DRAIN_STORE_MS = 3000 }; /* how long the store may take for the last words */
 enum { DRAIN_LAST_MS = 5000 }; /* after the drain timeout: how long engine and tasks may take to let go of their jobs */
 
 static struct job *job_of(struct deadline *d, size_t offset)
@@ -18,6 +21,10 @@ static int64_t now_ms(void)
 {
 	return clock_now() / 1000000;
 }
+
+static void release(struct server *s, struct job *j);
+static void schedule(struct server *s);
+static void on_drain(struct deadline *d, void *arg);
 
 /* ---- the end of a job ---- */
 
@@ -42,7 +49,11 @@ void server_forget(struct server *s, struct job *j)
 {
 	if (j->in_engine || j->in_task)
 		return; /* ended by server_stop_now: engine or thread still speaks of it */
+	if (j->journal && job_state_final(j->state) && j->journal->n_public < j->n_events && !j->journal->lost)
+		return; /* its end is on the way to disk */
 	deadline_disarm(&s->deadlines, &j->oblivion);
+	if (j->journal)
+		journal_forget(s, j);
 	job_forget(&s->jobs, j);
 }
 
@@ -81,6 +92,30 @@ static void drop_task(struct job *j)
 	j->task = NULL;
 }
 
+/* The answer of a job that ends before the engine has said again all that was published: the published part counts. */
+static void catch_up(struct job *j)
+{
+	struct journal *g = j->journal;
+	for (; g->replay < g->replay_end; g->replay++)
+		if (j->events[g->replay].delta)
+			saved_delta_add(j, j->events[g->replay].data, j->events[g->replay].len);
+}
+
+static void count_durable(struct server *s, const struct job *j, int by)
+{
+	s->durable.held[j->entry.batch] += (uint32_t)by;
+}
+
+static void note_journal(struct server *s, struct job *j, const char *code, const char *reason)
+{
+	struct journal *g = j->journal;
+	snprintf(g->end_code, sizeof g->end_code, "%s", code ? code : "");
+	g->end_reason = reason ? strdup(reason) : NULL;
+	s->durable.dead += j->state == JOB_DEAD;
+	count_durable(s, j, -1);
+	durable_want(s);
+}
+
 /* The one place where jobs end. code and reason: of a failure. Forgetting is left to the deadlines, so that callers may go on using
  * j. */
 static void conclude(struct server *s, struct job *j, enum job_state state, const char *code, const char *reason)
@@ -91,6 +126,8 @@ static void conclude(struct server *s, struct job *j, enum job_state state, cons
 		return;
 	}
 	j->ended_at = now;
+	if (j->journal && state != JOB_DONE)
+		catch_up(j);
 	if (j->running_since)
 		j->running_ns += now - j->running_since;
 	j->running_since = 0;
@@ -102,11 +139,17 @@ static void conclude(struct server *s, struct job *j, enum job_state state, cons
 	j->adapters = NULL;
 	deadline_disarm(&s->deadlines, &j->deadline);
 	deadline_disarm(&s->deadlines, &j->patience);
+	if (!j->in_engine)
+		release(s, j); /* a durable job has its slot a little earlier */
 	publish_done(s, j, code, reason);
 	job_drop_answer(j);
 	topics_drop_job(&s->topics, j, &s->deadlines);
 	note_end(j, reason);
 	drop_task(j);
+	if (j->journal) {
+		note_journal(s, j, code, reason);
+		return; /* gone when its end is on disk */
+	}
 	j->oblivion.fire = on_oblivion;
 	deadline_arm(&s->deadlines, &j->oblivion, clock_after(now, (uint64_t)s->conf->results_time));
 	if (s->jobs.n_ended > (uint64_t)s->conf->results_jobs || s->jobs.ended_bytes > (uint64_t)s->conf->results_bytes)
@@ -120,7 +163,7 @@ static enum job_state end_state(enum job_why why)
 
 bool server_end(struct server *s, struct job *j, enum job_why why)
 {
-	if (job_state_final(j->state))
+	if (job_state_final(j->state) || (j->journal && j->journal->lost))
 		return false;
 	if (j->why != WHY_NONE)
 		return true; /* under way */
@@ -180,12 +223,11 @@ static struct queue_room room(const struct server *s)
 				   .pages_coming = s->pages_coming};
 }
 
-static void start(struct server *s, struct job *j)
+/* To the engine; the job has its slot. */
+static void submit(struct server *s, struct job *j)
 {
-	queue_remove(&s->queue, &j->entry);
 	deadline_disarm(&s->deadlines, &j->patience);
 	job_move(&s->jobs, j, JOB_RUNNING);
-	hold(s, j);
 	j->running_since = clock_now();
 	if (j->in_engine) {
 		engine_resume(s->engine, j->id);
@@ -197,22 +239,53 @@ static void start(struct server *s, struct job *j)
 	engine_submit(s->engine, work);
 }
 
+static void start(struct server *s, struct job *j)
+{
+	queue_remove(&s->queue, &j->entry);
+	hold(s, j);
+	if (j->journal && !j->journal->begun)
+		journal_begin(s, j);
+	else
+		submit(s, j);
+}
+
+static void park(struct server *s, struct job *j)
+{
+	j->leaving = true;
+	s->slots_coming++;
+	s->pages_coming += j->entry.pages;
+	engine_preempt(s->engine, j->id);
+}
+
 static void make_room(struct server *s, const struct queue_entry *first)
 {
 	struct queue_room r = room(s);
 	struct queue_entry **candidates = s->scratch, **victims = s->scratch + s->conf->max_running;
 	size_t n = 0;
 	for (size_t i = 0; i < s->n_running; i++)
-		if (!s->running[i]->leaving && s->running[i]->why == WHY_NONE)
+		if (!s->running[i]->leaving && s->running[i]->why == WHY_NONE && s->running[i]->in_engine)
 			candidates[n++] = &s->running[i]->entry;
 	n = queue_victims(first, candidates, n, &r, victims);
-	for (size_t i = 0; i < n; i++) {
-		struct job *v = job_find(&s->jobs, victims[i]->id);
-		v->leaving = true;
-		s->slots_coming++;
-		s->pages_coming += v->entry.pages;
-		engine_preempt(s->engine, v->id);
-	}
+	for (size_t i = 0; i < n; i++)
+		park(s, job_find(&s->jobs, victims[i]->id));
+}
+
+/* One that may have killed its daemon runs alone: then nobody else is suspected, or dies, for it. It has its turn in the order of
+ * ranks. */
+static bool must_wait(const struct server *s, const struct job *first)
+{
+	if (first->journal && first->journal->suspect)
+		return s->n_running > 0;
+	for (size_t i = 0; i < s->n_running; i++)
+		if (s->running[i]->journal && s->running[i]->journal->suspect)
+			return true;
+	return false;
+}
+
+static void stall(struct server *s, struct job *j)
+{
+	queue_remove(&s->queue, &j->entry);
+	j->journal->stalled = true;
 }
 
 static void start_task(struct server *s, struct job *j)
@@ -239,8 +312,15 @@ static void schedule(struct server *s)
 		start_task(s, job_find(&s->jobs, first->id));
 	while ((first = queue_first(&s->queue))) {
 		struct queue_room r = room(s);
+		struct job *j = job_find(&s->jobs, first->id);
+		if (j->journal && s->durable.away) {
+			stall(s, j);
+			continue;
+		}
+		if (must_wait(s, j))
+			return;
 		if (queue_fits(first, &r)) {
-			start(s, job_find(&s->jobs, first->id));
+			start(s, j);
 			continue;
 		}
 		if (s->conf->preempt)
@@ -251,10 +331,16 @@ static void schedule(struct server *s)
 
 /* ---- acceptance ---- */
 
-static int admit(struct server *s, const struct draft *d, uint32_t pages, struct problem *p)
+static struct queue_limits limits_of(const struct server *s)
 {
-	const struct queue_limits limits = {(uint64_t)s->conf->max_queue, (uint64_t)s->conf->max_queue_tokens,
-					    (uint64_t)s->conf->max_queue_bytes};
+	return (struct queue_limits){(uint64_t)s->conf->max_queue, (uint64_t)s->conf->max_queue_tokens,
+				     (uint64_t)s->conf->max_queue_bytes};
+}
+
+/* What no waiting would cure, and what the server's state forbids. */
+static int judge(struct server *s, const struct draft *d, uint32_t pages, struct problem *p)
+{
+	const struct queue_limits limits = limits_of(s);
 	if (s->state == SERVER_DRAINING)
 		return problem_set(p, WIRE_DRAINING, NULL, "the server is going down: it takes no new work");
 	if (s->state == SERVER_PAUSED)
@@ -268,15 +354,33 @@ static int admit(struct server *s, const struct draft *d, uint32_t pages, struct
 				   "the job may come to %" PRIu64 " tokens and %" PRIu64 " bytes, the queue takes %" PRIu64
 				   " and %" PRIu64,
 				   d->tokens, d->bytes, limits.tokens, limits.bytes);
-	size_t waiting = s->queue.n + s->task_queue.n;
-	const char *full = s->loading_jobs + waiting >= limits.jobs
-				   ? "jobs"
-				   : queue_full(&s->queue, &limits, d->tokens + s->loading_tokens, d->bytes + s->loading_bytes);
-	if (!full)
+	if (jobs_have_id(&s->jobs))
 		return 0;
 	s->rejected++;
-	metrics_rejected(&s->metrics, full);
-	problem_set(p, WIRE_OVERLOADED, NULL, "the queue is full (%s): %zu jobs wait", full, waiting);
+	problem_set(p, WIRE_OVERLOADED, NULL, "the store is away, and with it new job numbers");
+	p->retry_after_ms = 1000;
+	return -1;
+}
+
+/* The bound that one more would break; NULL: it may wait. */
+static const char *full(const struct server *s, const struct draft *d)
+{
+	const struct queue_limits limits = limits_of(s);
+	if (s->loading_jobs + s->queue.n + s->task_queue.n >= limits.jobs)
+		return "jobs";
+	return queue_full(&s->queue, &limits, d->tokens + s->loading_tokens, d->bytes + s->loading_bytes);
+}
+
+static int admit(struct server *s, const struct draft *d, uint32_t pages, struct problem *p)
+{
+	if (judge(s, d, pages, p))
+		return -1;
+	const char *bound = full(s, d);
+	if (!bound)
+		return 0;
+	s->rejected++;
+	metrics_rejected(&s->metrics, bound);
+	problem_set(p, WIRE_OVERLOADED, NULL, "the queue is full (%s): %zu jobs wait", bound, s->queue.n + s->task_queue.n);
 	p->retry_after_ms = queue_retry_after(&s->queue);
 	return -1;
 }
@@ -345,7 +449,7 @@ static enum wire_code core_code(int code)
 }
 
 /* Pins or orders what the draft names; the blend is there at once when all its adapters are. */
-static int take_adapters(struct server *s, struct job *j, struct draft *d, struct problem *p)
+static int take_adapters(struct server *s, struct job *j, struct draft *d, struct engine_job *work, struct problem *p)
 {
 	struct core_error err;
 	if (d->n_adapters == 0)
@@ -355,10 +459,24 @@ static int take_adapters(struct server *s, struct job *j, struct draft *d, struc
 		return -1;
 	if (!j->adapters->ready)
 		return 0;
-	if (adapter_use_blend(j->adapters, &d->work->blend, &err))
+	if (adapter_use_blend(j->adapters, &work->blend, &err))
 		return problem_set(p, core_code(err.code), "adapters", "%.300s", err.text);
-	snprintf(j->blend, sizeof j->blend, "%s", core_blend_digest(d->work->blend));
+	snprintf(j->blend, sizeof j->blend, "%s", core_blend_digest(work->blend));
 	return 0;
+}
+
+/* A durable job runs with what it was accepted with, or not at all. */
+static bool other_blend(const struct job *j)
+{
+	return j->journal && j->journal->pinned[0] && strcmp(j->journal->pinned, j->blend) != 0;
+}
+
+static void fail_blend(struct server *s, struct job *j)
+{
+	char why[256];
+	snprintf(why, sizeof why, "its adapters are no longer those that it was accepted with: their sum was %.16s..., now it is %.16s...",
+		 j->journal->pinned, j->blend);
+	conclude(s, j, JOB_FAILED, wire_code_name(WIRE_CONFLICT), why);
 }
 
 static void on_adapters(void *arg, struct adapter_use *use, const struct core_error *failed)
@@ -368,11 +486,21 @@ static void on_adapters(void *arg, struct adapter_use *use, const struct core_er
 	struct core_error err;
 	if (!failed && adapter_use_blend(use, &j->work->blend, &err))
 		failed = &err;
+	if (failed && j->journal && j->journal->admitting) {
+		j->broken = "its adapters could not be loaded"; /* told when it is accepted */
+		return;
+	}
 	if (failed) {
 		conclude(s, j, JOB_FAILED, wire_code_name(core_code(failed->code)), failed->text);
 		return;
 	}
 	snprintf(j->blend, sizeof j->blend, "%s", core_blend_digest(j->work->blend));
+	if (j->journal && j->journal->admitting)
+		return; /* it enters when it is in the store */
+	if (other_blend(j)) {
+		fail_blend(s, j);
+		return;
+	}
 	stop_loading(s, j);
 	if (queue_push(&s->queue, &j->entry))
 		conclude(s, j, JOB_FAILED, wire_code_name(WIRE_INTERNAL), "out of memory");
@@ -385,14 +513,15 @@ void server_adapter_loaded(struct server *s, struct adapter_load *load)
 }
 
 /* The draft's work becomes the job's. */
-static void take_work(struct server *s, struct job *j, struct draft *d)
+static void take_work(struct job *j, struct draft *d)
 {
 	d->task = NULL;
 	if (!d->work)
 		return;
 	j->work = d->work;
 	j->work->id = j->id;
-	j->work->plugins = plugin_set_ref(s->plugins);
+	j->work->plugins = plugin_set_ref(d->plugins);
+	j->work->checkpoints = j->journal != NULL;
 	d->work = NULL;
 }
 
@@ -401,39 +530,387 @@ uint64_t server_position(const struct server *s, const struct job *j)
 	return queue_ahead(j->task ? &s->task_queue : &s->queue, &j->entry);
 }
 
-int server_accept(struct server *s, struct draft *d, const char *identity, struct job **out, struct problem *p)
+/* The job of a draft, known to nobody yet. NULL with the problem. */
+static struct job *make(struct server *s, struct draft *d, const char *identity, uint32_t pages, bool pin, struct problem *p)
 {
-	uint32_t pages = d->work ? engine_worst_pages(s->engine, d->work) : 0;
-	int64_t now = clock_now();
-	if (admit(s, d, pages, p) || (d->task && task_accept(d->task, s, p)))
-		return -1;
 	struct job *j = job_new(&s->jobs);
+	problem_set(p, WIRE_INTERNAL, NULL, "out of memory");
 	if (!j)
-		return problem_set(p, WIRE_INTERNAL, NULL, "out of memory");
-	fill(s, j, d, identity, pages, now);
-	if (d->work && !j->score && !(j->choices = calloc(j->n_choices, sizeof *j->choices)))
-		goto fail;
-	if (d->work && take_adapters(s, j, d, p))
-		goto refused;
-	j->task = d->task;
-	if (arm_all(s, j, d, now)) {
-		j->task = NULL;
-		goto fail;
+		return NULL;
+	fill(s, j, d, identity, pages, clock_now());
+	bool good = !d->work || j->score || (j->choices = calloc(j->n_choices, sizeof *j->choices));
+	if (good && d->work && pin && take_adapters(s, j, d, d->work, p))
+		good = false;
+	if (good) {
+		*p = (struct problem){0};
+		return j;
 	}
-	topics_find(&s->topics, j->topic)->gone.fire = on_gone;
-	take_work(s, j, d);
+	server_unmake(s, j);
+	return NULL;
+}
+
+void server_unmake(struct server *s, struct job *j)
+{
+	adapters_release(&s->adapters, j->adapters);
+	j->adapters = NULL;
+	if (j->journal)
+		journal_forget(s, j);
+	job_forget(&s->jobs, j);
+}
+
+static void note_accepted(struct server *s, const struct job *j)
+{
 	s->accepted++;
 	log_line(LOG_AT_DEBUG, j->id, "accepted: %s, %s, priority %u, %" PRIu64 " prompt tokens, topic %.8s...", j->op,
 		 j->entry.batch ? "batch" : "interactive", j->priority, j->prompt_tokens, j->topic);
+}
+
+int server_accept(struct server *s, struct draft *d, const char *identity, struct job **out, struct problem *p)
+{
+	uint32_t pages = d->work ? engine_worst_pages(s->engine, d->work) : 0;
+	if (admit(s, d, pages, p) || (d->task && task_accept(d->task, s, p)))
+		return -1;
+	struct job *j = make(s, d, identity, pages, true, p);
+	if (!j)
+		return -1;
+	j->task = d->task;
+	if (arm_all(s, j, d, j->accepted_at)) {
+		j->task = NULL;
+		server_unmake(s, j);
+		return problem_set(p, WIRE_INTERNAL, NULL, "out of memory");
+	}
+	topics_find(&s->topics, j->topic)->gone.fire = on_gone;
+	take_work(j, d);
+	note_accepted(s, j);
 	publish_queued(s, j, server_position(s, j));
 	*out = j;
 	return 0;
-fail:
-	problem_set(p, WIRE_INTERNAL, NULL, "out of memory");
-refused:
+}
+
+/* ---- durable jobs ---- */
+
+enum job_state server_state_of(const struct job *j)
+{
+	const struct journal *g = j->journal;
+	if (!g || !job_state_final(j->state) || g->n_public == j->n_events)
+		return j->state;
+	return j->started_at ? JOB_RUNNING : JOB_QUEUED;
+}
+
+int server_make_durable(struct server *s, struct draft *d, const char *identity, struct job **out, bool *held, struct problem *p)
+{
+	uint32_t pages = engine_worst_pages(s->engine, d->work);
+	if (judge(s, d, pages, p))
+		return -1;
+	*held = !d->delay_ms && !s->durable.away && !full(s, d);
+	struct job *j = make(s, d, identity, pages, *held, p);
+	if (!j)
+		return -1;
+	j->journal = journal_new();
+	if (!j->journal) {
+		server_unmake(s, j);
+		return problem_set(p, WIRE_INTERNAL, NULL, "out of memory");
+	}
+	j->journal->admitting = true;
+	j->journal->token = durable_token();
+	j->journal->attempt = 1;
+	snprintf(j->journal->pinned, sizeof j->journal->pinned, "%s", j->blend);
+	take_work(j, d);
+	publish_queued(s, j, server_position(s, j));
+	*out = j;
+	return 0;
+}
+
+/* From here on its topic, its deadlines and the queue know it. */
+static int enter(struct server *s, struct job *j, const struct draft *d, int64_t now)
+{
+	if (arm_all(s, j, d, now))
+		return -1;
+	topics_find(&s->topics, j->topic)->gone.fire = on_gone;
+	return 0;
+}
+
+void server_enter_durable(struct server *s, struct job *j, const struct draft *d, bool held)
+{
+	struct journal *g = j->journal;
+	g->admitting = false;
+	g->n_logged = g->n_public = j->n_events;
+	journal_forget(s, j); /* nothing waits to be written */
+	note_accepted(s, j);
+	journal_show(s, j, 0, j->n_events);
+	if (!held) {
+		server_unmake(s, j);
+		durable_want(s);
+		return;
+	}
+	count_durable(s, j, 1);
+	if (enter(s, j, d, j->accepted_at)) {
+		g->leave_to = STORE_QUEUED;
+		journal_leave(s, j);
+	} else if (j->broken) {
+		conclude(s, j, JOB_FAILED, wire_code_name(WIRE_UNSUPPORTED), j->broken);
+	}
+}
+
+/* Takes it out of everything here, without an end: it lives elsewhere. */
+static void drop(struct server *s, struct job *j)
+{
+	if (!job_state_final(j->state)) {
+		queue_remove(&s->queue, &j->entry);
+		stop_loading(s, j);
+		deadline_disarm(&s->deadlines, &j->deadline);
+		deadline_disarm(&s->deadlines, &j->patience);
+		if (topics_find(&s->topics, j->topic))
+			topics_drop_job(&s->topics, j, &s->deadlines);
+		count_durable(s, j, -1);
+		if (!j->in_engine)
+			release(s, j);
+	}
 	adapters_release(&s->adapters, j->adapters);
-	job_forget(&s->jobs, j);
-	return -1;
+	j->adapters = NULL;
+	server_forget(s, j);
+	durable_want(s);
+}
+
+void server_kept(struct server *s, struct job *j)
+{
+	server_forget(s, j);
+}
+
+void server_left(struct server *s, struct job *j)
+{
+	j->journal->lost = true;
+	log_line(LOG_AT_DEBUG, j->id, "given back to the store");
+	drop(s, j);
+	schedule(s);
+}
+
+void server_lost(struct server *s, struct job *j, int code, const char *text)
+{
+	if (j->journal->lost)
+		return;
+	j->journal->lost = true;
+	s->durable.lost++;
+	log_line(LOG_AT_NOTICE, j->id, "no longer ours: %s", text[0] ? text : code == STORE_STALE ? "another daemon has it" : "it was closed");
+	if (j->in_engine)
+		engine_cancel(s->engine, j->id);
+	drop(s, j);
+	schedule(s);
+}
+
+void server_begun(struct server *s, struct job *j)
+{
+	struct journal *g = j->journal;
+	if (!g->beginning)
+		return; /* its slot was given to others meanwhile */
+	g->beginning = false;
+	if (!job_state_final(j->state) && !g->lost)
+		submit(s, j);
+}
+
+void server_leave(struct server *s, struct job *j, int state, int64_t run_at)
+{
+	struct journal *g = j->journal;
+	if (job_state_final(j->state) || g->lost || g->admitting || g->leave_to >= 0)
+		return;
+	g->leave_to = state;
+	g->leave_until = run_at;
+	g->beginning = g->stalled = false;
+	queue_remove(&s->queue, &j->entry);
+	if (j->in_engine)
+		engine_release(s->engine, j->id);
+	else
+		journal_leave(s, j);
+}
+
+void server_store_changed(struct server *s, bool away)
+{
+	struct job *j;
+	if (s->durable.away == away)
+		return;
+	s->durable.away = away;
+	TAILQ_FOREACH(j, &s->jobs.all, by_id)
+	{
+		struct journal *g = j->journal;
+		if (!g || g->lost || g->admitting || g->leave_to >= 0 || job_state_final(j->state))
+			continue;
+		if (!away && g->stalled) {
+			g->stalled = false;
+			if (queue_push(&s->queue, &j->entry))
+				g->stalled = true;
+		} else if (away && g->beginning) {
+			g->beginning = false;
+			g->stalled = true;
+			release(s, j);
+		}
+	}
+	schedule(s);
+}
+
+/* Parks what runs and is durable: its events would fill the memory. */
+void server_park_durable(struct server *s)
+{
+	for (size_t i = 0; i < s->n_running; i++) {
+		struct job *j = s->running[i];
+		if (j->journal && j->in_engine && !j->leaving && j->why == WHY_NONE && j->journal->leave_to < 0)
+			park(s, j);
+	}
+}
+
+/* ---- claimed jobs ---- */
+
+/* The engine begins at the prompt: all that was published will be said again. */
+static void start_over(struct job *j)
+{
+	job_drop_answer(j);
+	if (!j->score && j->n_choices && !(j->choices = calloc(j->n_choices, sizeof *j->choices)))
+		j->broken = "out of memory";
+	j->journal->replay = 0;
+	j->first_delta_at = 0;
+	j->completion_tokens = 0;
+}
+
+static int load_events(struct server *s, struct job *j, const struct store_job *row, bool *deltas)
+{
+	const void *at = row->events.data, *event;
+	size_t left = row->events.len, n;
+	while ((event = journal_chunk_next(&at, &left, &n))) {
+		void *copy = malloc(n + 1);
+		struct wire_msg m;
+		const char *why;
+		if (!copy)
+			return -1;
+		memcpy(copy, event, n);
+		if (job_keep_event(&s->jobs, j, copy, n))
+			return -1;
+		if (wire_decode(&m, event, n, &why))
+			return -1;
+		const msgpack_object *kind = wire_get(&m.root, "event");
+		j->events[j->n_events - 1].delta = wire_is_cstr(kind, "delta");
+		*deltas |= wire_is_cstr(kind, "delta");
+		j->journal->recovered |= wire_is_cstr(kind, "started");
+		wire_finish(&m);
+	}
+	return left || j->n_events != row->n_events ? -1 : 0;
+}
+
+/* What was said so far, and from where the engine goes on. */
+static void load_answer(struct job *j, const struct store_job *row, bool deltas)
+{
+	struct journal *g = j->journal;
+	struct saved_answer a = {0};
+	g->replay_end = j->n_events;
+	if (!row->checkpoint.data)
+		return;
+	if (saved_answer_read(j, &a, row->checkpoint.data, row->checkpoint.len) || a.cut > j->n_events) {
+		log_line(LOG_AT_WARNING, j->id, "its checkpoint is damaged: it starts from its prompt");
+		start_over(j);
+		return;
+	}
+	if (a.blend[0])
+		memcpy(g->pinned, a.blend, sizeof g->pinned);
+	for (; g->replay < a.cut; g->replay++)
+		if (j->events[g->replay].delta)
+			saved_delta_add(j, j->events[g->replay].data, j->events[g->replay].len);
+	if (!j->work || !a.checkpoint)
+		return;
+	j->work->resume = malloc(a.checkpoint_len);
+	if (!j->work->resume) {
+		start_over(j);
+		return;
+	}
+	memcpy(j->work->resume, a.checkpoint, a.checkpoint_len);
+	j->work->resume_len = a.checkpoint_len;
+	j->work->or_restart = !deltas; /* with words on the wire it goes on exactly there, or fails */
+}
+
+static void fill_claimed(struct server *s, struct job *j, const struct revival *v)
+{
+	const struct store_job *row = &v->row;
+	struct journal *g = j->journal;
+	int64_t age = wall_now() - row->accepted_at;
+	j->op = strcmp(row->op, "score") == 0 ? "score" : "generate";
+	j->class = row->batch_class ? CLASS_BATCH : CLASS_INTERACTIVE;
+	j->priority = row->priority;
+	j->keep = true;
+	j->accepted_at = clock_now() - (age > 0 ? age : 0) * 1000000;
+	memset(j->topic, 0, sizeof j->topic);
+	snprintf(j->topic, sizeof j->topic, "%s", row->topic);
+	j->entry.batch = row->batch_class;
+	j->entry.rank = row->rank - s->durable.epoch_ms;
+	g->token = row->token;
+	g->batch = row->batch;
+	g->row = row->row;
+	g->attempt = row->attempt;
+	g->crashes = row->crashes;
+	g->suspect = row->crashes > 0;
+	g->quiet = v->quiet;
+	memcpy(g->pinned, v->blend, sizeof g->pinned);
+}
+
+/* What is left of its times: of the wall clock, as another process began them. */
+static void take_times(struct draft *d, const struct store_job *row)
+{
+	int64_t now = wall_now();
+	d->deadline_ms = row->deadline_at ? (uint64_t)(row->deadline_at > now ? row->deadline_at - now : 1) : 0;
+	d->queue_ms = row->queue_until && !row->started ? (uint64_t)(row->queue_until > now ? row->queue_until - now : 1) : 0;
+}
+
+static void conclude_dead(struct server *s, struct job *j)
+{
+	char why[128];
+	snprintf(why, sizeof why, "the server died %u times in a row while it ran this job", j->journal->crashes);
+	conclude(s, j, JOB_DEAD, wire_code_name(WIRE_INTERNAL), why);
+}
+
+/* Nobody knows it here yet: the store shall give it to somebody else, or to us later. */
+static void give_back(struct server *s, struct job *j)
+{
+	j->journal->leave_to = STORE_QUEUED;
+	journal_leave(s, j);
+}
+
+void server_revive(struct server *s, struct draft *d, const struct revival *v, const struct problem *problem)
+{
+	struct problem p = {0};
+	bool deltas = false;
+	struct job *j = job_new_as(&s->jobs, v->row.id);
+	if (!j || !(j->journal = journal_new())) {
+		if (j)
+			job_forget(&s->jobs, j);
+		return; /* out of memory: its lease ends by itself */
+	}
+	fill(s, j, d, v->row.identity, d->work ? engine_worst_pages(s->engine, d->work) : 0, clock_now());
+	fill_claimed(s, j, v);
+	count_durable(s, j, 1);
+	s->durable.claimed++;
+	s->durable.recovered += v->row.started;
+	take_times(d, &v->row);
+	if (!j->score && d->work && !(j->choices = calloc(j->n_choices, sizeof *j->choices))) {
+		give_back(s, j);
+		return;
+	}
+	take_work(j, d);
+	if (load_events(s, j, &v->row, &deltas)) {
+		p = (struct problem){.code = WIRE_INTERNAL};
+		snprintf(p.text, sizeof p.text, "what the store has of it is damaged");
+		problem = &p;
+	}
+	j->journal->n_logged = j->journal->n_public = j->n_events;
+	load_answer(j, &v->row, deltas);
+	if (!problem && d->n_adapters && take_adapters(s, j, d, j->work, &p))
+		problem = &p;
+	bool ready = !problem && !v->row.dead;
+	if (ready ? enter(s, j, d, clock_now()) != 0 : topics_add_job(&s->topics, j) == NULL) {
+		give_back(s, j);
+		return;
+	}
+	if (v->row.dead)
+		conclude_dead(s, j);
+	else if (problem)
+		conclude(s, j, JOB_FAILED, wire_code_name(problem->code), problem->text);
+	else if (j->adapters && j->adapters->ready && other_blend(j))
+		fail_blend(s, j);
 }
 
 /* ---- listeners ---- */
@@ -522,14 +999,31 @@ static bool all_scored(const struct job *j)
 	return true;
 }
 
+/* Was something published that the engine has not said again? */
+static bool unsaid(const struct job *j)
+{
+	for (size_t i = j->journal ? j->journal->replay : 0; j->journal && i < j->journal->replay_end; i++)
+		if (j->events[i].delta)
+			return true;
+	return false;
+}
+
 static void on_done(struct server *s, struct job *j, const struct engine_event *e)
 {
 	const char *internal = wire_code_name(WIRE_INTERNAL);
 	release(s, j);
 	j->in_engine = false;
 	queue_departed(&s->queue, now_ms());
+	if (j->journal && j->journal->lost) {
+		server_forget(s, j);
+		return;
+	}
 	if (job_state_final(j->state))
 		return;
+	if (e->end == END_RELEASED && j->why == WHY_NONE && !j->broken) {
+		journal_leave(s, j);
+		return;
+	}
 	j->completion_tokens = e->completion_tokens;
 	j->cached_tokens = e->cached_tokens;
 	if (j->broken)
@@ -538,6 +1032,8 @@ static void on_done(struct server *s, struct job *j, const struct engine_event *
 		conclude(s, j, JOB_FAILED, code_name(e->code), e->text ? e->text : "the engine gave no reason");
 	else if (e->end == END_DONE && !all_scored(j))
 		conclude(s, j, JOB_FAILED, internal, "the decoder ended without a score for each continuation");
+	else if (e->end == END_DONE && unsaid(j))
+		conclude(s, j, JOB_FAILED, internal, "after a restart the answer ended sooner than before");
 	else if (e->end == END_DONE)
 		conclude(s, j, JOB_DONE, NULL, NULL);
 	else if (j->why != WHY_NONE)
@@ -580,7 +1076,29 @@ static void on_delta(struct server *s, struct job *j, const struct engine_event 
 	}
 	j->completion_tokens += e->first_null ? 0 : e->n_tokens;
 	metrics_delta(&s->metrics, j, e->at_ns);
-	publish_delta(s, j, e);
+	if (publish_delta(s, j, e))
+		breaks(s, j, "after a restart the answer came out differently: model, plugins or machine are not what they were");
+}
+
+static void on_checkpoint(struct server *s, struct job *j, const struct engine_event *e)
+{
+	struct saved_answer a = {.cut = journal_cut(j), .checkpoint = e->blob, .checkpoint_len = e->blob_len};
+	size_t len;
+	if (!e->blob)
+		return; /* it cannot be saved: it will begin at its prompt, and say the same */
+	memcpy(a.blend, j->blend, sizeof a.blend);
+	void *data = saved_answer_write(j, &a, &len);
+	if (data)
+		journal_checkpoint(s, j, data, len);
+}
+
+/* It runs, for the first time in this process. */
+static void on_recovered(struct server *s, struct job *j, bool from_prompt)
+{
+	j->journal->recovered = false;
+	if (from_prompt)
+		start_over(j);
+	publish_recovered(s, j);
 }
 
 static void on_score(struct server *s, struct job *j, struct engine_event *e)
@@ -603,10 +1121,22 @@ static void on_live_event(struct server *s, struct job *j, struct engine_event *
 	case EV_STARTED:
 		if (!j->started_at)
 			j->started_at = e->at_ns;
-		publish_plain(s, j, "started");
+		if (j->journal && j->journal->recovered)
+			on_recovered(s, j, true);
+		else
+			publish_plain(s, j, "started");
 		break;
 	case EV_RESUMED:
-		publish_plain(s, j, "resumed");
+		if (!j->started_at)
+			j->started_at = e->at_ns;
+		if (j->journal && j->journal->recovered)
+			on_recovered(s, j, false);
+		else
+			publish_plain(s, j, "resumed");
+		break;
+	case EV_CHECKPOINT:
+		if (j->journal)
+			on_checkpoint(s, j, e);
 		break;
 	case EV_DELTA:
 		on_delta(s, j, e);
@@ -623,7 +1153,6 @@ static void on_live_event(struct server *s, struct job *j, struct engine_event *
 	case EV_PREEMPTED:
 		on_preempted(s, j);
 		break;
-	case EV_CHECKPOINT:
 	case EV_DONE:
 		break;
 	}
@@ -643,7 +1172,7 @@ void server_engine_event(struct server *s, struct engine_event *e)
 		return;
 	if (e->kind == EV_DONE)
 		on_done(s, j, e);
-	else if (!job_state_final(j->state) && !j->broken)
+	else if (!job_state_final(j->state) && !j->broken && !(j->journal && j->journal->lost))
 		on_live_event(s, j, e);
 	else if (e->kind == EV_PREEMPTED)
 		abandon(s, j);
@@ -724,20 +1253,58 @@ void server_schedule(struct server *s)
 	schedule(s);
 }
 
+/* An end that is not on disk, or a job that is not back in the store, is waited for; in the end that, too, is given up: the store still
+ * has what it had. */
+static bool still_here(const struct server *s, const struct job *j)
+{
+	const struct journal *g = j->journal;
+	if (!g)
+		return !job_state_final(j->state);
+	if (s->drain_stage > DRAIN_STOPPED)
+		return false;
+	return g->lost ? g->in_flight > 0 : !job_state_final(j->state) || g->n_public < j->n_events;
+}
+
 bool server_drained(const struct server *s)
 {
-	const uint64_t *c = s->jobs.count;
-	return s->state == SERVER_DRAINING && c[JOB_QUEUED] + c[JOB_RUNNING] + c[JOB_PREEMPTED] == 0;
+	const struct job *j;
+	if (s->state != SERVER_DRAINING || (s->durable.claiming && s->drain_stage <= DRAIN_STOPPED))
+		return false;
+	TAILQ_FOREACH(j, &s->jobs.all, by_id)
+	if (still_here(s, j))
+		return false;
+	return true;
+}
+
+static void arm_drain(struct server *s, int stage, uint64_t ms)
+{
+	s->drain_stage = stage;
+	deadline_arm(&s->deadlines, &s->drain, clock_after(clock_now(), ms));
+}
+
+/* Without asking the engine: a durable job goes back with its last checkpoint. */
+static void stop_durable(struct server *s, struct job *j)
+{
+	if (j->journal->lost || j->journal->admitting)
+		return;
+	j->journal->leave_to = STORE_QUEUED;
+	journal_leave(s, j);
 }
 
 void server_stop_now(struct server *s)
 {
 	struct job *j, *next;
 	s->state = SERVER_DRAINING;
+	s->drain.fire = on_drain;
+	arm_drain(s, DRAIN_STOPPED, DRAIN_STORE_MS);
 	for (j = TAILQ_FIRST(&s->jobs.all); j; j = next) {
 		next = TAILQ_NEXT(j, by_id);
 		if (job_state_final(j->state))
 			continue;
+		if (j->journal) {
+			stop_durable(s, j);
+			continue;
+		}
 		if (j->why == WHY_NONE)
 			j->why = WHY_SHUTDOWN;
 		if (j->in_task)
@@ -750,27 +1317,40 @@ static void on_drain(struct deadline *d, void *arg)
 {
 	struct server *s = arg;
 	struct job *j, *next;
-	if (s->drain_over) {
+	if (s->drain_stage == DRAIN_STOPPED) {
+		s->drain_stage++;
+		return;
+	}
+	if (s->drain_stage == DRAIN_ENDING) {
 		log_warning("some jobs do not come to their end: stopping without it");
 		server_stop_now(s);
 		return;
 	}
-	s->drain_over = true;
-	log_notice("the drain timeout has passed: ending the jobs that are left");
+	log_notice("the drain timeout has passed: durable jobs go back to the store, the others end");
 	for (j = TAILQ_FIRST(&s->jobs.all); j; j = next) {
 		next = TAILQ_NEXT(j, by_id);
-		server_end(s, j, WHY_SHUTDOWN);
+		if (j->journal)
+			server_leave(s, j, STORE_QUEUED, 0);
+		else
+			server_end(s, j, WHY_SHUTDOWN);
 	}
-	deadline_arm(&s->deadlines, d, clock_after(clock_now(), DRAIN_LAST_MS));
+	arm_drain(s, DRAIN_ENDING, DRAIN_LAST_MS);
 }
 
 void server_drain(struct server *s)
 {
+	struct job *j, *next;
 	if (s->state == SERVER_DRAINING)
 		return;
 	s->state = SERVER_DRAINING;
 	s->drain.fire = on_drain;
-	deadline_arm(&s->deadlines, &s->drain, clock_after(clock_now(), (uint64_t)s->conf->drain_timeout));
+	arm_drain(s, DRAIN_WAITING, (uint64_t)s->conf->drain_timeout);
+	/* What the engine does not have yet can as well wait in the store, or run elsewhere. */
+	for (j = TAILQ_FIRST(&s->jobs.all); j; j = next) {
+		next = TAILQ_NEXT(j, by_id);
+		if (j->journal && !j->in_engine)
+			server_leave(s, j, STORE_QUEUED, 0);
+	}
 	schedule(s); /* a pause ends here */
 }
 
@@ -805,6 +1385,7 @@ void server_conf_changed(struct server *s)
 {
 	s->env.template = template_find(s->conf->template, strlen(s->conf->template));
 	s->env.queue_ms = (uint64_t)s->conf->queue_timeout;
+	s->env.store = s->durable.store != NULL;
 }
 
 void server_new_plugins(struct server *s, struct plugin_set *set)
@@ -838,6 +1419,7 @@ int server_init(struct server *s, char why[static CONF_WHY])
 		snprintf(why, CONF_WHY, "out of memory");
 		return -1;
 	}
+	durable_init(s);
 	s->adapters.settled = on_adapters;
 	if (adapters_init(&s->adapters, s->model, s->conf->adapters, s->conf->blends, (uint64_t)s->conf->adapters_memory, why)) {
 		server_finish(s);

@@ -5,6 +5,7 @@
 
 #include "conf.h"
 #include "draft.h"
+#include "durable.h"
 #include "histogram.h"
 #include "job.h"
 #include "metrics.h"
@@ -33,12 +34,13 @@ struct server {
 	uint32_t slots_coming, pages_coming; /* of running jobs that are leaving */
 	struct queue_entry **scratch;        /* [2 * max_running], for victims */
 	struct deadline drain;               /* armed while draining */
-	bool drain_over;                     /* its time has passed: what is left was told to end */
+	int drain_stage;                     /* what was asked of the jobs that are left */
 	struct deadline trim;                /* armed when more ended jobs are kept than retention allows */
 	int64_t busy_since;                  /* when the engine was first seen with work; 0: it has none */
 	struct metrics metrics;
 	struct histogram lag;                /* of the loop, microseconds */
 	int64_t started_at;
+	struct durable durable;
 	uint64_t accepted, rejected, requests, replies_lost;
 	void (*publish)(void *arg, const char *topic, const void *data, size_t len);
 	void *publish_arg;
@@ -52,6 +54,24 @@ void server_finish(struct server *s);
 /* Accepts a draft (takes what it owns) for this identity. 0 and the job, or -1 with the problem. */
 int server_accept(struct server *s, struct draft *d, const char *identity, struct job **out, struct problem *p);
 void server_schedule(struct server *s); /* after the acceptance was answered */
+
+/* Durable jobs. First it is made, unknown to everybody; when it is in the store (or was refused there) it enters, or goes. *held: there
+ * is room for it in memory; else it stays in the store until it is claimed. */
+int server_make_durable(struct server *s, struct draft *d, const char *identity, struct job **out, bool *held, struct problem *p);
+void server_enter_durable(struct server *s, struct job *j, const struct draft *d, bool held);
+void server_unmake(struct server *s, struct job *j);
+/* One that was claimed; takes what d owns. problem: it cannot run, and fails with it. */
+void server_revive(struct server *s, struct draft *d, const struct revival *v, const struct problem *problem);
+void server_begun(struct server *s, struct job *j); /* it is on disk that it runs */
+void server_kept(struct server *s, struct job *j);  /* its end is on disk */
+void server_left(struct server *s, struct job *j);  /* given back to the store */
+void server_lost(struct server *s, struct job *j, int code, const char *text); /* another daemon has it */
+void server_leave(struct server *s, struct job *j, int state, int64_t run_at); /* gives it back as soon as the engine lets go */
+void server_store_changed(struct server *s, bool away);
+void server_park_durable(struct server *s);
+/* The state that clients see: a durable job's end counts when it is on disk. */
+enum job_state server_state_of(const struct job *j);
+
 uint64_t server_position(const struct server *s, const struct job *j); /* jobs that go before it */
 /* Ends a job as `why` says: at once when it waits, after its current step when it runs. false: it had ended. */
 bool server_end(struct server *s, struct job *j, enum job_why why);

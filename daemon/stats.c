@@ -129,11 +129,66 @@ static void write_replies_lost(const struct server *s, struct wire_buf *b)
 	wire_uint(b, s->replies_lost);
 }
 
+const char *stats_store_state(const struct server *s)
+{
+	struct store_health h;
+	if (!s->durable.store)
+		return "none";
+	store_get_health(s->durable.store, &h);
+	switch (h.code) {
+	case STORE_OK:
+		return s->durable.away ? "behind" : "ok";
+	case STORE_EFULL:
+		return "full";
+	case STORE_EDOWN:
+		return "unreachable";
+	default:
+		return "broken";
+	}
+}
+
+static void write_store(const struct server *s, struct wire_buf *b)
+{
+	struct store_health h = {0};
+	const struct durable *d = &s->durable;
+	if (d->store)
+		store_get_health(d->store, &h);
+	const struct {
+		const char *key;
+		uint64_t value;
+	} rows[] = {
+		{"waiting", h.waiting},       {"commits", h.commits}, {"operations", h.ops},   {"retries", h.retries},
+		{"backlog_bytes", d->backlog}, {"held_interactive", d->held[0]}, {"held_batch", d->held[1]}, {"claimed", d->claimed},
+		{"recovered", d->recovered},  {"lost", d->lost},
+	};
+	wire_map(b, sizeof rows / sizeof *rows + 7);
+	wire_str(b, "backend");
+	wire_str(b, d->store ? store_backend_name(d->store) : "none");
+	wire_str(b, "state");
+	wire_str(b, stats_store_state(s));
+	wire_str(b, "reason");
+	wire_str(b, h.code ? h.text : "");
+	wire_str(b, "state_ms");
+	int64_t since = h.since_ms ? clock_now() / 1000000 - h.since_ms : 0;
+	wire_uint(b, (uint64_t)(since > 0 ? since : 0));
+	wire_str(b, "owner");
+	wire_str(b, d->owner);
+	for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+		wire_str(b, rows[i].key);
+		wire_uint(b, rows[i].value);
+	}
+	wire_str(b, "commit_ms_mean");
+	wire_float(b, h.commits ? ms(h.commit_us_total) / (double)h.commits : 0);
+	wire_str(b, "commit_ms_max");
+	wire_float(b, ms(h.commit_us_max));
+}
+
 static const struct {
 	const char *key;
 	void (*write)(const struct server *s, struct wire_buf *b);
 } rows[] = {
 	{"uptime_ms", write_uptime}, {"state", write_state},     {"jobs", write_jobs},         {"engine", write_engine},
+	{"store", write_store},
 	{"loop", write_loop},        {"clients", write_clients}, {"requests", write_requests}, {"replies_lost", write_replies_lost},
 };
 

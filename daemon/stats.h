@@ -7,6 +7,8 @@
 
 struct server;
 size_t stats_count(void); /* pairs that stats_write writes */
+/* none, ok, behind, full, unreachable, broken */
+const char *stats_store_state(const struct server *s);
 void stats_write(const struct server *s, struct wire_buf *b);
 
 #endif

@@ -107,3 +107,15 @@ void topics_drop_job(struct topics *t, struct job *j, struct deadlines *h)
 	TAILQ_REMOVE(&p->jobs, j, by_topic);
 	topics_let_go(t, p, h);
 }
+
+char **topics_listened(const struct topics *t, size_t max, size_t *n)
+{
+	size_t want = t->listened < max ? t->listened : max;
+	char **names = calloc(want + 1, sizeof *names);
+	*n = 0;
+	for (size_t i = 0; names && i < TOPICS_SIZE; i++)
+		for (const struct topic *p = t->table[i]; p && *n < want; p = p->chain)
+			if (p->listeners && (names[*n] = strdup(p->name)))
+				(*n)++;
+	return names;
+}

@@ -28,6 +28,8 @@ struct topic *topics_add_listener(struct topics *t, const char *name);
 struct topic *topics_drop_listener(struct topics *t, const char *name); /* the topic; NULL: nobody listened */
 struct topic *topics_add_job(struct topics *t, struct job *j);
 void topics_drop_job(struct topics *t, struct job *j, struct deadlines *h);
+/* The names of topics with listeners, at most max of them: malloc'ed, each name too. NULL and 0: none, or out of memory. */
+char **topics_listened(const struct topics *t, size_t max, size_t *n);
 /* Frees the topic when nothing needs it any more. */
 void topics_let_go(struct topics *t, struct topic *topic, struct deadlines *h);
 

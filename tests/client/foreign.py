@@ -332,7 +332,7 @@ def test_job_and_jobs_tell_what_is_known(c, d):
     r = c.call("jobs")
     numbers = [x["job"] for x in r["jobs"]]
     assert numbers == sorted(numbers) and first in numbers and second in numbers
-    assert set(r["counts"]) == {"queued", "running", "preempted", "done", "failed", "cancelled", "expired"}, r["counts"]
+    assert set(r["counts"]) == {"queued", "running", "preempted", "delayed", "buried", "done", "failed", "cancelled", "expired", "dead"}, r["counts"]
     assert r["counts"]["done"] > 0
     assert [x["job"] for x in c.call("jobs", **{"class": "batch"})["jobs"]] == [second]
     assert first in [x["job"] for x in c.call("jobs", state="running")["jobs"]]
@@ -520,7 +520,7 @@ def test_without_adapter_folders_no_adapter_is_known(c, d):
     assert c.call("adapters")["adapters"] == []
     for op in ("adapter.load", "adapter.unload"):
         c.refused("not_found", "name", op, name="persona")
-    c.refused("unsupported", None, "adapter.fuse")
+    c.refused("invalid_argument", "topic", "adapter.fuse")
 
 
 def test_frames_that_are_no_request_are_answered_and_the_next_one_is_served(c, d):

@@ -40,13 +40,15 @@ daemon_scripts = \
 	tests/daemon/tcp_test.py \
 	tests/daemon/many_jobs_test.py \
 	tests/daemon/load_test.py \
+	tests/daemon/durable_test.py \
+	tests/daemon/batch_test.py \
 	tests/daemon/adapter_stress.py \
 	tests/daemon/adapter_hostile_test.py \
 	tests/daemon/metrics_test.py \
 	tests/daemon/adapter_registry_test.py \
 	tests/daemon/fuse_test.py
 TESTS += $(daemon_scripts)
-EXTRA_DIST += $(daemon_scripts) tests/daemon/peer.py tests/daemon/adapter_kit.py tests/daemon/adapter_count.py tests/daemon/RESULTS.md
+EXTRA_DIST += $(daemon_scripts) tests/daemon/peer.py tests/daemon/durable_kit.py tests/daemon/adapter_kit.py tests/daemon/adapter_count.py tests/daemon/RESULTS.md
 
 # The fuzz target: always as a fixed run in `make check`, with --enable-fuzzers as a libFuzzer program, too.
 check_PROGRAMS += tests/daemon/fuzz_request_fixed
@@ -62,3 +64,8 @@ tests_daemon_fuzz_request_CFLAGS = $(AM_CFLAGS) $(MSGPACK_CFLAGS) -fsanitize=fuz
 tests_daemon_fuzz_request_LDFLAGS = -fsanitize=fuzzer,address,undefined
 tests_daemon_fuzz_request_LDADD = daemon/libdaemon.la
 endif
+
+# Durable jobs, with a sampler that kills the process: in a folder of its own, as other tests load all that lies in theirs.
+check_LTLIBRARIES += tests/daemon/poison/poison.la
+tests_daemon_poison_poison_la_SOURCES = tests/daemon/poison.c
+tests_daemon_poison_poison_la_LDFLAGS = $(engine_module_flags)

@@ -132,7 +132,7 @@ def test_an_unknown_or_impossible_field_is_refused_by_name():
             assert (e.code, e.field) == ("invalid_argument", field), (op, fields, e)
         assert p.refused("job", job=12345).code == "not_found"
         assert p.refused("generat", prompt="x").code == "unknown_op"
-        assert p.refused("adapter.fuse").code == "unsupported"
+        assert p.refused("adapter.fuse").field == "topic"
         assert p.call("jobs")["jobs"] == [], "a refused request left a job behind"
 
 
