@@ -5,6 +5,7 @@
  *        +----- a try succeeds (after a pause that grows, at most PAUSE_MAX) 
  *
  * A transaction that fails for another reason (one op is bad, not the world) is run again op by op, so that one bad op fails alone. */
+#include "config.h"
 #include "store.h"
 #include "store_op.h"
 #include <errno.h>
@@ -472,7 +473,6 @@ static void work(struct store *s)
 	}
 	if (s->tidy_more || now_ms() >= s->tidy_at || s->backend->wants_tidy(s->self))
 		tidy(s);
-	look_for_hint(s);
 }
 
 static void *writer(void *arg)
@@ -484,6 +484,7 @@ static void *writer(void *arg)
 		if (over)
 			return NULL;
 		work(s);
+		look_for_hint(s);
 	}
 }
 
@@ -542,12 +543,17 @@ const char *store_backend_name(const struct store *s)
 
 static const struct store_backend *find_backend(const char *url, char text[static STORE_TEXT])
 {
-	static const struct store_backend *const backends[] = {&store_sqlite};
+	static const struct store_backend *const backends[] = {
+		&store_sqlite,
+#ifdef HAVE_POSTGRESQL
+		&store_postgres,
+#endif
+	};
 	size_t scheme = strcspn(url, ":");
 	for (size_t i = 0; i < sizeof(backends) / sizeof(backends[0]); i++)
 		if (strlen(backends[i]->scheme) == scheme && strncmp(url, backends[i]->scheme, scheme) == 0)
 			return backends[i];
-	if (strncmp(url, "postgres", 8) == 0)
+	if (strncmp(url, "postgresql:", 11) == 0)
 		snprintf(text, STORE_TEXT, "this weftd was built without PostgreSQL (configure --with-postgresql)");
 	else
 		snprintf(text, STORE_TEXT, "a store is sqlite:PATH or postgresql://...");
@@ -625,6 +631,8 @@ void store_close(struct store *s)
 	pthread_mutex_lock(&s->lock);
 	s->closing = true;
 	pthread_mutex_unlock(&s->lock);
+	if (s->backend->hurry)
+		s->backend->hurry(s->self);
 	if (write(s->pipe[1], "", 1) < 0 && errno != EAGAIN)
 		say(s, 4, "pipe", strerror(errno));
 	pthread_join(s->thread, NULL);

@@ -291,6 +291,7 @@ struct store_backend {
 	bool (*wants_tidy)(void *self);	/* now, and not in a second */
 	int (*hint_fd)(void *self);	/* to wait on together with the list; -1: none */
 	bool (*take_hint)(void *self);	/* other daemons committed something */
+	void (*hurry)(void *self);	/* [any] the store is being closed: wait for nothing longer than a few seconds; NULL: it never does */
 };
 extern const struct store_backend store_sqlite;
 extern const struct store_backend store_postgres;	/* where configured with libpq */

@@ -63,6 +63,8 @@ static const char *const tables_2[] = {
 	NULL};
 _Static_assert(STORE_DONE == 4 && TALLY_PROMPT == 9 && TALLY_COMPLETION == 10, "numbers of the schema");
 
+int schema_upto = STORE_SCHEMA;
+
 static int run_scripts(struct db *db, const char *const *scripts)
 {
 	char text[4096];

@@ -85,6 +85,7 @@ int sql_run_ints(struct db *db, enum sql_id id, int n, const int64_t *v);
 
 /* store_schema.c: from `version` to the next; the caller has a transaction open, and writes the new number in it. */
 int schema_step(struct db *db, int version);
+extern int schema_upto;	/* STORE_SCHEMA; tests of migrations stop before */
 
 /* The ops. Each returns 0 with op->code set, or a negative failure of the transaction. store_apply() finds the right one. */
 int store_apply(struct db *db, struct store_op *op);

@@ -403,8 +403,6 @@ static int migrate_step(struct sqlite_store *s, int version)
 	return rc;
 }
 
-int store_sqlite_upto = STORE_SCHEMA; /* tests of migrations stop before */
-
 static int migrate(struct sqlite_store *s)
 {
 	int version = 0, rc = pragma_int(s, "PRAGMA user_version", &version);
@@ -412,7 +410,7 @@ static int migrate(struct sqlite_store *s)
 		snprintf(s->db.text, sizeof(s->db.text), "the store is of schema %d, this weftd knows up to %d: it was written by a newer one", version, STORE_SCHEMA);
 		return STORE_EBROKEN;
 	}
-	for (; rc >= 0 && version < store_sqlite_upto; version++)
+	for (; rc >= 0 && version < schema_upto; version++)
 		rc = migrate_step(s, version);
 	return rc;
 }

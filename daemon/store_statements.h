@@ -147,3 +147,7 @@ SQL(TIDY_NOTES, "DELETE FROM note WHERE at < $1")
 
 /* ---- the connection */
 SQL(NOW, "SELECT CAST(floor(extract(epoch FROM clock_timestamp()) * 1000) AS bigint), txid_snapshot_xmin(txid_current_snapshot())")
+SQL(XID, "SELECT coalesce(txid_current_if_assigned(), 0)")
+SQL(FATE, "SELECT txid_status($1)")
+SQL(END_PROCESS, "SELECT pg_terminate_backend(CAST($1 AS integer))")
+SQL(NOTIFY, "SELECT pg_notify($1, '')")

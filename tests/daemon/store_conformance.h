@@ -1,4 +1,4 @@
-/* store_conformance.h: facts about the store, each run on an empty one. */
+/* store_conformance.h: facts about the store, each run on an empty one, for every backend. */
 #ifndef WEFT_TESTS_STORE_CONFORMANCE_H
 #define WEFT_TESTS_STORE_CONFORMANCE_H
 
@@ -9,6 +9,6 @@ struct fact {
 	void (*run)(struct kit *k);
 };
 #define FACT(name) {#name, name}
-int conformance_main(int argc, char **argv, const struct fact *facts);
+extern const struct fact facts_of_jobs[], facts_of_holding[], facts_of_batches[], facts_of_fleets[];
 
 #endif

@@ -112,6 +112,14 @@ void kit_close(struct kit *k)
 	k->store = NULL;
 }
 
+void kit_lease(struct kit *k, int64_t ms)
+{
+	char text[STORE_TEXT];
+	kit_close(k);
+	k->lease_ms = ms;
+	CHECK_INT(kit_open(k, text), STORE_OK);
+}
+
 static int64_t now_ms(void)
 {
 	struct timespec t;
@@ -119,13 +127,18 @@ static int64_t now_ms(void)
 	return t.tv_sec * (int64_t)1000 + t.tv_nsec / 1000000;
 }
 
-void kit_wait(struct kit *k, int ms)
+void kit_poll(struct kit *k, int ms)
 {
 	struct pollfd fd = {.fd = k->wake[0], .events = POLLIN};
 	char buf[64];
 	poll(&fd, 1, ms);
 	while (read(k->wake[0], buf, sizeof(buf)) > 0)
 		;
+}
+
+void kit_wait(struct kit *k, int ms)
+{
+	kit_poll(k, ms);
 	while (store_take(k->store, 1000, NULL))
 		;
 }
@@ -280,4 +293,43 @@ int kit_state(struct kit *k, uint64_t job)
 	int state = op->code < 0 ? op->code : (int)op->views[0].state;
 	store_op_free(op);
 	return state;
+}
+
+int kit_verb(struct kit *k, uint64_t job, const char *identity, enum store_verb verb, int64_t run_at)
+{
+	struct store_op *op = kit_op(STORE_OP_VERB);
+	op->job = job;
+	op->verb = verb;
+	op->run_at = run_at;
+	snprintf(op->identity, sizeof(op->identity), "%s", identity);
+	int rc = kit_run(k, op);
+	store_op_free(op);
+	return rc;
+}
+
+struct store_op *kit_events(struct kit *k, uint64_t job, const char *identity, uint32_t from, size_t max_bytes)
+{
+	struct store_op *op = kit_op(STORE_OP_EVENTS);
+	op->job = job;
+	op->from = from;
+	op->max_bytes = max_bytes;
+	snprintf(op->identity, sizeof(op->identity), "%s", identity);
+	kit_run(k, op);
+	return op;
+}
+
+struct store_op *kit_batch_op(enum store_kind kind, uint64_t batch)
+{
+	struct store_op *op = kit_op(kind);
+	op->batch = batch;
+	snprintf(op->identity, sizeof(op->identity), "me");
+	return op;
+}
+
+int kit_batch(struct kit *k, enum store_kind kind, uint64_t batch)
+{
+	struct store_op *op = kit_batch_op(kind, batch);
+	int rc = kit_run(k, op);
+	store_op_free(op);
+	return rc;
 }

@@ -4,6 +4,7 @@
 
 #include "daemon/store.h"
 #include <stdio.h>
+#include <unistd.h>
 
 struct kit {
 	struct store *store;
@@ -16,7 +17,9 @@ struct kit {
 char *kit_folder(void);	/* a new temporary folder, removed at exit; malloc'ed */
 int kit_open(struct kit *k, char text[static STORE_TEXT]);	/* url, owner, model, lease_ms are set */
 void kit_close(struct kit *k);
+void kit_lease(struct kit *k, int64_t ms);	/* opens it again with such leases */
 void kit_wait(struct kit *k, int ms);	/* until the store wakes, or the time is over; takes what is done */
+void kit_poll(struct kit *k, int ms);	/* the same without taking */
 /* Submits and waits (30 s at most); the op stays the caller's, until store_op_free(). */
 int kit_run(struct kit *k, struct store_op *op);
 struct store_op *kit_op(enum store_kind kind);
@@ -34,6 +37,10 @@ int kit_log(struct kit *k, uint64_t job, uint64_t token, uint32_t from, int n, c
 int kit_release(struct kit *k, uint64_t job, uint64_t token, int state);
 struct store_op *kit_view(struct kit *k, uint64_t job);
 int kit_state(struct kit *k, uint64_t job);	/* or a negative code */
+int kit_verb(struct kit *k, uint64_t job, const char *identity, enum store_verb verb, int64_t run_at);
+struct store_op *kit_events(struct kit *k, uint64_t job, const char *identity, uint32_t from, size_t max_bytes);
+struct store_op *kit_batch_op(enum store_kind kind, uint64_t batch);	/* of identity "me" */
+int kit_batch(struct kit *k, enum store_kind kind, uint64_t batch);	/* its code */
 
 #define CHECK(cond) kit_check(cond, #cond, __FILE__, __LINE__)
 #define CHECK_INT(a, b) kit_check_int((long long)(a), (long long)(b), #a " == " #b, __FILE__, __LINE__)
