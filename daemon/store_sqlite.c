@@ -35,14 +35,19 @@ struct sqlite_store {
 	char *path, *owner, *model;
 	int lock_fd;
 	int wal_pages;
-	bool was_broken;	/* an I/O error: before going on, what the log has is written again to the file */
+	bool was_broken;	/* the connection was given up: before going on, what the log has is written to the file */
 };
 
 /* ---- failures ------------------------------------------------------------------------------------------------------------------- */
 
-static int code_of(sqlite3 *conn, int rc)
+/* SQLite keeps the system's reason for some failures, but not for those of a commit; those left it in errno, which is cleared before. */
+static int system_reason(sqlite3 *conn)
 {
-	int err = conn ? sqlite3_system_errno(conn) : 0;
+	return errno ? errno : conn ? sqlite3_system_errno(conn) : 0;
+}
+
+static int code_of(int rc, int err)
+{
 	switch (rc & 0xff) {
 	case SQLITE_FULL:
 	case SQLITE_READONLY:
@@ -71,15 +76,13 @@ static int code_of(sqlite3 *conn, int rc)
 
 static int failed(struct sqlite_store *s, int rc, const char *doing)
 {
-	int err = s->conn ? sqlite3_system_errno(s->conn) : 0;
+	int err = system_reason(s->conn);
 	const char *text = s->conn ? sqlite3_errmsg(s->conn) : sqlite3_errstr(rc);
-	if ((rc & 0xff) == SQLITE_IOERR || (rc & 0xff) == SQLITE_CANTOPEN)
-		s->was_broken = true;
 	if (err && ((rc & 0xff) == SQLITE_IOERR || (rc & 0xff) == SQLITE_CANTOPEN || (rc & 0xff) == SQLITE_FULL))
 		snprintf(s->db.text, sizeof(s->db.text), "%s: %s: %s (%d)", doing, text, strerror(err), rc);
 	else
 		snprintf(s->db.text, sizeof(s->db.text), "%s: %s (%d)", doing, text, rc);
-	return code_of(s->conn, rc);
+	return code_of(rc, err);
 }
 
 static int give_text(struct sqlite_store *s, int code, char text[static STORE_TEXT])
@@ -141,6 +144,7 @@ static int lite_row(struct sql *q)
 	int rc = q->result ? 0 : start(q);
 	if (rc < 0)
 		return rc;
+	errno = 0;
 	rc = sqlite3_step(q->result);
 	if (rc == SQLITE_ROW) {
 		q->row++;
@@ -227,6 +231,7 @@ static void disconnect(struct sqlite_store *s)
 
 static int pragma(struct sqlite_store *s, const char *text)
 {
+	errno = 0;
 	int rc = sqlite3_exec(s->conn, text, NULL, NULL, NULL);
 	return rc == SQLITE_OK ? 0 : failed(s, rc, text);
 }
@@ -244,10 +249,11 @@ static int pragma_int(struct sqlite_store *s, const char *text, int *out)
 	return code;
 }
 
+/* The lock first: whoever looks into the file before it is exclusive makes a shared memory file. */
 static int settings(struct sqlite_store *s)
 {
 	static const char *const texts[] = {
-		"PRAGMA page_size = 4096", "PRAGMA auto_vacuum = INCREMENTAL", "PRAGMA locking_mode = EXCLUSIVE", "PRAGMA journal_mode = WAL",
+		"PRAGMA locking_mode = EXCLUSIVE", "PRAGMA page_size = 4096", "PRAGMA auto_vacuum = INCREMENTAL", "PRAGMA journal_mode = WAL",
 		"PRAGMA synchronous = FULL", "PRAGMA wal_autocheckpoint = 0", "PRAGMA temp_store = MEMORY", "PRAGMA cache_size = -16384",
 		"PRAGMA trusted_schema = OFF", "PRAGMA cell_size_check = ON"};
 	char limit[64];
@@ -277,6 +283,7 @@ static int prepare_control(struct sqlite_store *s)
 
 static int connect_file(struct sqlite_store *s)
 {
+	errno = 0;
 	int rc = sqlite3_open_v2(s->path, &s->conn, SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_PRIVATECACHE, NULL);
 	if (rc != SQLITE_OK) {
 		rc = failed(s, rc, s->path);
@@ -310,6 +317,7 @@ static int connect_file(struct sqlite_store *s)
 
 static int control(struct sqlite_store *s, sqlite3_stmt *stmt, const char *doing)
 {
+	errno = 0;
 	int rc = sqlite3_step(stmt);
 	int code = rc == SQLITE_DONE ? 0 : failed(s, rc, doing);
 	sqlite3_reset(stmt);
@@ -356,15 +364,20 @@ static int lite_settle(void *self, char text[static STORE_TEXT])
 	return STORE_STALE;
 }
 
-/* After an I/O error nobody knows what the connection still believes: it goes, and begin() makes another. */
+/* The connection stays after a failure: what a failed commit left in the log is written over by the next one. (Opened anew, the log might be read as if
+ * the commit had happened.) Only one that cannot even go back is given up, and begin() makes another. */
 static void lite_rollback(void *self)
 {
 	struct sqlite_store *s = self;
 	tally_clear(&s->db.tally);
-	if (s->conn && !sqlite3_get_autocommit(s->conn))
-		sqlite3_step(s->rollback_stmt), sqlite3_reset(s->rollback_stmt);
-	if (s->conn && (s->was_broken || !sqlite3_get_autocommit(s->conn)))
-		disconnect(s);
+	if (!s->conn || sqlite3_get_autocommit(s->conn))
+		return;
+	sqlite3_step(s->rollback_stmt);
+	sqlite3_reset(s->rollback_stmt);
+	if (sqlite3_get_autocommit(s->conn))
+		return;
+	s->was_broken = true;
+	disconnect(s);
 }
 
 /* ---- check and migration -------------------------------------------------------------------------------------------------------- */
@@ -550,6 +563,7 @@ static int checkpoint(struct sqlite_store *s)
 	if (s->wal_pages < CHECKPOINT_PAGES)
 		return 0;
 	s->wal_pages = 0;
+	errno = 0;
 	int rc = sqlite3_wal_checkpoint_v2(s->conn, NULL, SQLITE_CHECKPOINT_PASSIVE, NULL, NULL);
 	return rc == SQLITE_OK || rc == SQLITE_BUSY ? 0 : failed(s, rc, "checkpoint");
 }
@@ -587,8 +601,6 @@ static int lite_tidy(void *self, char text[static STORE_TEXT])
 		rc = more = tidy_rows(s);
 	if (rc == 0)
 		rc = more = give_back(s);
-	if (rc < 0 && s->was_broken)
-		lite_rollback(s);
 	return rc < 0 ? give_text(s, rc, text) : more;
 }
 
