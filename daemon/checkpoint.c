@@ -281,7 +281,7 @@ static struct bytes_out save(struct weft_job *job)
 	if (job->unsaveable || !identify(job))
 		return o;
 	int rc = put_all(job, &o, why);
-	if (rc != 0 && rc != WEFT_ENOMEM)
+	if (rc != 0)
 		cannot_save(job, why);
 	if (rc == 0 && !o.failed)
 		return o;

@@ -147,7 +147,10 @@ struct weft_sampler {
 	int (*apply)(void *self, struct weft_job *job, struct weft_candidates *c);
 	/* A token joined the sequence: from_prompt 1 for prompt tokens (only with WEFT_NEEDS_HISTORY), else drawn. May be NULL. */
 	int (*accept)(void *self, struct weft_job *job, int32_t token, uint32_t from_prompt);
-	/* State to bytes and back, so that a job survives a restart. NULL: the state follows from accept() alone; weftd replays it. */
+	/* State to bytes and back, so that a job survives a restart; both or neither. save() is called between two tokens and changes nothing;
+	 * load() on an instance fresh from create() with the same parameters, which has accepted nothing. The bytes are those that the same file
+	 * of the plugin has written. An error of save() costs the checkpoint, not the job. NULL: the state follows from accept() alone; weftd tells
+	 * a fresh instance the prompt (with WEFT_NEEDS_HISTORY) and all drawn tokens again. */
 	int (*save)(void *self, struct weft_blob *out);
 	int (*load)(void *self, const struct weft_blob *in);
 	int (*clone)(const void *self, void **copy);	/* for forked choices; NULL: cannot be cloned */
@@ -241,8 +244,11 @@ struct weft_decoder {
 	int (*plan)(void *self, struct weft_job *job);
 	/* All of them have happened. May emit, finish choices, and say done. results is valid until the return. */
 	int (*commit)(void *self, struct weft_job *job, const struct weft_result *results, uint32_t n_results);
-	/* Bytes from which load() on a fresh instance goes on as if nothing had happened. Called between commit and plan. The
-	 * sequences, under their numbers, the samplers and the detokenisers of the choices are rebuilt by weftd. NULL: the job starts again from its prompt after a restart. */
+	/* Bytes from which load() on a fresh instance (create() with the same parameters) goes on as if nothing had happened; both or neither.
+	 * save() is called between commit and plan, often, and changes nothing; neither may call feed, fork, delta and the like. Sequences under
+	 * their numbers, samplers, detokenisers and finishes of the choices come back by themselves. The bytes are those that the same file of the
+	 * plugin has written. An error of save() costs the checkpoint, not the job; after one of load() the job starts again from its prompt, as it
+	 * does after a restart when they are NULL. */
 	int (*save)(void *self, struct weft_blob *out);
 	int (*load)(void *self, const struct weft_blob *in);
 	void (*destroy)(void *self);

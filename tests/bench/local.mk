@@ -8,3 +8,13 @@ CLEANFILES += tests/bench/bench$(EXEEXT)
 bench: tests/bench/bench$(EXEEXT)
 	./tests/bench/bench$(EXEEXT) $(BENCH_ARGS)
 EXTRA_DIST += tests/bench/RESULTS.md
+
+# make bench-checkpoints: what P2 costs the engine
+EXTRA_PROGRAMS += tests/bench/checkpoints
+tests_bench_checkpoints_SOURCES = tests/bench/checkpoints.c
+tests_bench_checkpoints_LDADD = daemon/libengine.la
+CLEANFILES += tests/bench/checkpoints$(EXEEXT)
+
+.PHONY: bench-checkpoints
+bench-checkpoints: tests/bench/checkpoints$(EXEEXT) all-am
+	./tests/bench/checkpoints$(EXEEXT) -m $(top_srcdir)/tests/demo/model $(BENCH_ARGS)

@@ -12,6 +12,7 @@ engine_tests = \
 engine_modules = \
 	tests/daemon/plugin_variant.la \
 	tests/daemon/engine_crooked.la \
+	tests/daemon/engine_crooked_saver.la \
 	tests/daemon/engine_crooked_sampler.la
 
 if CMOCKA
@@ -39,6 +40,9 @@ tests_daemon_engine_crooked_test_CPPFLAGS = $(engine_test_cppflags)
 tests_daemon_engine_crooked_test_LDADD = $(engine_test_ldadd)
 tests_daemon_engine_crooked_la_SOURCES = tests/daemon/engine_crooked.c
 tests_daemon_engine_crooked_la_LDFLAGS = $(engine_module_flags)
+tests_daemon_engine_crooked_saver_la_SOURCES = tests/daemon/engine_crooked.c
+tests_daemon_engine_crooked_saver_la_CPPFLAGS = $(AM_CPPFLAGS) -DCROOKED_SAVES
+tests_daemon_engine_crooked_saver_la_LDFLAGS = $(engine_module_flags)
 tests_daemon_engine_crooked_sampler_la_SOURCES = tests/daemon/engine_crooked_sampler.c
 tests_daemon_engine_crooked_sampler_la_LDFLAGS = $(engine_module_flags)
 
@@ -67,3 +71,18 @@ tests_daemon_engine_end_test_LDADD = $(engine_test_ldadd) -lm
 tests_daemon_engine_batch_test_SOURCES = tests/daemon/engine_batch_test.c $(engine_kit)
 tests_daemon_engine_batch_test_CPPFLAGS = $(engine_test_cppflags)
 tests_daemon_engine_batch_test_LDADD = $(engine_test_ldadd)
+
+# The fuzz target: always as a fixed run in `make check`, with --enable-fuzzers as a libFuzzer program, too.
+check_PROGRAMS += tests/daemon/fuzz_checkpoint_fixed
+TESTS += tests/daemon/fuzz_checkpoint_fixed
+tests_daemon_fuzz_checkpoint_fixed_SOURCES = tests/daemon/fuzz_checkpoint.c
+tests_daemon_fuzz_checkpoint_fixed_CPPFLAGS = $(AM_CPPFLAGS) -DFUZZ_STANDALONE $(SODIUM_CFLAGS)
+tests_daemon_fuzz_checkpoint_fixed_LDADD = daemon/libengine.la $(SODIUM_LIBS)
+if FUZZERS
+noinst_PROGRAMS += tests/daemon/fuzz_checkpoint
+tests_daemon_fuzz_checkpoint_SOURCES = tests/daemon/fuzz_checkpoint.c
+tests_daemon_fuzz_checkpoint_CPPFLAGS = $(AM_CPPFLAGS) $(SODIUM_CFLAGS)
+tests_daemon_fuzz_checkpoint_CFLAGS = $(AM_CFLAGS) -fsanitize=fuzzer,address,undefined
+tests_daemon_fuzz_checkpoint_LDFLAGS = -fsanitize=fuzzer,address,undefined
+tests_daemon_fuzz_checkpoint_LDADD = daemon/libengine.la $(SODIUM_LIBS)
+endif

@@ -22,6 +22,8 @@ static const struct kit_params plain = {.threads = 1, .kv_pages = 256, .max_cont
 	x ".", x " is.", x " it.", x " a b", x " c", x " in May.", x " red", x " or blue", x " at all", x "!", x "?", x " (warm)", \
 		x " I do.", x " 1", x " 22", x " 333", x ", x", x ": y", x "; z", x "..."
 
+static const int32_t bos[] = {1};
+
 /* Every decoder, every sampler and every parameter that has a say in what a step leaves behind. */
 static const struct kit_ask asks[] = {
 	{.words = "seed=1 max_tokens=24 logprobs=3 checkpoints=1", .prompt = CHAT("How do I wash a wool coat?")},
@@ -47,6 +49,8 @@ static const struct kit_ask asks[] = {
 	{.words = "seed=11 max_tokens=12 n=2 tailor=1 orderline=0.5 checkpoints=1", .prompt = CHAT("Is velvet out of fashion?")},
 	{.words = "seed=12 max_tokens=0 ignore_eos=1 temperature=2 stop=\xe2\x82\xac|\xf0\x9f\x91\x97 checkpoints=1",
 	 .prompt = CHAT("Go on until the context is full.")},
+	/* nothing before it: the first text of the answer loses its leading space */
+	{.words = "seed=13 max_tokens=12 n=3 temperature=1.5 checkpoints=1", .tokens = bos, .n_tokens = 1},
 	{.words = "decoder=score logprobs=2 checkpoints=1",
 	 .prompt = CHAT("Is silk warm?"),
 	 .continuations = {TWENTY("Yes"), TWENTY("No, silk")}},
@@ -59,7 +63,7 @@ static struct kit_run expected[N_ASKS];
 
 static int setup(void **state)
 {
-	kit_init(&kit, NULL);
+	kit_init(&kit, (const char *const[]){"engine_crooked", "engine_crooked_saver", NULL});
 	for (size_t i = 0; i < N_ASKS; i++) {
 		kit_start(&expected[i], &kit, &plain);
 		engine_submit(expected[i].engine, kit_job(&kit, 1, &asks[i]));
@@ -74,6 +78,14 @@ static int teardown(void **state)
 		kit_stop(&expected[i]);
 	kit_finish(&kit);
 	return 0;
+}
+
+static uint32_t rng = 12345;
+
+static uint32_t random_below(uint32_t n)
+{
+	rng = rng * 1664525u + 1013904223u;
+	return (uint32_t)((uint64_t)(rng >> 8) * n >> 24);
 }
 
 static struct engine_job *job_from(size_t which, uint64_t id, const struct kit_cut *cut)
@@ -149,11 +161,563 @@ static void from_any_cut_the_rest_is_the_same(void **state)
 			check_cut(i, c, &plain);
 }
 
+static void with_more_threads_and_prompts_in_pieces(void **state)
+{
+	static const struct kit_params others[] = {
+		{.threads = 2, .kv_pages = 256, .max_context = CONTEXT, .max_rows = 256, .pace = &each_step},
+		{.threads = 1, .kv_pages = 64, .max_context = CONTEXT, .max_rows = 5, .pace = &each_step}};
+
+	for (size_t i = 0; i < N_ASKS; i++)
+		for (size_t k = 0; k < 2; k++)
+			check_cut(i, random_below((uint32_t)expected[i].answers[0].n_cuts), &others[k]);
+}
+
+static void resume_parked(struct kit_run *r)
+{
+	for (size_t i = 0; i < r->n; i++)
+		if (r->answers[i].preempted > 0 && !r->answers[i].done)
+			engine_resume(r->engine, r->answers[i].id);
+}
+
+/* Many at once, each from a cut of its own, with too few pages for all, sent away and taken back at random. */
+static void among_neighbours_that_push_each_other_out(void **state)
+{
+	enum { N = 5 * N_ASKS };
+	const struct kit_cut *from[N];
+	struct kit_run r;
+	unsigned preempted = 0;
+
+	kit_start(&r, &kit, &(struct kit_params){.threads = 1, .kv_pages = 64, .max_rows = 40, .max_context = CONTEXT});
+	for (size_t i = 0; i < N; i++) {
+		const struct kit_answer *whole = &expected[i % N_ASKS].answers[0];
+		from[i] = &whole->cuts[random_below((uint32_t)whole->n_cuts)];
+		engine_submit(r.engine, job_from(i % N_ASKS, i + 1, from[i]));
+	}
+	for (size_t rounds = 0; r.done < N; rounds++) {
+		if (rounds < 500)
+			engine_preempt(r.engine, 1 + random_below(N));
+		resume_parked(&r);
+		kit_wait(&r);
+	}
+	for (size_t i = 0; i < N; i++) {
+		assert_rest(i % N_ASKS, from[i], kit_answer(&r, i + 1), "among neighbours");
+		preempted += kit_answer(&r, i + 1)->preempted;
+	}
+	assert_true(preempted > 10);
+	kit_assert_idle(&r);
+	kit_stop(&r);
+}
+
+/* ---- cut off again and again ---- */
+
+static struct engine_job *job_with(size_t which, const void *blob, size_t len)
+{
+	return blob == NULL ? kit_job(&kit, 1, &asks[which])
+			    : job_from(which, 1, &(struct kit_cut){.blob = (void *)blob, .blob_len = len});
+}
+
+/* A life in many processes: what was said up to the last checkpoint of each is kept, the rest is lost. */
+static void live_in_pieces(size_t which, size_t steps, bool release)
+{
+	const struct kit_answer *whole = &expected[which].answers[0];
+	char *log = NULL, *blob = NULL;
+	size_t log_len = 0, blob_len = 0;
+	bool done = false;
+
+	for (unsigned lives = 0; !done; lives++) {
+		struct kit_run r;
+		assert_true(lives < 200);
+		kit_start(&r, &kit, &plain);
+		engine_submit(r.engine, job_with(which, blob, blob_len));
+		while (r.done == 0 && (r.n == 0 || r.answers[0].n_cuts < steps))
+			kit_wait(&r);
+		if (release) {
+			engine_release(r.engine, 1);
+			kit_wait_done(&r, 1);
+		}
+		struct kit_answer *a = &r.answers[0];
+		done = a->done && a->end != END_RELEASED;
+		assert_true(done || a->n_cuts >= 1);
+		struct kit_cut *last = a->n_cuts == 0 ? NULL : &a->cuts[a->n_cuts - 1];
+		size_t kept = done ? a->log_len : last->log_len;
+		if (release && !done)
+			assert_int_equal(kept, a->log_len); /* nothing was lost */
+		log = realloc(log, log_len + kept + 1);
+		assert_non_null(log);
+		memcpy(log + log_len, a->log == NULL ? "" : a->log, kept);
+		log_len += kept;
+		if (last != NULL) {
+			free(blob);
+			blob = last->blob;
+			blob_len = last->blob_len;
+			last->blob = NULL;
+		}
+		if (done)
+			assert_int_equal(a->completion_tokens, whole->completion_tokens);
+		kit_stop(&r);
+	}
+	kit_same(release ? "released again and again" : "cut off again and again", whole->log, whole->log_len, log, log_len);
+	free(log);
+	free(blob);
+}
+
+static void cut_off_again_and_again(void **state)
+{
+	for (size_t i = 0; i < N_ASKS; i++)
+		live_in_pieces(i, 3, false);
+}
+
+static void released_again_and_again(void **state)
+{
+	for (size_t i = 0; i < N_ASKS; i++)
+		live_in_pieces(i, 1, true);
+}
+
+/* ---- another process ---- */
+
+static void write_file(const char *path, const void *data, size_t len)
+{
+	FILE *f = fopen(path, "wb");
+
+	assert_non_null(f);
+	assert_int_equal(fwrite(data, 1, len, f), len);
+	assert_int_equal(fclose(f), 0);
+}
+
+/* In the other process: goes on from the bytes in the file and prints what is said. */
+static int go_on(size_t which, const char *path)
+{
+	static char blob[1 << 20];
+	FILE *f = fopen(path, "rb");
+	struct kit_run r;
+
+	if (f == NULL)
+		return 1;
+	size_t len = fread(blob, 1, sizeof blob, f);
+	fclose(f);
+	kit_init(&kit, NULL);
+	kit_start(&r, &kit, &plain);
+	engine_submit(r.engine, job_with(which, blob, len));
+	kit_wait_done(&r, 1);
+	fwrite(r.answers[0].log, 1, r.answers[0].log_len, stdout);
+	kit_stop(&r);
+	kit_finish(&kit);
+	return 0;
+}
+
+static void in_another_process(void **state)
+{
+	char path[] = "/tmp/weft-checkpoint-XXXXXX", self[4096], command[8192];
+	ssize_t n = readlink("/proc/self/exe", self, sizeof self - 1);
+	int fd = mkstemp(path);
+
+	assert_true(n > 0 && fd >= 0);
+	close(fd);
+	self[n] = '\0';
+	for (size_t i = 0; i < N_ASKS; i++) {
+		const struct kit_answer *whole = &expected[i].answers[0];
+		const struct kit_cut *from = &whole->cuts[whole->n_cuts / 2];
+		struct kit_answer got = {.done = 1, .resumed = 1};
+		write_file(path, from->blob, from->blob_len);
+		snprintf(command, sizeof command, "'%s' go-on %zu %s", self, i, path);
+		FILE *f = popen(command, "r");
+		assert_non_null(f);
+		got.log = malloc(1 << 20);
+		assert_non_null(got.log);
+		got.log_len = fread(got.log, 1, 1 << 20, f);
+		assert_int_equal(pclose(f), 0);
+		kit_same("in another process", whole->log + from->log_len, whole->log_len - from->log_len, got.log, got.log_len);
+		free(got.log);
+	}
+	unlink(path);
+}
+
+/* ---- on demand ---- */
+
+static void wait_for(struct kit_run *r, const unsigned *what)
+{
+	while (*what == 0)
+		kit_wait(r);
+}
+
+/* No checkpoints by themselves: only those that are asked for. */
+static struct kit_ask quiet(size_t which, char words[static 512])
+{
+	struct kit_ask ask = asks[which];
+
+	snprintf(words, 512, "%s", ask.words);
+	*strstr(words, " checkpoints=1") = '\0';
+	ask.words = words;
+	return ask;
+}
+
+static void start_quiet(struct kit_run *r, size_t which, const struct kit_params *p)
+{
+	char words[512];
+	struct kit_ask ask = quiet(which, words);
+
+	kit_start(r, &kit, p);
+	engine_submit(r->engine, kit_job(&kit, 1, &ask));
+}
+
+static void a_checkpoint_comes_when_it_is_asked_for(void **state)
+{
+	struct kit_run r;
+
+	start_quiet(&r, 2, &plain);
+	engine_checkpoint(r.engine, 1); /* before its first plan: after the first commit */
+	kit_wait_done(&r, 1);
+	assert_int_equal(r.answers[0].n_cuts, 1);
+	const struct kit_cut *first = &expected[2].answers[0].cuts[0];
+	assert_int_equal(r.answers[0].cuts[0].log_len, first->log_len);
+	assert_int_equal(r.answers[0].cuts[0].blob_len, first->blob_len);
+	assert_memory_equal(r.answers[0].cuts[0].blob, first->blob, first->blob_len);
+	engine_checkpoint(r.engine, 1); /* gone: nothing happens */
+	kit_stop(&r);
+}
+
+/* Asked for behind the command that parks it: it has no feeds open then, or they are the prompt's, and the answer comes when it
+ * goes on. */
+static void a_parked_job_can_be_saved(void **state)
+{
+	struct kit_run r;
+
+	for (size_t k = 0; k < 4; k++) {
+		start_quiet(&r, k, &plain);
+		kit_wait(&r);
+		engine_preempt(r.engine, 1);
+		engine_checkpoint(r.engine, 1);
+		engine_resume(r.engine, 1);
+		kit_wait_done(&r, 1);
+		struct kit_answer *a = &r.answers[0];
+		assert_true(a->n_cuts == 1 || a->preempted == 0); /* else it had ended before all of these commands */
+		kit_same("saved while parked", expected[k].answers[0].log, expected[k].answers[0].log_len, a->log, a->log_len);
+		if (a->n_cuts == 1) {
+			struct kit_run again;
+			struct kit_cut cut = a->cuts[0];
+			kit_start(&again, &kit, &plain);
+			char words[512];
+			struct kit_ask ask = quiet(k, words);
+			struct engine_job *j = kit_job(&kit, 1, &ask);
+			j->resume = cut.blob;
+			j->resume_len = cut.blob_len;
+			a->cuts[0].blob = NULL;
+			engine_submit(again.engine, j);
+			kit_wait_done(&again, 1);
+			assert_rest(k, &cut, &again.answers[0], "saved while parked");
+			kit_stop(&again);
+		}
+		kit_stop(&r);
+	}
+}
+
+static void released_before_its_first_step_it_has_nothing_to_save(void **state)
+{
+	struct kit_run r;
+
+	start_quiet(&r, 0, &plain);
+	engine_preempt(r.engine, 1);
+	engine_release(r.engine, 1);
+	kit_wait_done(&r, 1);
+	assert_int_equal(r.answers[0].end, END_RELEASED);
+	if (r.answers[0].started == 0)
+		assert_int_equal(r.answers[0].n_cuts, 0);
+	kit_assert_idle(&r);
+	kit_stop(&r);
+}
+
+static void released_in_its_prompt_it_leaves_at_once(void **state)
+{
+	int32_t prompt[140];
+	struct kit_ask ask = {.words = "max_tokens=3 checkpoints=1", .tokens = prompt, .n_tokens = 140};
+	struct kit_run r;
+
+	for (int i = 0; i < 140; i++)
+		prompt[i] = 300 + i;
+	kit_start(&r, &kit, &(struct kit_params){.threads = 1, .kv_pages = 64, .max_context = CONTEXT, .max_rows = 2});
+	engine_submit(r.engine, kit_job(&kit, 1, &ask));
+	while (r.n == 0)
+		kit_wait(&r);
+	wait_for(&r, &r.answers[0].progress);
+	engine_release(r.engine, 1);
+	kit_wait_done(&r, 1);
+	assert_int_equal(r.answers[0].end, END_RELEASED);
+	assert_int_equal(r.answers[0].n_cuts, 0);
+	assert_int_equal(r.answers[0].completion_tokens, 0);
+	assert_true(atomic_load(&engine_stats(r.engine)->prompt_rows) < 140);
+	kit_assert_idle(&r);
+	kit_stop(&r);
+}
+
+/* ---- what cannot be saved ---- */
+
+static void a_decoder_without_save_starts_again_from_its_prompt(void **state)
+{
+	struct kit_ask ask = {.words = "decoder=crooked crooked_tokens=20 samplers= checkpoints=1", .prompt = "A hat"};
+	struct kit_run r;
+
+	kit_start(&r, &kit, &plain);
+	engine_submit(r.engine, kit_job(&kit, 1, &ask));
+	engine_checkpoint(r.engine, 1);
+	kit_wait_done(&r, 1);
+	assert_int_equal(r.answers[0].end, END_DONE);
+	assert_int_equal(r.answers[0].n_cuts, 1); /* the one that was asked for says that there is none */
+	assert_null(r.answers[0].cuts[0].blob);
+	struct engine_job *j = job_from(0, 2, &expected[0].answers[0].cuts[0]), *k = kit_job(&kit, 2, &ask);
+	k->resume = j->resume;
+	k->resume_len = j->resume_len;
+	j->resume = NULL;
+	engine_job_free(j);
+	engine_submit(r.engine, k);
+	kit_wait_done(&r, 2);
+	assert_int_equal(kit_answer(&r, 2)->end, END_FAILED);
+	assert_non_null(strstr(kit_answer(&r, 2)->reason, "the plugin crooked cannot load one"));
+	kit_stop(&r);
+}
+
+static void a_save_that_fails_costs_the_checkpoint_and_not_the_job(void **state)
+{
+	static const char *const modes[] = {"save_error", "save_positive", "feed_in_save", "save_without_end"};
+	char words[200];
+	struct kit_run r;
+
+	kit_start(&r, &kit, &plain);
+	for (uint64_t i = 0; i < 4; i++) {
+		struct kit_ask ask = {.words = words, .prompt = "A hat"};
+		snprintf(words, sizeof words, "decoder=crooked_saver crooked_mode=%s crooked_at=3 samplers= checkpoints=1",
+			 modes[i]);
+		engine_submit(r.engine, kit_job(&kit, 1 + i, &ask));
+	}
+	kit_wait_done(&r, 4);
+	for (uint64_t i = 0; i < 4; i++) {
+		struct kit_answer *a = kit_answer(&r, 1 + i);
+		assert_int_equal(a->end, END_DONE);
+		assert_int_equal(a->deltas, 10);
+		assert_int_equal(a->n_cuts, 2); /* those before it failed */
+	}
+	kit_assert_idle(&r);
+	kit_stop(&r);
+}
+
+static void a_load_that_fails_is_told(void **state)
+{
+	static const char *const modes[] = {"load_error", "load_positive"}, *const words_of[] = {"load() returned -1",
+												 "load() returned 3"};
+	char words[200];
+
+	for (size_t i = 0; i < 2; i++) {
+		struct kit_ask ask = {.words = words, .prompt = "A hat"};
+		struct kit_run r;
+		snprintf(words, sizeof words, "decoder=crooked_saver crooked_mode=%s crooked_at=3 samplers= checkpoints=1",
+			 modes[i]);
+		kit_start(&r, &kit, &plain);
+		engine_submit(r.engine, kit_job(&kit, 1, &ask));
+		kit_wait_done(&r, 1);
+		for (int restart = 0; restart < 2; restart++) {
+			struct engine_job *j = kit_job(&kit, 2 + (uint64_t)restart, &ask);
+			j->resume = malloc(r.answers[0].cuts[2].blob_len);
+			j->resume_len = r.answers[0].cuts[2].blob_len;
+			j->or_restart = restart == 1;
+			memcpy(j->resume, r.answers[0].cuts[2].blob, j->resume_len);
+			engine_submit(r.engine, j);
+			kit_wait_done(&r, 2 + (size_t)restart);
+		}
+		assert_int_equal(kit_answer(&r, 2)->end, END_FAILED);
+		if (strstr(kit_answer(&r, 2)->reason, words_of[i]) == NULL)
+			fail_msg("%s: %s", modes[i], kit_answer(&r, 2)->reason);
+		assert_int_equal(kit_answer(&r, 3)->started, 1);
+		kit_same(modes[i], kit_answer(&r, 1)->log, kit_answer(&r, 1)->log_len, kit_answer(&r, 3)->log,
+			 kit_answer(&r, 3)->log_len);
+		kit_stop(&r);
+	}
+}
+
+/* ---- what is refused ---- */
+
+/* Runs request `which` from a checkpoint that is not good for it; then the same with leave to start from the prompt. */
+static void assert_refused(size_t which, const void *blob, size_t len, const char *reason)
+{
+	struct kit_cut cut = {.blob = (void *)blob, .blob_len = len};
+	struct kit_run r;
+
+	kit_start(&r, &kit, &plain);
+	engine_submit(r.engine, job_from(which, 1, &cut));
+	struct engine_job *j = job_from(which, 2, &cut);
+	j->or_restart = true;
+	engine_submit(r.engine, j);
+	kit_wait_done(&r, 2);
+	struct kit_answer *a = kit_answer(&r, 1), *b = kit_answer(&r, 2);
+	assert_int_equal(a->end, END_FAILED);
+	assert_int_equal(a->code, WEFT_EINVAL);
+	if (strstr(a->reason, "the checkpoint cannot be used: ") == NULL || strstr(a->reason, reason) == NULL)
+		fail_msg("refused with \"%s\", not with \"%s\"", a->reason, reason);
+	assert_int_equal(a->started + a->resumed, 0);
+	assert_int_equal(b->started, 1);
+	kit_same("from the prompt", expected[which].answers[0].log, expected[which].answers[0].log_len, b->log, b->log_len);
+	assert_int_equal(b->n_cuts, expected[which].answers[0].n_cuts);
+	kit_assert_idle(&r);
+	kit_stop(&r);
+}
+
+static void another_request_is_refused(void **state)
+{
+	const struct kit_cut *cut = &expected[0].answers[0].cuts[3], *woven = &expected[10].answers[0].cuts[3];
+	struct engine_job *j = job_from(0, 1, cut);
+	struct kit_run r;
+
+	assert_refused(1, cut->blob, cut->blob_len, "it is of another request");
+	assert_refused(13, cut->blob, cut->blob_len, "it is of another request");
+	assert_refused(0, woven->blob, woven->blob_len, "it is of another blend of adapters");
+	assert_refused(0, "weft", 4, "it is no checkpoint");
+	assert_refused(0, "", 0, "it is no checkpoint");
+	j->seed++;
+	kit_start(&r, &kit, &plain);
+	engine_submit(r.engine, j);
+	kit_wait_done(&r, 1);
+	assert_non_null(strstr(r.answers[0].reason, "it is of another request"));
+	kit_stop(&r);
+}
+
+static void another_format_is_refused(void **state)
+{
+	const struct kit_cut *cut = &expected[0].answers[0].cuts[3];
+	char copy[1 << 14];
+
+	assert_true(cut->blob_len < sizeof copy);
+	memcpy(copy, cut->blob, cut->blob_len);
+	copy[8]++;
+	assert_refused(0, copy, cut->blob_len, "it has the format 2, and this weftd reads 1");
+}
+
+static void another_version_of_a_plugin_is_refused(void **state)
+{
+	static const char *const names[] = {"sample", "penalties"};
+
+	for (size_t i = 0; i < 2; i++) {
+		struct plugin *p = (struct plugin *)plugin_find(kit.plugins, names[i]);
+		const struct kit_cut *cut = &expected[3].answers[0].cuts[3];
+		char was = p->digest[0], reason[100];
+		struct kit_run r;
+		snprintf(reason, sizeof reason, "it was made by another version of the plugin %s", names[i]);
+		p->digest[0] = was == '0' ? '1' : '0';
+		kit_start(&r, &kit, &plain);
+		engine_submit(r.engine, job_from(3, 1, cut));
+		kit_wait_done(&r, 1);
+		p->digest[0] = was;
+		assert_int_equal(r.answers[0].end, END_FAILED);
+		assert_non_null(strstr(r.answers[0].reason, reason));
+		kit_stop(&r);
+	}
+}
+
+/* One engine, one job per flipped byte and per length. */
+static void every_damaged_byte_is_noticed(void **state)
+{
+	const struct kit_cut *cut = &expected[4].answers[0].cuts[5];
+	struct kit_run r;
+	uint64_t id = 0;
+
+	kit_start(&r, &kit, &plain);
+	for (size_t i = 0; i < cut->blob_len; i++) {
+		struct engine_job *flipped = job_from(4, ++id, cut), *shorter = job_from(4, ++id, cut);
+		((uint8_t *)flipped->resume)[i] ^= (uint8_t)(1u << random_below(8));
+		shorter->resume_len = i;
+		engine_submit(r.engine, flipped);
+		engine_submit(r.engine, shorter);
+	}
+	kit_wait_done(&r, id);
+	for (size_t i = 0; i < r.n; i++) {
+		assert_int_equal(r.answers[i].end, END_FAILED);
+		assert_non_null(strstr(r.answers[i].reason, "the checkpoint cannot be used: "));
+	}
+	kit_assert_idle(&r);
+	kit_stop(&r);
+}
+
+/* ---- cost ---- */
+
+static void all_checkpoints_of_a_long_answer_are_in_proportion_to_it(void **state)
+{
+	static const struct engine_pace pace = {.tokens = 16, .bytes = 64};
+	struct kit_ask ask = {.words = "seed=1 ignore_eos=1 repetition_penalty=1.1 max_tokens=400 checkpoints=1", .prompt = "Silk"};
+	struct kit_run r;
+	size_t sum = 0;
+
+	kit_start(&r, &kit, &(struct kit_params){.threads = 1, .kv_pages = 64, .max_rows = 64, .pace = &pace});
+	engine_submit(r.engine, kit_job(&kit, 1, &ask));
+	kit_wait_done(&r, 1);
+	struct kit_answer *a = &r.answers[0];
+	assert_int_equal(a->completion_tokens, 400);
+	assert_true(a->n_cuts >= 8 && a->n_cuts <= 25);
+	for (size_t i = 0; i < a->n_cuts; i++)
+		sum += a->cuts[i].blob_len;
+	assert_true(sum <= 64 * 400 + a->cuts[a->n_cuts - 1].blob_len);
+	assert_int_equal(atomic_load(&engine_stats(r.engine)->checkpoints), a->n_cuts);
+	assert_int_equal(atomic_load(&engine_stats(r.engine)->checkpoint_bytes), sum);
+	kit_stop(&r);
+}
+
+static void no_job_takes_more_than_its_worst(void **state)
+{
+	for (size_t i = 0; i < N_ASKS; i++) {
+		struct engine_job *j = kit_job(&kit, 2, &asks[i]);
+		uint64_t worst = engine_worst_bytes(expected[i].engine, j);
+		engine_job_free(j);
+		if (worst < expected[i].answers[0].event_bytes)
+			fail_msg("request %zu: its events took %zu bytes, and %llu were the worst", i,
+				 expected[i].answers[0].event_bytes, (unsigned long long)worst);
+		assert_true(worst < 8 << 20);
+	}
+}
+
+static void the_worst_grows_with_what_is_asked_for(void **state)
+{
+	static const char *const words[] = {"max_tokens=10",
+					    "max_tokens=100",
+					    "max_tokens=100 logprobs=0",
+					    "max_tokens=100 logprobs=20",
+					    "max_tokens=100 logprobs=20 n=8",
+					    "max_tokens=100 logprobs=20 n=8 repetition_penalty=2",
+					    "max_tokens=100 logprobs=20 n=64 repetition_penalty=2",
+					    "logprobs=20 n=64 repetition_penalty=2"};
+	uint64_t before = 0;
+
+	for (size_t i = 0; i < sizeof words / sizeof *words; i++) {
+		struct kit_ask ask = {.words = words[i], .prompt = "Silk"};
+		struct engine_job *j = kit_job(&kit, 1, &ask);
+		uint64_t worst = engine_worst_bytes(expected[0].engine, j);
+		engine_job_free(j);
+		assert_true(i == 2 ? worst == before : worst > before);
+		before = worst;
+	}
+}
+
 int main(int argc, char **argv)
 {
+	if (argc == 4 && strcmp(argv[1], "go-on") == 0)
+		return go_on((size_t)atoi(argv[2]), argv[3]);
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(each_step_left_a_checkpoint),
 		cmocka_unit_test(from_any_cut_the_rest_is_the_same),
+		cmocka_unit_test(with_more_threads_and_prompts_in_pieces),
+		cmocka_unit_test(among_neighbours_that_push_each_other_out),
+		cmocka_unit_test(cut_off_again_and_again),
+		cmocka_unit_test(released_again_and_again),
+		cmocka_unit_test(in_another_process),
+		cmocka_unit_test(a_checkpoint_comes_when_it_is_asked_for),
+		cmocka_unit_test(a_parked_job_can_be_saved),
+		cmocka_unit_test(released_before_its_first_step_it_has_nothing_to_save),
+		cmocka_unit_test(released_in_its_prompt_it_leaves_at_once),
+		cmocka_unit_test(a_decoder_without_save_starts_again_from_its_prompt),
+		cmocka_unit_test(a_save_that_fails_costs_the_checkpoint_and_not_the_job),
+		cmocka_unit_test(a_load_that_fails_is_told),
+		cmocka_unit_test(another_request_is_refused),
+		cmocka_unit_test(another_format_is_refused),
+		cmocka_unit_test(another_version_of_a_plugin_is_refused),
+		cmocka_unit_test(every_damaged_byte_is_noticed),
+		cmocka_unit_test(all_checkpoints_of_a_long_answer_are_in_proportion_to_it),
+		cmocka_unit_test(no_job_takes_more_than_its_worst),
+		cmocka_unit_test(the_worst_grows_with_what_is_asked_for),
 	};
 	return cmocka_run_group_tests_name("a job goes on from its checkpoint", tests, setup, teardown);
 }

@@ -1,4 +1,5 @@
-/* crooked: a decoder that draws one answer, and at a moment that its parameters name does something that no decoder may do. */
+/* crooked: a decoder that draws one answer, and at a moment that its parameters name does something that no decoder may do. Built a
+ * second time with CROOKED_SAVES, as crooked_saver, which has save and load and can do these wrong, too. */
 #include "plugins/weft-plugin.h"
 
 #include <stdlib.h>
@@ -8,6 +9,7 @@ enum { MODE, AT, TOKENS };
 
 struct crooked {
 	const struct weft_host *host;
+	struct weft_job *job;
 	const char *mode;
 	int64_t at, tokens, step; /* step: commits so far */
 	int32_t last;
@@ -33,6 +35,7 @@ static int create(const struct weft_host *host, struct weft_job *job, const stru
 	if (s == NULL)
 		return WEFT_ENOMEM;
 	s->host = host;
+	s->job = job;
 	s->mode = params[MODE].str;
 	s->at = params[AT].i;
 	s->tokens = params[TOKENS].i;
@@ -204,15 +207,58 @@ static int commit(void *self, struct weft_job *job, const struct weft_result *re
 	return s->host->done(job);
 }
 
+#ifdef CROOKED_SAVES
+#define NAME "crooked_saver"
+#define SAVE save
+#define LOAD load
+
+static int save(void *self, struct weft_blob *out)
+{
+	const struct crooked *s = self;
+	struct weft_feed f = {.size = sizeof f, .n_tokens = 1, .tokens = &s->last};
+	static const uint8_t zeros[1 << 20];
+	int rc = 0;
+
+	if (is(s, "save_error"))
+		return WEFT_EINTERNAL;
+	if (is(s, "save_positive"))
+		return 3;
+	if (is(s, "feed_in_save"))
+		s->host->feed(s->job, &f);
+	while (is(s, "save_without_end") && rc == 0)
+		rc = s->host->blob_write(out, zeros, sizeof zeros);
+	if (rc == 0)
+		rc = s->host->blob_write(out, &s->step, sizeof s->step);
+	return rc != 0 ? rc : s->host->blob_write(out, &s->last, sizeof s->last);
+}
+
+static int load(void *self, const struct weft_blob *in)
+{
+	struct crooked *s = self;
+
+	if (in->len != sizeof s->step + sizeof s->last)
+		return WEFT_EINVAL;
+	memcpy(&s->step, in->data, sizeof s->step);
+	memcpy(&s->last, in->data + sizeof s->step, sizeof s->last);
+	return is(s, "load_error") ? WEFT_EINVAL : is(s, "load_positive") ? 3 : 0;
+}
+#else
+#define NAME "crooked"
+#define SAVE NULL
+#define LOAD NULL
+#endif
+
 static const struct weft_param params[] = {
 	{.size = sizeof(struct weft_param),
 	 .type = WEFT_STRING,
 	 .name = "crooked_mode",
+	 .shared = 1,
 	 .doc = "What to do wrong; empty is nothing.",
 	 .def_str = ""},
 	{.size = sizeof(struct weft_param),
 	 .type = WEFT_INT,
 	 .name = "crooked_at",
+	 .shared = 1,
 	 .doc = "After how many tokens.",
 	 .def = 0,
 	 .min = 0,
@@ -220,16 +266,17 @@ static const struct weft_param params[] = {
 	{.size = sizeof(struct weft_param),
 	 .type = WEFT_INT,
 	 .name = "crooked_tokens",
+	 .shared = 1,
 	 .doc = "Length of the answer.",
 	 .def = 10,
 	 .min = 1,
 	 .max = 1000},
 };
 static const struct weft_decoder decoder = {
-	.size = sizeof decoder, .create = create, .plan = plan, .commit = commit, .destroy = free};
+	.size = sizeof decoder, .create = create, .plan = plan, .commit = commit, .save = SAVE, .load = LOAD, .destroy = free};
 static const struct weft_plugin plugin = {.size = sizeof plugin,
 					  .abi = WEFT_ABI,
-					  .name = "crooked",
+					  .name = NAME,
 					  .version = "1",
 					  .doc = "Does what no decoder may do.",
 					  .params = params,

@@ -55,16 +55,18 @@ static void the_example_sampler_lets_repeat_when_nothing_else_is_left(void **sta
 	fake_values_free(p, v);
 }
 
-static void the_example_decoder_speaks_in_capitals_and_ends_as_it_should(void **state)
+static void the_example_decoder_speaks_in_capitals_and_ends_as_it_should_also_over_restarts(void **state)
 {
 	const struct weft_plugin *p = example("loud");
 	struct script s = script_of((const char *[]){"It's ", "lin", "en \xc3", "\xa9!", "\xe2"}, 5);
 
-	for (int max = 0; max <= 3; max += 3) {
+	for (int round = 0; round < 4; round++) {
+		int max = round % 2 * 3;
 		struct weft_value *v = fake_values(p);
 		struct weft_job *j = script_job(&s);
 		const char *want = max ? "IT'S LINEN \xef\xbf\xbd" : "IT'S LINEN \xc3\xa9!\xef\xbf\xbd";
 
+		j->restless = round >= 2;
 		fake_set(p, v, "max_tokens", max);
 		assert_int_equal(fake_run(j, p, v, 20), 0);
 		assert_int_equal(j->answers[0]->finish, max ? WEFT_FINISH_LENGTH : WEFT_FINISH_STOP);
@@ -113,7 +115,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(the_example_sampler_forbids_what_was_just_drawn),
 		cmocka_unit_test(the_example_sampler_lets_repeat_when_nothing_else_is_left),
-		cmocka_unit_test(the_example_decoder_speaks_in_capitals_and_ends_as_it_should),
+		cmocka_unit_test(the_example_decoder_speaks_in_capitals_and_ends_as_it_should_also_over_restarts),
 		cmocka_unit_test(the_example_decoder_fails_when_told_with_its_reason),
 		cmocka_unit_test(the_example_decoder_shares_its_parameter_with_sample),
 	};

@@ -1,5 +1,6 @@
 /* loud: a decoder. Draws one answer and gives its text in capitals; told to, it fails at a step. */
 #include <stdlib.h>
+#include <string.h>
 #include <weft-plugin.h>
 
 enum { MAX_TOKENS, FAIL_AT }; /* places in params[] */
@@ -107,6 +108,32 @@ static int commit(void *self, struct weft_job *job, const struct weft_result *re
 	return 0;
 }
 
+/* What of the state does not follow from the request: create() has the rest again after a restart. */
+struct saved {
+	int64_t step, last;
+};
+
+static int save(void *self, struct weft_blob *out)
+{
+	struct loud *s = self;
+	struct saved saved = {.step = s->step, .last = s->last};
+
+	return s->host->blob_write(out, &saved, sizeof(saved));
+}
+
+static int load(void *self, const struct weft_blob *in)
+{
+	struct loud *s = self;
+	struct saved saved;
+
+	if (in->len != sizeof(saved))
+		return WEFT_EINVAL;
+	memcpy(&saved, in->data, sizeof(saved));
+	s->step = saved.step;
+	s->last = (int32_t)saved.last;
+	return 0;
+}
+
 static const struct weft_param params[] = {
 	/* As the decoder sample declares it: shared parameters must agree in type, default and range. */
 	[MAX_TOKENS] = {.size = sizeof(struct weft_param),
@@ -131,6 +158,8 @@ static const struct weft_decoder decoder = {
 	.create = create,
 	.plan = plan,
 	.commit = commit,
+	.save = save,
+	.load = load,
 	.destroy = free,
 };
 
