@@ -13,6 +13,8 @@ engine_modules = \
 	tests/daemon/plugin_variant.la \
 	tests/daemon/engine_crooked.la \
 	tests/daemon/engine_crooked_saver.la \
+	tests/daemon/engine_loud.la \
+	tests/daemon/engine_no_repeat_last.la \
 	tests/daemon/engine_crooked_sampler.la
 
 if CMOCKA
@@ -43,6 +45,13 @@ tests_daemon_engine_crooked_la_LDFLAGS = $(engine_module_flags)
 tests_daemon_engine_crooked_saver_la_SOURCES = tests/daemon/engine_crooked.c
 tests_daemon_engine_crooked_saver_la_CPPFLAGS = $(AM_CPPFLAGS) -DCROOKED_SAVES
 tests_daemon_engine_crooked_saver_la_LDFLAGS = $(engine_module_flags)
+# the tutorial's plugins
+tests_daemon_engine_loud_la_SOURCES = tests/daemon/engine_loud.c
+tests_daemon_engine_loud_la_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/plugins
+tests_daemon_engine_loud_la_LDFLAGS = $(engine_module_flags)
+tests_daemon_engine_no_repeat_last_la_SOURCES = tests/daemon/engine_no_repeat_last.c
+tests_daemon_engine_no_repeat_last_la_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/plugins
+tests_daemon_engine_no_repeat_last_la_LDFLAGS = $(engine_module_flags)
 tests_daemon_engine_crooked_sampler_la_SOURCES = tests/daemon/engine_crooked_sampler.c
 tests_daemon_engine_crooked_sampler_la_LDFLAGS = $(engine_module_flags)
 

@@ -1,0 +1,2 @@
+/* The tutorial's no_repeat_last, for a real engine. (tests/plugins/example is a program's name in the build tree, so no object can lie there.) */
+#include "tests/plugins/example/no_repeat_last.c"
