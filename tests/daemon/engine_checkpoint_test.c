@@ -22,7 +22,7 @@ static const struct kit_params plain = {.threads = 1, .kv_pages = 256, .max_cont
 	x ".", x " is.", x " it.", x " a b", x " c", x " in May.", x " red", x " or blue", x " at all", x "!", x "?", x " (warm)", \
 		x " I do.", x " 1", x " 22", x " 333", x ", x", x ": y", x "; z", x "..."
 
-static const int32_t bos[] = {1};
+static const int32_t bos[] = {1}, byte_f0[] = {3 + 0xf0};
 
 /* Every decoder, every sampler and every parameter that has a say in what a step leaves behind. */
 static const struct kit_ask asks[] = {
@@ -54,6 +54,9 @@ static const struct kit_ask asks[] = {
 		  "temperature=1.2 "
 		  "checkpoints=1",
 	 .prompt = CHAT("Linen or cotton?")},
+	/* bytes of one character, prompt and answer together: tokens wait for their text, and the echo's first one has not been
+	   sent */
+	{.words = "seed=15 max_tokens=9 echo=1 logprobs=2 allowed_tokens=162 checkpoints=1", .tokens = byte_f0, .n_tokens = 1},
 	/* nothing before it: the first text of the answer loses its leading space */
 	{.words = "seed=13 max_tokens=12 n=3 temperature=1.5 checkpoints=1", .tokens = bos, .n_tokens = 1},
 	{.words = "decoder=score logprobs=2 checkpoints=1",
@@ -344,6 +347,22 @@ static void in_another_process(void **state)
 	unlink(path);
 }
 
+/* On this machine both paths of a token may well have the same bits: so it is looked at where the path is written down. */
+static void a_checkpoint_says_by_which_path_each_token_came(void **state)
+{
+	const struct kit_answer *a = &expected[5].answers[0];
+	const struct kit_cut *last = &a->cuts[a->n_cuts - 1];
+	uint8_t words[4 * 16];
+
+	assert_true(a->streams[0].n_tokens > 16);
+	for (size_t i = 0; i < 16; i++) {
+		uint32_t word = (uint32_t)a->streams[0].tokens[i] | UINT32_C(0x80000000);
+		for (int k = 0; k < 4; k++)
+			words[4 * i + k] = (uint8_t)(word >> 8 * k);
+	}
+	assert_non_null(memmem(last->blob, last->blob_len, words, sizeof words));
+}
+
 /* ---- on demand ---- */
 
 static void wait_for(struct kit_run *r, const unsigned *what)
@@ -578,7 +597,7 @@ static void another_request_is_refused(void **state)
 	struct kit_run r;
 
 	assert_refused(1, cut->blob, cut->blob_len, "it is of another request");
-	assert_refused(14, cut->blob, cut->blob_len, "it is of another request");
+	assert_refused(15, cut->blob, cut->blob_len, "it is of another request");
 	assert_refused(0, woven->blob, woven->blob_len, "it is of another blend of adapters");
 	assert_refused(0, "weft", 4, "it is no checkpoint");
 	assert_refused(0, "", 0, "it is no checkpoint");
@@ -716,6 +735,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(cut_off_again_and_again),
 		cmocka_unit_test(released_again_and_again),
 		cmocka_unit_test(in_another_process),
+		cmocka_unit_test(a_checkpoint_says_by_which_path_each_token_came),
 		cmocka_unit_test(a_checkpoint_comes_when_it_is_asked_for),
 		cmocka_unit_test(a_parked_job_can_be_saved),
 		cmocka_unit_test(released_before_its_first_step_it_has_nothing_to_save),
