@@ -385,6 +385,7 @@ static void lite_rollback(void *self)
 static int quick_check(struct sqlite_store *s)
 {
 	sqlite3_stmt *stmt;
+	errno = 0;
 	int rc = sqlite3_prepare_v2(s->conn, "PRAGMA quick_check(1)", -1, &stmt, NULL);
 	if (rc == SQLITE_OK)
 		rc = sqlite3_step(stmt);
@@ -392,8 +393,10 @@ static int quick_check(struct sqlite_store *s)
 	if (rc != SQLITE_ROW) {
 		code = failed(s, rc, "integrity check");
 	} else if (strcmp((const char *)sqlite3_column_text(stmt, 0), "ok") != 0) {
-		snprintf(s->db.text, sizeof(s->db.text), "the file is damaged: %.180s", (const char *)sqlite3_column_text(stmt, 0));
-		code = STORE_EBROKEN;
+		/* A page that cannot be read is told in the same way as one that is wrong. */
+		bool unread = errno == EIO;
+		snprintf(s->db.text, sizeof(s->db.text), "the file %s: %.180s", unread ? "cannot be read" : "is damaged", (const char *)sqlite3_column_text(stmt, 0));
+		code = unread ? STORE_EDOWN : STORE_EBROKEN;
 	}
 	sqlite3_finalize(stmt);
 	return code;

@@ -140,7 +140,7 @@ SQL(TIDY_CANCEL, "SELECT id, identity, cancel_row FROM batch WHERE cancelled = 1
 SQL(TIDY_CANCEL_AT, "UPDATE batch SET cancel_row = $2 WHERE id = $1")
 SQL(TIDY_ROWS, "SELECT id, row_no, state FROM job WHERE batch = $1 AND batch <> 0 AND row_no >= $2 ORDER BY row_no LIMIT $3 {lock}")
 SQL(TIDY_CLOSED, "SELECT id, identity FROM batch WHERE closed = 1 LIMIT 1 {skip}")
-SQL(TIDY_CLOSED_ROWS, "SELECT id FROM job WHERE batch = $1 AND batch <> 0 LIMIT $2")
+SQL(TIDY_CLOSED_ROWS, "SELECT id FROM job WHERE batch = $1 AND batch <> 0 ORDER BY row_no LIMIT $2")
 SQL(TIDY_TALLY, "DELETE FROM tally WHERE batch = $1 AND batch <> 0")
 SQL(TIDY_BATCH, "DELETE FROM batch WHERE id = $1")
 SQL(TIDY_NOTES, "DELETE FROM note WHERE at < $1")

@@ -8,7 +8,7 @@
 
 struct kit {
 	struct store *store;
-	char url[512], owner[64], model[64];
+	char url[1024], owner[64], model[64];
 	int64_t lease_ms;
 	int wake[2];	/* pipe */
 	bool quiet;	/* do not print the store's log */
