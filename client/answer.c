@@ -132,16 +132,37 @@ static void clear_progress(struct follow *f)
 	f->shown = false;
 }
 
+static void note_loss(struct follow *f, const struct weft_event *e)
+{
+	struct answer *a = f->answer;
+	double loss;
+
+	if (e->kind != WEFT_EVENT_PROGRESS || !weft_reply_float(e->body, "detail.loss", &loss))
+		return;
+	if (a->n_losses++ == 0)
+		a->first_loss = loss;
+	a->last_loss = loss;
+}
+
+static void show_share(const struct follow *f, const struct weft_event *e)
+{
+	const struct answer *a = f->answer;
+
+	fprintf(stderr, "%s, %llu%%", a->task != NULL ? a->task : "reading the prompt", (unsigned long long)(e->done * 100 / e->total));
+	if (a->n_losses > 0)
+		fprintf(stderr, ", loss %.4f", a->last_loss);
+}
+
 static void show_progress(struct follow *f, const struct weft_event *e)
 {
+	note_loss(f, e);
 	if (!f->progress || f->streamed)
 		return;
 	clear_progress(f);
 	if (e->kind == WEFT_EVENT_QUEUED && e->position > 0)
 		fprintf(stderr, "in the queue, %llu before", (unsigned long long)e->position);
 	else if (e->kind == WEFT_EVENT_PROGRESS && e->total > 0)
-		fprintf(stderr, "%s, %llu%%", f->answer->task != NULL ? f->answer->task : "reading the prompt",
-			(unsigned long long)(e->done * 100 / e->total));
+		show_share(f, e);
 	else if (e->kind == WEFT_EVENT_PREEMPTED)
 		fputs("waiting for more urgent jobs", stderr);
 	else

@@ -97,6 +97,8 @@ struct answer {     /* what came of a job */
 	int interrupted; /* the signal that made us cancel it; 0 */
 	const char *task; /* what a task does, for the progress line ("fusing"); NULL: it is no task */
 	struct weft_reply *done; /* of a task: its done event, for the command to show */
+	size_t n_losses;         /* that its progress told of, as detail.loss */
+	double first_loss, last_loss;
 };
 void answer_finish(struct answer *a);
 /* Follows a submitted job to its end: text to stdout as it comes (or, with --json, each event as a line), progress to a stderr that
@@ -123,6 +125,7 @@ int cmd_plugins(struct cli *cli);
 int cmd_stats(struct cli *cli);
 int cmd_adapters(struct cli *cli);
 int adapters_fuse(struct cli *cli, const char *name);
+int adapters_learn(struct cli *cli, const char *name);
 int cmd_state(struct cli *cli); /* pause, resume, drain */
 int cmd_tokenize(struct cli *cli);
 int cmd_detokenize(struct cli *cli);

@@ -4,29 +4,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-const struct cli_option adapters_options[] = {
-	{"adapter", "NAME=WEIGHT", "fuse: an adapter and its weight, which may be negative; may be repeated"},
-	{"type", "TYPE",
-	 "fuse: cat (default), svd, linear, ties, magnitude_prune, dare_linear, dare_ties; each but cat and svd also with _svd"},
-	{"density", "SHARE", "fuse: the share of values that stays, above 0 up to 1"},
-	{"sign-method", "METHOD", "fuse: total (default) or frequency"},
-	{"svd-rank", "N", "fuse: rank of the result; default: the largest of the adapters"},
-	{"svd-clamp", "QUANTILE", "fuse: values beyond this quantile are cut to it"},
-	{"seed", "N", "fuse: which values stay in the dare types"},
-	{"mathematics", "WHOSE", "fuse: true (default), peft-0.6, peft-0.7, peft-0.9, peft-0.18 or peft-0.19"},
-	{"form", "FORM", "fuse: peft (default), gguf, or base: merged into the server's model"},
-	{"dtype", "TYPE", "fuse: f32 (default), f16 or bf16, for the form peft"},
-	{"shard-bytes", "N", "fuse: the most that a file holds, for the form base"},
-	{"replace", NULL, "fuse: what has that name already gives way"},
-	{"class", "CLASS", "fuse: interactive or batch (default)"},
-	{"priority", "N", "fuse: 0 to 1000, 0 first; default 100"},
-	{"deadline-ms", "MS", "fuse: the job expires when it has not ended by then"},
-	{"queue-ms", "MS", "fuse: the job expires when it has not started by then"},
-	{"on-disconnect", "WHAT", "fuse: keep (default) or cancel: what becomes of the job when this client goes away"},
-	{"detach", NULL, "fuse: print the job's number and do not wait"},
-	{0},
-};
-
 static int add_numbers(struct cli *cli, struct weft_request *r)
 {
 	static const char *const whole[][2] = {{"svd-rank", "svd_rank"}, {"shard-bytes", "shard_bytes"}},

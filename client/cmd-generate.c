@@ -10,7 +10,8 @@
 	{"deadline-ms", "MS", "the job expires when it has not ended by then"},                                                  \
 	{"queue-ms", "MS", "the job expires when it has not started by then"},                                                   \
 	{"on-disconnect", "WHAT", "cancel or keep: what becomes of the job when this client goes away"},                        \
-	{"adapter", "NAME=SCALE", "an adapter and its scale; may be repeated"}
+	{"adapter", "NAME=SCALE", "an adapter and its scale; may be repeated"},                                                  \
+	{"model", "NAME", "a blend by its name (weft adapters), or the base"}
 /* clang-format on */
 
 const struct cli_option generate_options[] = {
@@ -90,7 +91,7 @@ int request_common(struct cli *cli, struct weft_request *r)
 {
 	static const char *const numbers[][2] = {
 		{"priority", "priority"}, {"deadline-ms", "deadline_ms"}, {"queue-ms", "queue_ms"}, {"seed", "seed"}};
-	static const char *const texts[][2] = {{"class", "class"}, {"on-disconnect", "on_disconnect"}, {"template", "template"}};
+	static const char *const texts[][2] = {{"class", "class"}, {"on-disconnect", "on_disconnect"}, {"template", "template"}, {"model", "model"}};
 	int status = 0;
 	uint64_t v;
 

@@ -17,7 +17,7 @@ client_libweft_la_LDFLAGS = -version-info 0:0:0 -no-undefined
 client_libweft_la_LIBADD = client/libwire.la $(MSGPACK_LIBS) $(ZMQ_LIBS) $(JANSSON_LIBS)
 
 bin_PROGRAMS += client/weft
-client_weft_SOURCES = client/answer.c client/cli.c client/cli.h client/cmd-adapters.c client/cmd-chat.c client/cmd-fuse.c client/cmd-generate.c client/cmd-jobs.c client/cmd-results.c \
+client_weft_SOURCES = client/answer.c client/cli.c client/cli.h client/cmd-adapters.c client/cmd-chat.c client/cmd-fuse.c client/cmd-generate.c client/cmd-jobs.c client/cmd-learn.c client/cmd-results.c \
 	client/cmd-score.c client/cmd-server.c client/cmd-tokens.c client/options.c client/weft.c client/weft.h
 client_weft_CFLAGS = $(AM_CFLAGS) $(JANSSON_CFLAGS)
 client_weft_LDADD = client/libweft.la $(JANSSON_LIBS)

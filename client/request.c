@@ -178,7 +178,7 @@ int request_check(const struct weft_request *r, struct weft_client_error *error)
 
 bool request_may_repeat(const struct weft_request *r)
 {
-	static const char *const once[] = {"generate", "score", "adapter.fuse"};
+	static const char *const once[] = {"generate", "score", "adapter.fuse", "adapter.learn"};
 
 	for (size_t i = 0; i < sizeof(once) / sizeof(once[0]); i++)
 		if (strcmp(r->op, once[i]) == 0)

@@ -127,11 +127,11 @@ WEFT_API const char *weft_client_topic(const struct weft_client *c); /* 32 hex c
 WEFT_API int weft_client_connect(struct weft_client *c, struct weft_reply **hello, int timeout) WEFT_MUST_CHECK;
 
 /* Sends one request and waits for its reply. When no reply comes, the request is sent again until the timeout, if its operation may
- * be repeated (all but those that make jobs: generate, score, adapter.fuse). *reply (may be NULL) is set on success only; the caller frees it. */
+ * be repeated (all but those that make jobs: generate, score, adapter.fuse, adapter.learn). *reply (may be NULL) is set on success only; the caller frees it. */
 WEFT_API int weft_client_call(struct weft_client *c, const struct weft_request *r, struct weft_reply **reply,
 			      int timeout) WEFT_MUST_CHECK;
 
-/* Sends a request that makes a job (generate, score, adapter.fuse) with this client's topic. From its success on, weft_client_next
+/* Sends a request that makes a job (generate, score, adapter.fuse, adapter.learn) with this client's topic. From its success on, weft_client_next
  * gives the job's events; what a task has made is in its done event, at "result" of body.
  * ETIMEOUT leaves open whether the job was accepted; it is never sent twice. */
 WEFT_API int weft_client_submit(struct weft_client *c, const struct weft_request *r, uint64_t *job, struct weft_reply **reply,

@@ -1,6 +1,7 @@
 /* adapters.c: names, versions, pins, and the order of loading. */
 #include "config.h"
 #include "adapters.h"
+#include "blend_file.h"
 #include "log.h"
 #include <dirent.h>
 #include <errno.h>
@@ -572,6 +573,87 @@ static void take_version(struct adapters *a, struct adapter_entry *e, struct ada
 	unpin(a, v);
 }
 
+/* ---- checking ---- */
+
+void adapter_check_free(struct adapter_check *c)
+{
+	if (c)
+		core_adapter_unref(c->adapter);
+	free(c);
+}
+
+static const char *digest_of(const struct adapter_version *v)
+{
+	return core_adapter_info(v->adapter)->digest;
+}
+
+/* The next version that nobody knows of yet. One at a time: what waits holds no memory. */
+static void start_check(struct adapters *a)
+{
+	for (size_t i = 0; i < a->n && !a->checking && a->check && a->check_seconds > 0; i++) {
+		struct adapter_entry *e = a->entries[i];
+		if (!e->version || strcmp(e->checked, digest_of(e->version)) == 0)
+			continue;
+		struct adapter_check *c = calloc(1, sizeof *c);
+		if (!c)
+			return; /* after the next load */
+		*c = (struct adapter_check){.entry = e,
+					    .model = a->model,
+					    .adapter = core_adapter_ref(e->version->adapter),
+					    .seconds = a->check_seconds};
+		a->checking = true;
+		a->check(a->arg, c);
+	}
+}
+
+static void note_check(struct adapter_entry *e, const struct adapter_check *c)
+{
+	snprintf(e->checked, sizeof e->checked, "%s", core_adapter_info(c->adapter)->digest);
+	e->found = c->result;
+	e->check = c->rc ? CHECK_UNDONE : core_check_passed(&c->result) ? CHECK_PASSED : CHECK_FAILED;
+	if (c->rc)
+		log_warning("adapter %s: it could not be checked: %s", e->name, c->err.text);
+}
+
+/* Jobs that have it end with it; what comes later is refused, with the reason. */
+static void fail_checked(struct adapters *a, struct adapter_entry *e)
+{
+	struct core_error err;
+	core_fail(&err, CORE_EUNSUPPORTED,
+		  "woven into the model it does not do what it does merged into the weights: divergence %.3g nats, at most %.3g was "
+		  "expected",
+		  e->found.divergence, core_check_bound(&e->found));
+	if (e->loading || e->wanted) {
+		retire(a, e);
+		log_warning("adapter %s: %s", e->name, err.text);
+	} else {
+		fail_entry(a, e, &err);
+	}
+}
+
+void adapters_checked(struct adapters *a, struct adapter_check *c)
+{
+	struct adapter_entry *e = c->entry;
+	a->checking = false;
+	if (e->version && strcmp(digest_of(e->version), core_adapter_info(c->adapter)->digest) == 0) {
+		note_check(e, c);
+		if (e->check == CHECK_FAILED)
+			fail_checked(a, e);
+	}
+	adapter_check_free(c);
+	start_check(a);
+}
+
+const char *adapter_check_state(const struct adapters *a, const struct adapter_entry *e)
+{
+	static const char *const names[] = {"pending", "passed", "failed", "undone"};
+	if (e->version ? strcmp(e->checked, digest_of(e->version)) == 0 : e->reason && e->checked[0] && e->check == CHECK_FAILED)
+		return names[e->check];
+	return e->version && a->check_seconds > 0 ? names[CHECK_PENDING] : NULL;
+}
+
+/* ---- the end of a load ---- */
+
 void adapters_loaded(struct adapters *a, struct adapter_load *l)
 {
 	struct adapter_entry *e = l->entry;
@@ -591,6 +673,7 @@ void adapters_loaded(struct adapters *a, struct adapter_load *l)
 	adapter_load_free(l);
 	evict(a);
 	adapters_start(a);
+	start_check(a);
 }
 
 /* Is the version that is resident what was seen in the files? 1 yes, 0 it must be loaded, -1 it cannot be. */
@@ -613,6 +696,7 @@ static void want_as_seen(struct adapters *a, struct adapter_entry *e, const stru
 void adapters_request_load(struct adapters *a, struct adapter_entry *e, const struct adapter_sight *seen)
 {
 	if (e->reason && same_print(&seen->print, &e->print)) { /* told to try again */
+		e->checked[0] = 0;
 		free(e->reason);
 		e->reason = NULL;
 	}
@@ -637,6 +721,28 @@ const char *adapter_residency(const struct adapter_entry *e)
 
 /* ---- uses ---- */
 
+static void use_free(struct adapter_use *u)
+{
+	for (size_t i = 0; i < u->n; i++)
+		free(u->part[i].weights);
+	free(u);
+}
+
+/* false: out of memory. */
+static bool copy_wish(const struct adapters *a, struct adapter_use *u, size_t i, const struct adapter_wish *w)
+{
+	size_t bytes = (size_t)core_model_info(a->model)->layers * CORE_LINEARS * sizeof(float);
+	u->part[i].scale = w->scale;
+	if (w->digest)
+		snprintf(u->part[i].digest, sizeof u->part[i].digest, "%s", w->digest);
+	if (!w->weights)
+		return true;
+	u->part[i].weights = malloc(bytes);
+	if (u->part[i].weights)
+		memcpy(u->part[i].weights, w->weights, bytes);
+	return u->part[i].weights != NULL;
+}
+
 void adapters_release(struct adapters *a, struct adapter_use *u)
 {
 	if (!u)
@@ -650,7 +756,7 @@ void adapters_release(struct adapters *a, struct adapter_use *u)
 			unpin(a, u->part[i].version);
 		else
 			u->part[i].entry->waiting--;
-	free(u);
+	use_free(u);
 	evict(a);
 	adapters_start(a);
 }
@@ -671,11 +777,12 @@ struct adapter_use *adapters_use(struct adapters *a, const struct adapter_wish *
 	for (size_t i = 0; i < n; i++) { /* what can be refused comes first */
 		snprintf(field, sizeof field, "adapters.%.80s", wish[i].name);
 		u->part[i].entry = adapters_find(a, wish[i].name, &seen[i], p);
-		u->part[i].scale = wish[i].scale;
 		state[i] = u->part[i].entry ? current(u->part[i].entry, &seen[i], field, p) : -1;
+		if (state[i] >= 0 && !copy_wish(a, u, i, &wish[i]))
+			state[i] = problem_set(p, WIRE_INTERNAL, NULL, "out of memory");
 		if (state[i] < 0) {
 			snprintf(p->field, sizeof p->field, "%.95s", field);
-			free(u);
+			use_free(u);
 			return NULL;
 		}
 	}
@@ -711,14 +818,31 @@ static int refuse_twins(const struct adapter_use *u, struct core_error *err)
 	return CORE_OK;
 }
 
+/* Weights that were learned are for the contents that they were learned with. */
+static int refuse_other_contents(const struct adapter_use *u, struct core_error *err)
+{
+	for (size_t i = 0; i < u->n; i++) {
+		const char *now = core_adapter_info(u->part[i].version->adapter)->digest;
+		if (u->part[i].digest[0] && strcmp(u->part[i].digest, now) != 0)
+			return core_fail(err, CORE_EUNSUPPORTED,
+					 "the blend was made with other contents of %s (%.12s, now %.12s): learn it again",
+					 u->part[i].entry->name, u->part[i].digest, now);
+	}
+	return CORE_OK;
+}
+
 int adapter_use_blend(const struct adapter_use *u, struct core_blend **out, struct core_error *err)
 {
 	struct core_blend_part parts[CORE_BLEND_MAX];
-	int rc = refuse_twins(u, err);
+	int rc = refuse_other_contents(u, err);
+	if (!rc)
+		rc = refuse_twins(u, err);
 	if (rc)
 		return rc;
 	for (size_t i = 0; i < u->n; i++)
-		parts[i] = (struct core_blend_part){.adapter = u->part[i].version->adapter, .scale = u->part[i].scale};
+		parts[i] = (struct core_blend_part){.adapter = u->part[i].version->adapter,
+						      .scale = u->part[i].scale,
+						      .weights = u->part[i].weights};
 	return core_blend_new(out, parts, (uint32_t)u->n, err);
 }
 
@@ -786,8 +910,41 @@ static int parse_blends(struct adapters *a, const char *text, char *why)
 	return rc;
 }
 
-int adapters_resolve(const struct adapters *a, const char *model, struct adapter_wish *out, size_t *n, struct problem *p)
+static int blend_and_adapters(const char *name, struct problem *p)
 {
+	return problem_set(p, WIRE_INVALID_ARGUMENT, "adapters", "the model \"%s\" is a blend already: leave one of the two out", name);
+}
+
+/* A blend in a folder: the first one that has the name. */
+static int resolve_file(const struct adapters *a, const char *model, struct adapter_wish *out, size_t *n, struct blend_file **file,
+			struct problem *p)
+{
+	char path[4096], why[BLEND_FILE_WHY];
+	struct stat st;
+	bool found = false;
+	for (size_t i = 0; i < a->n_folders && !found && adapter_name_valid(model, strlen(model)); i++) {
+		snprintf(path, sizeof path, "%s/%s" BLEND_FILE_SUFFIX, a->folders[i], model);
+		found = stat(path, &st) == 0;
+	}
+	if (!found)
+		return problem_set(p, WIRE_NOT_FOUND, "model",
+				   "no such model: expected the base's name (see hello) or a blend's (see adapters)");
+	if (*n)
+		return blend_and_adapters(model, p);
+	*file = blend_file_read(path, model, why);
+	if (!*file)
+		return problem_set(p, WIRE_UNSUPPORTED, "model", "the blend's file cannot be used: %s", why);
+	if ((*file)->layers != core_model_info(a->model)->layers)
+		return problem_set(p, WIRE_UNSUPPORTED, "model", "the blend is for a base of %u layers, this one has %u",
+				   (*file)->layers, core_model_info(a->model)->layers);
+	blend_file_wishes(*file, out, n);
+	return 0;
+}
+
+int adapters_resolve(const struct adapters *a, const char *model, struct adapter_wish *out, size_t *n, struct blend_file **file,
+		     struct problem *p)
+{
+	*file = NULL;
 	if (!model[0] || strcmp(model, core_model_info(a->model)->name) == 0)
 		return 0;
 	for (size_t i = 0; i < a->n_blends; i++) {
@@ -795,14 +952,12 @@ int adapters_resolve(const struct adapters *a, const char *model, struct adapter
 		if (strcmp(b->name, model) != 0)
 			continue;
 		if (*n)
-			return problem_set(p, WIRE_INVALID_ARGUMENT, "adapters",
-					   "the model \"%s\" is a blend already: leave one of the two out", b->name);
+			return blend_and_adapters(b->name, p);
 		memcpy(out, b->part, b->n * sizeof *out);
 		*n = b->n;
 		return 0;
 	}
-	return problem_set(p, WIRE_NOT_FOUND, "model",
-			   "no such model: expected the base's name (see hello) or a blend of the configuration");
+	return resolve_file(a, model, out, n, file, p);
 }
 
 /* ---- begin and end ---- */
@@ -811,7 +966,7 @@ int adapters_init(struct adapters *a, const struct core_model *model, const char
 		  char why[static ADAPTERS_WHY])
 {
 	char *copy = strdup(folders), *rest = copy, *folder;
-	*a = (struct adapters){.model = model, .limit = limit, .submit = a->submit, .settled = a->settled, .arg = a->arg};
+	*a = (struct adapters){.model = model, .limit = limit, .submit = a->submit, .check = a->check, .settled = a->settled, .arg = a->arg, .check_seconds = a->check_seconds};
 	struct adapter_listing listing;
 	TAILQ_INIT(&a->waiting);
 	TAILQ_INIT(&a->due);

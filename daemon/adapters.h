@@ -31,6 +31,8 @@ bool adapter_name_valid(const char *name, size_t len);
 struct adapter_wish {
 	char name[ADAPTER_NAME_MAX + 1];
 	float scale;
+	const char *digest;   /* its contents must have; NULL: any. Borrowed */
+	const float *weights; /* [layers][CORE_LINEARS]; NULL: all 1. Borrowed */
 };
 
 struct adapter_stamp { /* of one file; all 0: it is not there */
@@ -64,6 +66,21 @@ struct adapter_version {
 	uint64_t used;                /* by the registry's clock of uses */
 };
 
+/* What is known of the woven path of a version: see core_check(). A check that does not pass fails the adapter: it would answer
+ * wrongly, and nobody would see it. */
+enum adapter_check_state { CHECK_PENDING, CHECK_PASSED, CHECK_FAILED, CHECK_UNDONE };
+
+struct adapter_check { /* one check, on its way through the checker */
+	struct adapter_entry *entry;
+	const struct core_model *model;
+	struct core_adapter *adapter; /* a reference */
+	double seconds;               /* of CPU time, about */
+	int rc;
+	struct core_check_result result;
+	struct core_error err; /* of rc */
+};
+void adapter_check_free(struct adapter_check *c); /* [any]; NULL is fine */
+
 struct adapter_entry { /* lives as long as the registry */
 	TAILQ_ENTRY(adapter_entry) in_line;
 	char *name, *path;               /* path NULL: it was never seen */
@@ -76,6 +93,9 @@ struct adapter_entry { /* lives as long as the registry */
 	bool wanted, loading;            /* in line for loading; under way */
 	bool asked;                      /* somebody asked for it since it began to load, having seen: */
 	struct adapter_print seen;
+	char checked[65]; /* digest of the contents that these are of; "": none */
+	enum adapter_check_state check;
+	struct core_check_result found;
 	unsigned waiting; /* uses that wait for it */
 	unsigned tries;   /* loads in a row that were overtaken by a change of the files */
 };
@@ -103,6 +123,8 @@ struct adapter_use { /* what one job has of the registry */
 		struct adapter_entry *entry;
 		struct adapter_version *version; /* pinned; NULL: being loaded */
 		float scale;
+		char digest[65]; /* of the contents that were asked for; "": any */
+		float *weights;  /* owned; NULL: all 1 */
 	} part[CORE_BLEND_MAX];
 };
 
@@ -127,8 +149,11 @@ struct adapters {
 	TAILQ_HEAD(, adapter_entry) wanted;
 	struct adapter_uses waiting, due;
 	struct adapter_version *dropped; /* nobody has them any more */
+	double check_seconds; /* 0: no checks */
+	bool checking;        /* one is under way */
 	/* Hands a load to a worker. false: it cannot. */
 	bool (*submit)(void *arg, struct adapter_load *load);
+	void (*check)(void *arg, struct adapter_check *check); /* hands it to the checker; NULL: there is none */
 	/* A use has all that it needs (err NULL), or cannot have it. Releasing it is the owner's. */
 	void (*settled)(void *arg, struct adapter_use *use, const struct core_error *err);
 	void *arg;
@@ -150,9 +175,12 @@ void adapters_take_listing(struct adapters *a, const struct adapter_listing *l);
 /* NULL: not_found, field name. */
 struct adapter_entry *adapters_find(struct adapters *a, const char *name, const struct adapter_sight *seen, struct problem *p);
 
-/* The names and scales that a request stands for: model may be "", the base's name or that of a blend. Writes at most
- * CORE_BLEND_MAX. [any] */
-int adapters_resolve(const struct adapters *a, const char *model, struct adapter_wish *out, size_t *n, struct problem *p);
+/* The names and scales that a request stands for: model may be "", the base's name or that of a blend, of the configuration or of a
+ * file (blend_file.h), which the caller then frees when the wishes are of no more use. Writes at most CORE_BLEND_MAX. [any], may
+ * block */
+struct blend_file;
+int adapters_resolve(const struct adapters *a, const char *model, struct adapter_wish *out, size_t *n, struct blend_file **file,
+		     struct problem *p);
 /* Pins what is resident and starts loading what is not. use->ready says whether all is there. NULL with the problem. */
 struct adapter_use *adapters_use(struct adapters *a, const struct adapter_wish *wish, const struct adapter_sight *seen, size_t n,
 				 void *owner, struct problem *p);
@@ -166,6 +194,9 @@ const char *adapter_residency(const struct adapter_entry *e);
 
 void adapter_load_run(struct adapter_load *load);                    /* [loader] */
 void adapters_loaded(struct adapters *a, struct adapter_load *load); /* frees it */
+void adapters_checked(struct adapters *a, struct adapter_check *check); /* frees it */
+/* Of the version that is resident, or of what failed: NULL: there is no check (and will be none). */
+const char *adapter_check_state(const struct adapters *a, const struct adapter_entry *e);
 void adapter_load_free(struct adapter_load *load);                   /* one that nobody waits for */
 /* The versions that nobody has any more; the loader frees them, when the blends that were made of them are gone, too. */
 struct adapter_version *adapters_take_dropped(struct adapters *a);

@@ -32,6 +32,8 @@ const struct conf_option conf_options[] = {
 	 "Folders of LoRA adapters, separated by colons: each PEFT folder or .gguf file in them can be named by requests."},
 	{"model", "adapters_memory", CONF_SIZE, AT(adapters_memory), "2G", 1 << 16, (int64_t)1 << 50, NULL, 0,
 	 "Memory for adapters that are loaded; beyond it those that were used longest ago go, but none that a job is using."},
+	{"model", "adapters_check", CONF_TIME, AT(adapters_check), "10s", 0, 3600000, NULL, CONF_RELOADABLE,
+	 "CPU time for checking an adapter once it is loaded: does it do, woven in, what it does merged into the weights? 0: no check."},
 	{"model", "blends", CONF_STRING, AT(blends), "", 0, 0, NULL, 0,
 	 "Names for sums of adapters, for the field model of requests: NAME=ADAPTER:SCALE,ADAPTER:SCALE with blanks between them."},
 	{"model", "fuse_output", CONF_STRING, AT(fuse_output), "", 0, 0, NULL, 0,

@@ -24,6 +24,7 @@ struct conf {
 	char *blends;            /* names of sums of adapters */
 	char *fuse_output;       /* folder of merged bases; "": none */
 	int64_t adapters_memory; /* bytes */
+	int64_t adapters_check;  /* ms of CPU time; 0: none */
 	/* [listen] */
 	char *request, *answer; /* ZeroMQ endpoints */
 	char *curve_secret;     /* file with our secret key; "": the credential, if there is one */

@@ -1,6 +1,7 @@
 /* draft.c: from the fields of generate and score to an engine job. What can be refused cheaply is refused before anything is
  * tokenised. */
 #include "draft.h"
+#include "blend_file.h"
 #include "fields.h"
 #include "options.h"
 #include <inttypes.h>
@@ -414,6 +415,22 @@ static int take_prompt(struct making *m)
 	return 0;
 }
 
+int draft_prompt_tokens(const struct draft_env *env, const msgpack_object *map, int32_t **out, size_t *n, struct problem *p)
+{
+	struct draft d = {.work = engine_job_new()};
+	struct making m = {.d = &d, .env = env, .body = map, .p = p};
+	if (!d.work)
+		return oom(p);
+	int rc = take_template(&m) || take_prompt(&m) ? -1 : 0;
+	if (!rc) {
+		*out = d.work->prompt;
+		*n = d.work->n_prompt;
+		d.work->prompt = NULL;
+	}
+	draft_finish(&d);
+	return rc;
+}
+
 /* ---- continuations ---- */
 
 static int take_continuation(struct making *m, uint32_t i, const msgpack_object *o)
@@ -669,6 +686,7 @@ void draft_finish(struct draft *d)
 	if (d->work)
 		engine_job_free(d->work);
 	task_free(d->task);
+	blend_file_free(d->blend_file);
 	free(d->options);
 	free(d->body);
 	*d = (struct draft){0};

@@ -39,6 +39,7 @@ struct draft {
 	struct adapter_sight seen[CORE_BLEND_MAX]; /* of each, in the folders: by request_look() */
 	size_t n_adapters;
 	struct plugin_set *plugins; /* that its options were judged by; borrowed of env */
+	struct blend_file *blend_file; /* what the adapters come from; NULL: something else. Owned */
 	struct engine_job *work; /* id and plugins are still missing; NULL: a task */
 	struct task *task;
 	void *options;           /* the effective set, as one msgpack map; malloc'ed */
@@ -62,6 +63,8 @@ int draft_prepare_task(struct draft *d, const struct draft_env *env, const msgpa
 void draft_begin_options(const struct draft *d, size_t more, struct wire_buf *b);
 void draft_finish(struct draft *d);
 
+/* The tokens of a map that has prompt, messages (and perhaps template) or tokens. *out is malloc'ed. */
+int draft_prompt_tokens(const struct draft_env *env, const msgpack_object *map, int32_t **out, size_t *n, struct problem *p);
 /* Also used by tokenize and detokenize. *out is malloc'ed. */
 int draft_token_array(const struct draft_env *env, const char *field, const msgpack_object *array, int32_t **out, size_t *n,
 		      struct problem *p);

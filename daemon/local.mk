@@ -6,7 +6,9 @@ include daemon/store.mk
 noinst_LTLIBRARIES += daemon/libdaemon.la
 daemon_libdaemon_la_SOURCES = \
 	daemon/adapters.c daemon/adapters.h \
+	daemon/blend_file.c daemon/blend_file.h \
 	daemon/boot.c daemon/boot.h \
+	daemon/checker.c daemon/checker.h \
 	daemon/conf.c daemon/conf.h \
 	daemon/deadline.c daemon/deadline.h \
 	daemon/draft.c daemon/draft.h \
@@ -14,6 +16,7 @@ daemon_libdaemon_la_SOURCES = \
 	daemon/fuse.c daemon/fuse.h \
 	daemon/job.c daemon/job.h \
 	daemon/keys.c daemon/keys.h \
+	daemon/learn.c daemon/learn.h \
 	daemon/loader.c daemon/loader.h \
 	daemon/log.c daemon/log.h \
 	daemon/metrics.c daemon/metrics.h \
@@ -35,8 +38,8 @@ daemon_libdaemon_la_SOURCES = \
 	daemon/template.c daemon/template.h \
 	daemon/topics.c daemon/topics.h \
 	daemon/zap.c daemon/zap.h
-daemon_libdaemon_la_CFLAGS = $(AM_CFLAGS) $(MSGPACK_CFLAGS) $(ZMQ_CFLAGS) $(INIH_CFLAGS) $(SODIUM_CFLAGS) $(SYSTEMD_CFLAGS) $(MICROHTTPD_CFLAGS)
-daemon_libdaemon_la_LIBADD = kernels/libfuse.la daemon/libengine.la daemon/libstore.la client/libwire.la $(ZMQ_LIBS) $(INIH_LIBS) $(SODIUM_LIBS) $(SYSTEMD_LIBS) $(MICROHTTPD_LIBS)
+daemon_libdaemon_la_CFLAGS = $(AM_CFLAGS) $(MSGPACK_CFLAGS) $(ZMQ_CFLAGS) $(INIH_CFLAGS) $(SODIUM_CFLAGS) $(SYSTEMD_CFLAGS) $(MICROHTTPD_CFLAGS) $(JANSSON_CFLAGS)
+daemon_libdaemon_la_LIBADD = kernels/libfuse.la kernels/liblearn.la daemon/libengine.la daemon/libstore.la client/libwire.la $(ZMQ_LIBS) $(INIH_LIBS) $(SODIUM_LIBS) $(SYSTEMD_LIBS) $(MICROHTTPD_LIBS) $(JANSSON_LIBS)
 
 dist_man_MANS += daemon/weftd.8 daemon/weftd.conf.5
 

@@ -15,6 +15,7 @@
  * anybody. */
 #include "loop.h"
 #include "boot.h"
+#include "checker.h"
 #include "fuse.h"
 #include "loader.h"
 #include "log.h"
@@ -94,6 +95,7 @@ struct loop {
 	struct core_model *model;
 	struct engine *engine;
 	struct loader *loader;
+	struct checker *checker;
 	struct sockets *sockets;
 	struct metrics_http *http; /* NULL: not configured */
 	struct server server;
@@ -301,6 +303,12 @@ static bool submit_load(void *arg, struct adapter_load *load)
 	return true;
 }
 
+static void submit_check(void *arg, struct adapter_check *check)
+{
+	struct loop *l = (struct loop *)((char *)arg - offsetof(struct loop, server));
+	checker_submit(l->checker, check);
+}
+
 static void on_loader_wake(void *arg)
 {
 	struct loop *l = arg;
@@ -313,6 +321,9 @@ static void on_loaded(uv_async_t *h)
 	struct adapter_load *load;
 	while (l->loader && (load = loader_take(l->loader)))
 		server_adapter_loaded(&l->server, load);
+	struct adapter_check *check = l->checker ? checker_take(l->checker) : NULL;
+	if (check)
+		adapters_checked(&l->server.adapters, check);
 }
 
 /* ---- subscriptions and events ---- */
@@ -754,7 +765,13 @@ static void serve(struct loop *l)
 		leave(l, EXIT_INTERNAL);
 		return;
 	}
+	if (checker_new(&l->checker, on_loader_wake, l)) {
+		log_error("the thread that checks adapters does not start");
+		leave(l, EXIT_INTERNAL);
+		return;
+	}
 	s->adapters.submit = submit_load;
+	s->adapters.check = submit_check;
 	s->adapters.arg = s;
 	s->durable.submit = submit_revival;
 	s->durable.arg = l;
@@ -849,6 +866,8 @@ static void stop(struct loop *l)
 		uv_run(&l->uv, UV_RUN_ONCE);
 	loader_free(l->loader);
 	l->loader = NULL;
+	checker_free(l->checker);
+	l->checker = NULL;
 	if (l->polling) {
 		uv_poll_stop(&l->request_poll);
 		uv_poll_stop(&l->answer_poll);

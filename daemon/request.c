@@ -2,6 +2,7 @@
 #include "config.h"
 #include "request.h"
 #include "fuse.h"
+#include "learn.h"
 #include "names.h"
 #include "options.h"
 #include "request_ops.h"
@@ -44,7 +45,7 @@ static int prepare_score(struct request *r)
 static void look_draft(struct request *r)
 {
 	struct draft *d = &r->draft;
-	if (adapters_resolve(r->adapters, d->model, d->adapters, &d->n_adapters, &r->problem))
+	if (adapters_resolve(r->adapters, d->model, d->adapters, &d->n_adapters, &d->blend_file, &r->problem))
 		return;
 	for (size_t i = 0; i < d->n_adapters; i++)
 		adapters_look(r->adapters, d->adapters[i].name, &d->seen[i]);
@@ -58,9 +59,13 @@ static void put_uses(const struct adapter_use *u, struct wire_buf *b)
 	for (size_t i = 0; i < u->n; i++) {
 		const struct adapter_version *v = u->part[i].version;
 		wire_str(b, u->part[i].entry->name);
-		wire_map(b, 2);
+		wire_map(b, 2 + (u->part[i].weights != NULL));
 		wire_str(b, "scale");
 		wire_float(b, (double)u->part[i].scale);
+		if (u->part[i].weights) {
+			wire_str(b, "weighted");
+			wire_bool(b, true);
+		}
 		wire_str(b, "digest");
 		v ? wire_str(b, core_adapter_info(v->adapter)->digest) : wire_nil(b);
 	}
@@ -318,15 +323,38 @@ static int answer_drain(struct request *r, struct server *s, struct wire_buf *b)
 
 /* ---- adapters ---- */
 
-static void put_adapter(const struct adapter_entry *e, struct wire_buf *b)
+static void put_check(const char *state, const struct core_check_result *r, struct wire_buf *b)
 {
+	bool done = strcmp(state, "passed") == 0 || strcmp(state, "failed") == 0;
+	wire_str(b, "check");
+	wire_map(b, done ? 7 : 1);
+	pair_str(b, "state", state);
+	if (!done)
+		return;
+	wire_str(b, "divergence");
+	wire_float(b, r->divergence);
+	wire_str(b, "bound");
+	wire_float(b, core_check_bound(r));
+	wire_str(b, "rounding");
+	wire_float(b, r->rounding);
+	wire_str(b, "difference");
+	wire_float(b, r->difference);
+	pair_uint(b, "layers", r->layers);
+	pair_uint(b, "of", r->of);
+}
+
+static void put_adapter(const struct adapters *a, const struct adapter_entry *e, struct wire_buf *b)
+{
+	const char *check = adapter_check_state(a, e);
 	const struct core_adapter_info *info = e->version ? core_adapter_info(e->version->adapter) : NULL;
-	wire_map(b, 3 + (info ? 6 : 0) + (e->reason != NULL));
+	wire_map(b, 3 + (info ? 6 : 0) + (e->reason != NULL) + (check != NULL));
 	pair_str(b, "name", e->name);
 	pair_str(b, "residency", adapter_residency(e));
 	pair_uint(b, "pins", e->version ? e->version->pins : 0);
 	if (e->reason)
 		pair_str(b, "reason", e->reason);
+	if (check)
+		put_check(check, &e->found, b);
 	if (!info)
 		return;
 	pair_str(b, "digest", info->digest);
@@ -337,9 +365,57 @@ static void put_adapter(const struct adapter_entry *e, struct wire_buf *b)
 	pair_uint(b, "bytes", info->bytes);
 }
 
+static void put_losses(const struct blend_file *f, struct wire_buf *b)
+{
+	wire_str(b, "held_out");
+	wire_map(b, 4);
+	wire_str(b, "base");
+	wire_float(b, f->held_out.base);
+	wire_str(b, "uniform");
+	wire_float(b, f->held_out.uniform);
+	wire_str(b, "learned");
+	wire_float(b, f->held_out.learned);
+	wire_str(b, "adapters");
+	wire_map(b, f->n);
+	for (uint32_t i = 0; i < f->n; i++) {
+		wire_str(b, f->part[i].name);
+		wire_float(b, f->held_out.adapter[i]);
+	}
+}
+
+/* Blends that stand in files. */
+static void put_learned(const struct blend_listing *l, struct wire_buf *b)
+{
+	wire_str(b, "learned");
+	wire_array(b, l->n);
+	for (size_t i = 0; i < l->n; i++) {
+		const struct blend_file *f = l->list[i].file;
+		wire_map(b, f ? 4 + f->has_losses : 2);
+		pair_str(b, "name", l->list[i].name);
+		if (!f) {
+			pair_str(b, "reason", l->list[i].why);
+			continue;
+		}
+		pair_str(b, "by", f->by);
+		pair_str(b, "method", f->method);
+		wire_str(b, "adapters");
+		wire_map(b, f->n);
+		for (uint32_t k = 0; k < f->n; k++) {
+			wire_str(b, f->part[k].name);
+			wire_map(b, 2);
+			wire_str(b, "weight");
+			wire_float(b, (double)f->part[k].weight);
+			pair_str(b, "digest", f->part[k].digest);
+		}
+		if (f->has_losses)
+			put_losses(f, b);
+	}
+}
+
 static void look_adapters(struct request *r)
 {
 	adapters_list(r->adapters, &r->listing);
+	blend_files_list(r->adapters, &r->blends);
 }
 
 static int answer_adapters(struct request *r, struct server *s, struct wire_buf *b)
@@ -349,12 +425,12 @@ static int answer_adapters(struct request *r, struct server *s, struct wire_buf 
 	adapters_take_listing(a, &r->listing);
 	for (size_t i = 0; i < a->n; i++)
 		n += !a->entries[i]->gone;
-	put_head(r, b, true, 5);
+	put_head(r, b, true, 6);
 	wire_str(b, "adapters");
 	wire_array(b, n);
 	for (size_t i = 0; i < a->n; i++)
 		if (!a->entries[i]->gone)
-			put_adapter(a->entries[i], b);
+			put_adapter(a, a->entries[i], b);
 	wire_str(b, "blends");
 	wire_map(b, a->n_blends);
 	for (size_t i = 0; i < a->n_blends; i++) {
@@ -365,6 +441,7 @@ static int answer_adapters(struct request *r, struct server *s, struct wire_buf 
 			wire_float(b, (double)a->blends[i].part[k].scale);
 		}
 	}
+	put_learned(&r->blends, b);
 	pair_uint(b, "resident_bytes", a->resident);
 	pair_uint(b, "memory", a->limit);
 	pair_uint(b, "evictions", a->evictions);
@@ -405,11 +482,11 @@ static struct adapter_entry *find_adapter(struct request *r, struct server *s)
 	return adapters_find(&s->adapters, name, &r->seen, &r->problem);
 }
 
-static int put_adapter_reply(struct request *r, const struct adapter_entry *e, struct wire_buf *b)
+static int put_adapter_reply(struct request *r, const struct adapters *a, const struct adapter_entry *e, struct wire_buf *b)
 {
 	put_head(r, b, true, 1);
 	wire_str(b, "adapter");
-	put_adapter(e, b);
+	put_adapter(a, e, b);
 	return 0;
 }
 
@@ -419,13 +496,13 @@ static int answer_adapter_load(struct request *r, struct server *s, struct wire_
 	if (!e)
 		return -1;
 	adapters_request_load(&s->adapters, e, &r->seen);
-	return put_adapter_reply(r, e, b);
+	return put_adapter_reply(r, &s->adapters, e, b);
 }
 
 static int answer_adapter_unload(struct request *r, struct server *s, struct wire_buf *b)
 {
 	struct adapter_entry *e = find_adapter(r, s);
-	return !e || adapters_unload(&s->adapters, e, &r->problem) ? -1 : put_adapter_reply(r, e, b);
+	return !e || adapters_unload(&s->adapters, e, &r->problem) ? -1 : put_adapter_reply(r, &s->adapters, e, b);
 }
 
 static int prepare_fuse(struct request *r)
@@ -436,6 +513,16 @@ static int prepare_fuse(struct request *r)
 static void look_fuse(struct request *r)
 {
 	fuse_look(&r->draft, &r->env, r->adapters, &r->problem);
+}
+
+static int prepare_learn(struct request *r)
+{
+	return learn_prepare(&r->draft, &r->env, &r->msg.root, &r->problem);
+}
+
+static void look_learn(struct request *r)
+{
+	learn_look(&r->draft, r->adapters, &r->problem);
 }
 
 /* ---- the table ---- */
@@ -472,6 +559,7 @@ static const struct op ops[] = {
 	{"adapters", " ", NULL, look_adapters, answer_adapters},
 	{"adapter.load", " name ", prepare_name, look_name, answer_adapter_load},
 	{"adapter.unload", " name ", prepare_name, look_name, answer_adapter_unload},
+	{"adapter.learn", LEARN_FIELDS, prepare_learn, look_learn, answer_task},
 	{"adapter.fuse", FUSE_FIELDS, prepare_fuse, look_fuse, answer_task},
 };
 
@@ -596,6 +684,7 @@ void request_finish(struct request *r)
 	adapter_listing_finish(&r->listing);
 	store_op_free(r->result);
 	batch_rows_free(r);
+	blend_listing_finish(&r->blends);
 	free(r->tokens);
 	free(r->text);
 	if (r->decoded)

@@ -9,6 +9,7 @@
 #ifndef WEFT_DAEMON_REQUEST_H
 #define WEFT_DAEMON_REQUEST_H
 
+#include "blend_file.h"
 #include "server.h"
 
 struct op;
@@ -26,6 +27,7 @@ struct request {
 	struct draft draft;             /* generate, score */
 	struct adapter_sight seen;      /* adapter.load, adapter.unload */
 	struct adapter_listing listing; /* adapters */
+	struct blend_listing blends;    /* likewise */
 	int32_t *tokens;                /* tokenize, detokenize */
 	size_t n_tokens;
 	char *text; /* detokenize */

@@ -1386,6 +1386,7 @@ void server_conf_changed(struct server *s)
 	s->env.template = template_find(s->conf->template, strlen(s->conf->template));
 	s->env.queue_ms = (uint64_t)s->conf->queue_timeout;
 	s->env.store = s->durable.store != NULL;
+	s->adapters.check_seconds = (double)s->conf->adapters_check / 1000;
 }
 
 void server_new_plugins(struct server *s, struct plugin_set *set)

@@ -46,7 +46,7 @@ daemon_scripts = \
 	tests/daemon/adapter_hostile_test.py \
 	tests/daemon/metrics_test.py \
 	tests/daemon/adapter_registry_test.py \
-	tests/daemon/fuse_test.py
+	tests/daemon/fuse_test.py tests/daemon/learn_test.py tests/daemon/check_test.py
 TESTS += $(daemon_scripts)
 EXTRA_DIST += $(daemon_scripts) tests/daemon/peer.py tests/daemon/durable_kit.py tests/daemon/adapter_kit.py tests/daemon/adapter_count.py tests/daemon/RESULTS.md
 
