@@ -568,7 +568,7 @@ static void note_accepted(struct server *s, const struct job *j)
 int server_accept(struct server *s, struct draft *d, const char *identity, struct job **out, struct problem *p)
 {
 	uint32_t pages = d->work ? engine_worst_pages(s->engine, d->work) : 0;
-	if (admit(s, d, pages, p) || (d->task && task_accept(d->task, s, p)))
+	if (admit(s, d, pages, p))
 		return -1;
 	struct job *j = make(s, d, identity, pages, true, p);
 	if (!j)

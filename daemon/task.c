@@ -75,11 +75,6 @@ bool task_cancelled(const struct task *t)
 	return atomic_load_explicit(&t->cancelled, memory_order_relaxed);
 }
 
-const atomic_bool *task_cancel_flag(const struct task *t)
-{
-	return &t->cancelled;
-}
-
 void task_progress(struct task *t, uint64_t done, uint64_t total, const struct wire_buf *detail)
 {
 	size_t len = detail && !detail->failed ? detail->out.size : 0;
@@ -236,11 +231,6 @@ bool task_take_end(struct tasks *room, struct task *t, int *rc)
 	if (ended)
 		leave_room(room, t);
 	return ended;
-}
-
-int task_accept(struct task *t, struct server *s, struct problem *p)
-{
-	return t->kind->accept ? t->kind->accept(t->arg, s, p) : 0;
 }
 
 int task_settle(struct task *t, struct server *s)

@@ -5,7 +5,6 @@
  * and ends it; here is what runs it. A new kind of task is one struct task_kind. The `prepare` of its op judges the fields, and
  * puts task_new(kind, arg) and the effective options into the draft (draft.h); from there the way is the same for all kinds:
  *
- *     [loop]   kind->accept   names are looked up, the last refusals are made
  *     [loop]   it waits in server.task_queue, by rank; max_tasks run at once
  *     [task]   kind->run      the work; it tells of its progress, and asks whether it was cancelled
  *     [loop]   kind->settle   the server takes over what was made
@@ -24,8 +23,6 @@ struct server;
 
 struct task_kind {
 	const char *op; /* of the request that makes it: "adapter.fuse" */
-	/* [loop] Before the job exists. -1 with the problem: it is refused. NULL: nothing is to be asked of the server. */
-	int (*accept)(void *arg, struct server *s, struct problem *p);
 	/* [task] The work. 0, or -1 after task_fail(). Asks task_cancelled() between pieces of work that are well below a second,
 	 * and once that is true returns -1 soon, leaving nothing behind. May block. */
 	int (*run)(struct task *t, void *arg);
@@ -38,7 +35,6 @@ struct task_kind {
 
 struct task *task_new(const struct task_kind *kind, void *arg); /* takes arg; NULL: out of memory, arg is freed */
 bool task_cancelled(const struct task *t);                      /* [any thread] */
-const atomic_bool *task_cancel_flag(const struct task *t);      /* the same, for libraries that want a flag to look at */
 /* [task] Any number of times: the loop publishes some ten a second and always the last one. detail: one msgpack map that stands in
  * the event as `detail`, copied; NULL: none. */
 void task_progress(struct task *t, uint64_t done, uint64_t total, const struct wire_buf *detail);
@@ -66,7 +62,6 @@ uint64_t task_job(const struct task *t);
 bool task_take_progress(struct task *t, uint64_t *done, uint64_t *total, void **detail, size_t *len);
 /* Has run() returned? Then the thread is joined, the task is out of the room, and *rc is what run() returned. */
 bool task_take_end(struct tasks *room, struct task *t, int *rc);
-int task_accept(struct task *t, struct server *s, struct problem *p);
 int task_settle(struct task *t, struct server *s);
 const char *task_op(const struct task *t);
 const struct problem *task_problem(const struct task *t);
