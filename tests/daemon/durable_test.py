@@ -1,6 +1,5 @@
 """Accepted means kept: durable jobs over kill -9, drain, and everything that clients do with them."""
-import os
-import time
+import resource
 
 from durable_kit import House, ended, results, same_answer, text_of
 from peer import Peer, Refused, Weftd, run
@@ -198,6 +197,58 @@ def test_a_job_that_kills_its_daemon_three_times_is_dead_and_the_others_go_on():
             assert p.call("jobs", state="dead")["jobs"][0]["error"]["message"]
             for job in innocent:
                 same_answer(ended(p, job)[-1], want)
+
+
+def limit_files(d, size):
+    """Files of the daemon may not grow beyond size: for the store the disk is full there."""
+    hard = resource.prlimit(d.pid, resource.RLIMIT_FSIZE)[1]
+    resource.prlimit(d.pid, resource.RLIMIT_FSIZE, (size, hard))
+
+
+def test_a_full_disk_stops_durable_jobs_only_and_all_goes_on_when_there_is_room():
+    with House("--threads", "1") as h:
+        d = h.up()
+        with h.peer() as p:
+            want = undisturbed(p, **LONG)
+            before = p.done(p.generate(durable=True, **SHORT))
+            job = p.generate(durable=True, **LONG)
+            p.seen(job, "delta")
+            limit_files(d, 4096)
+            error = None
+            while not error:
+                try:
+                    p.generate(durable=True, **SHORT)
+                except Refused as e:
+                    error = e
+            assert error.code == "overloaded" and error.error["retry"] and error.error["retry_after_ms"], error
+            p.wait(lambda: p.call("hello")["store"] == "full", "the state of the store is told")
+            for _ in range(3):
+                assert p.done(p.generate(**SHORT))["choices"] == before["choices"], "others are served"
+            store = p.call("stats")["store"]
+            assert store["state"] == "full" and store["reason"], store
+            assert p.call("job", job=job)["state"] in ("queued", "running", "preempted")
+            limit_files(d, resource.RLIM_INFINITY)
+            same_answer(ended(p, job)[-1], want)
+            p.wait(lambda: p.call("hello")["store"] == "ok", "the store is well again")
+            p.done(p.generate(durable=True, **SHORT))
+
+
+def test_what_runs_while_the_disk_is_full_is_whole_after_a_kill():
+    with House("--threads", "1") as h:
+        d = h.up()
+        with h.peer() as p:
+            want = undisturbed(p, **LONG)
+            job = p.generate(durable=True, **LONG)
+            p.seen(job, "delta")
+            limit_files(d, 4096)
+            p.wait(lambda: p.call("hello")["store"] == "full", "the state of the store is told")
+            said = len(results(p, job))
+            d.kill()
+            h.up()
+            p.listen()
+            events = ended(p, job)
+            assert len(events) >= said
+            same_answer(events[-1], want)
 
 
 def test_without_a_store_durable_jobs_are_refused():
