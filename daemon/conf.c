@@ -56,6 +56,8 @@ const struct conf_option conf_options[] = {
 	 "How long a topic may be without a listener before on_disconnect takes effect."},
 
 	{"queue", "max_running", CONF_INT, AT(max_running), "32", 1, 4096, NULL, 0, "Jobs that run at once."},
+	{"queue", "max_running_bytes", CONF_SIZE, AT(max_running_bytes), "1G", 1 << 20, (int64_t)1 << 40, NULL, CONF_RELOADABLE,
+	 "Memory outside keys and values that jobs which have started may come to need, at worst, with all log-probabilities; others wait."},
 	{"queue", "max_tasks", CONF_INT, AT(max_tasks), "1", 1, 16, NULL, CONF_RELOADABLE,
 	 "Tasks (jobs that decode nothing, such as fusing adapters) that run at once, each on a thread of its own."},
 	{"queue", "max_queue", CONF_INT, AT(max_queue), "1000", 1, 1000000, NULL, CONF_RELOADABLE, "Jobs that may wait."},

@@ -34,7 +34,7 @@ struct conf {
 	int64_t max_message;      /* bytes of one request */
 	int64_t disconnect_grace; /* ms */
 	/* [queue] */
-	int64_t max_running, max_tasks, max_queue, max_queue_tokens, max_queue_bytes;
+	int64_t max_running, max_running_bytes, max_tasks, max_queue, max_queue_tokens, max_queue_bytes;
 	int64_t ageing; /* ms: what 1000 steps of priority (or the class) are worth in waiting time */
 	bool preempt;
 	int64_t queue_timeout;                             /* ms; 0: none */

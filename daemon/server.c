@@ -23,6 +23,7 @@ static int64_t now_ms(void)
 }
 
 static void release(struct server *s, struct job *j);
+static void put_down(struct server *s, struct job *j);
 static void schedule(struct server *s);
 static void on_drain(struct deadline *d, void *arg);
 
@@ -141,6 +142,7 @@ static void conclude(struct server *s, struct job *j, enum job_state state, cons
 	deadline_disarm(&s->deadlines, &j->patience);
 	if (!j->in_engine)
 		release(s, j); /* a durable job has its slot a little earlier */
+	put_down(s, j);
 	publish_done(s, j, code, reason);
 	job_drop_answer(j);
 	topics_drop_job(&s->topics, j, &s->deadlines);
@@ -215,6 +217,18 @@ static void release(struct server *s, struct job *j)
 	s->running[j->running_place]->running_place = j->running_place;
 }
 
+static void put_down(struct server *s, struct job *j)
+{
+	s->bytes_started -= j->weighed ? j->entry.bytes : 0;
+	j->weighed = false;
+}
+
+/* A job that has started keeps its memory to its end, also while it is parked; so when none runs, one more may always start. */
+static bool memory_fits(const struct server *s, const struct job *j)
+{
+	return j->weighed || s->n_running == 0 || s->bytes_started + j->entry.bytes <= (uint64_t)s->conf->max_running_bytes;
+}
+
 static struct queue_room room(const struct server *s)
 {
 	return (struct queue_room){.slots = (uint32_t)((size_t)s->conf->max_running - s->n_running),
@@ -243,6 +257,8 @@ static void start(struct server *s, struct job *j)
 {
 	queue_remove(&s->queue, &j->entry);
 	hold(s, j);
+	s->bytes_started += j->weighed ? 0 : j->entry.bytes;
+	j->weighed = true;
 	if (j->journal && !j->journal->begun)
 		journal_begin(s, j);
 	else
@@ -317,7 +333,7 @@ static void schedule(struct server *s)
 			stall(s, j);
 			continue;
 		}
-		if (must_wait(s, j))
+		if (must_wait(s, j) || !memory_fits(s, j))
 			return;
 		if (queue_fits(first, &r)) {
 			start(s, j);
@@ -330,6 +346,16 @@ static void schedule(struct server *s)
 }
 
 /* ---- acceptance ---- */
+
+/* What it may come to at worst: bytes of memory into the draft, and pages. */
+static uint32_t weigh(struct server *s, struct draft *d)
+{
+	if (!d->work)
+		return 0;
+	uint64_t worst = engine_worst_bytes(s->engine, d->work);
+	d->bytes = worst > d->bytes ? worst : d->bytes;
+	return engine_worst_pages(s->engine, d->work);
+}
 
 static struct queue_limits limits_of(const struct server *s)
 {
@@ -354,6 +380,10 @@ static int judge(struct server *s, const struct draft *d, uint32_t pages, struct
 				   "the job may come to %" PRIu64 " tokens and %" PRIu64 " bytes, the queue takes %" PRIu64
 				   " and %" PRIu64,
 				   d->tokens, d->bytes, limits.tokens, limits.bytes);
+	if (d->bytes > (uint64_t)s->conf->max_running_bytes)
+		return problem_set(p, WIRE_TOO_LARGE, NULL,
+				   "the job may come to %" PRIu64 " bytes, max_running_bytes is %" PRId64 ": lower max_tokens, n or logprobs",
+				   d->bytes, s->conf->max_running_bytes);
 	if (jobs_have_id(&s->jobs))
 		return 0;
 	s->rejected++;
@@ -567,7 +597,7 @@ static void note_accepted(struct server *s, const struct job *j)
 
 int server_accept(struct server *s, struct draft *d, const char *identity, struct job **out, struct problem *p)
 {
-	uint32_t pages = d->work ? engine_worst_pages(s->engine, d->work) : 0;
+	uint32_t pages = weigh(s, d);
 	if (admit(s, d, pages, p))
 		return -1;
 	struct job *j = make(s, d, identity, pages, true, p);
@@ -599,7 +629,7 @@ enum job_state server_state_of(const struct job *j)
 
 int server_make_durable(struct server *s, struct draft *d, const char *identity, struct job **out, bool *held, struct problem *p)
 {
-	uint32_t pages = engine_worst_pages(s->engine, d->work);
+	uint32_t pages = weigh(s, d);
 	if (judge(s, d, pages, p))
 		return -1;
 	*held = !d->delay_ms && !s->durable.away && !full(s, d);
@@ -663,6 +693,7 @@ static void drop(struct server *s, struct job *j)
 		if (topics_find(&s->topics, j->topic))
 			topics_drop_job(&s->topics, j, &s->deadlines);
 		count_durable(s, j, -1);
+		put_down(s, j);
 		if (!j->in_engine)
 			release(s, j);
 	}
@@ -880,7 +911,8 @@ void server_revive(struct server *s, struct draft *d, const struct revival *v, c
 			job_forget(&s->jobs, j);
 		return; /* out of memory: its lease ends by itself */
 	}
-	fill(s, j, d, v->row.identity, d->work ? engine_worst_pages(s->engine, d->work) : 0, clock_now());
+	uint32_t pages = weigh(s, d);
+	fill(s, j, d, v->row.identity, pages, clock_now());
 	fill_claimed(s, j, v);
 	count_durable(s, j, 1);
 	s->durable.claimed++;
