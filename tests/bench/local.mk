@@ -18,3 +18,14 @@ CLEANFILES += tests/bench/checkpoints$(EXEEXT)
 .PHONY: bench-checkpoints
 bench-checkpoints: tests/bench/checkpoints$(EXEEXT) all-am
 	./tests/bench/checkpoints$(EXEEXT) -m $(top_srcdir)/tests/demo/model $(BENCH_ARGS)
+
+# make bench-store: the durable store, on SQLite and PostgreSQL
+EXTRA_PROGRAMS += tests/bench/store_bench
+tests_bench_store_bench_SOURCES = tests/bench/store_bench.c
+tests_bench_store_bench_LDADD = tests/daemon/libstorekit.la daemon/libstore.la
+CLEANFILES += tests/bench/store_bench$(EXEEXT)
+EXTRA_DIST += tests/bench/store_bench.sh
+
+.PHONY: bench-store
+bench-store: tests/bench/store_bench$(EXEEXT)
+	$(TESTS_ENVIRONMENT) $(SHELL) $(srcdir)/tests/bench/store_bench.sh $(BENCH_ARGS)

@@ -15,7 +15,7 @@ store_programs = \
 store_scripts = \
 	tests/daemon/store_postgresql.sh \
 	tests/daemon/store_pg_restart.sh
-check_PROGRAMS += $(store_programs) tests/daemon/store_restart
+check_PROGRAMS += $(store_programs) tests/daemon/store_restart tests/daemon/store_cut
 TESTS += $(store_programs) $(store_scripts)
 EXTRA_DIST += $(store_scripts) tests/daemon/pg_server.sh
 
@@ -37,3 +37,5 @@ tests_daemon_store_kill_CFLAGS = $(store_test_cflags)
 tests_daemon_store_kill_LDADD = $(store_test_ldadd)
 tests_daemon_store_restart_SOURCES = tests/daemon/store_restart.c
 tests_daemon_store_restart_LDADD = $(store_test_ldadd)
+tests_daemon_store_cut_SOURCES = tests/daemon/store_cut.c
+tests_daemon_store_cut_LDADD = $(store_test_ldadd)
