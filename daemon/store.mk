@@ -17,6 +17,7 @@ daemon_libstore_la_SOURCES = \
 	daemon/store_verb.c
 daemon_libstore_la_CFLAGS = $(AM_CFLAGS) $(SQLITE_CFLAGS) $(SODIUM_CFLAGS)
 daemon_libstore_la_LIBADD = $(SQLITE_LIBS) $(SODIUM_LIBS)
+EXTRA_DIST += daemon/STORE.md
 if POSTGRESQL
 daemon_libstore_la_SOURCES += daemon/store_pg.c
 daemon_libstore_la_CFLAGS += $(PQ_CFLAGS)
