@@ -143,10 +143,10 @@ static void heartbeats_keep_what_is_held(struct kit *k)
 {
 	struct kit a, b;
 	uint64_t id = add_rows(k, 2, 0);
-	join(&a, k, "a", 1500);
-	join(&b, k, "b", 1500);
+	join(&a, k, "a", 3000);
+	join(&b, k, "b", 3000);
 	struct store_op *c = kit_claim(&a, 0, 1);
-	for (int i = 0; i < 30; i++) {
+	for (int i = 0; i < 45; i++) {
 		struct store_op *h = kit_op(STORE_OP_HEARTBEAT), *other = kit_claim(&b, 0, 1);
 		CHECK_INT(kit_run(&a, h), STORE_OK);
 		CHECK_INT(h->n_out, 0);
