@@ -1,10 +1,13 @@
-/* store.c: the front of the store: the list of ops, the writer thread, group commit, what happens when the disk or the server does not play along.
+/* store.c: the front of the store: the list of ops, the writer thread, group commit, what happens when the disk or the server does
+ * not play along.
  *
- *     WORKING --- commit fails: full, down, broken --> FAILING: every op that can be answered gets the code; stubborn ones, and what stands behind
- *        ^                                                |     them of the same job, wait in front; reads are still served
- *        +----- a try succeeds (after a pause that grows, at most PAUSE_MAX) 
+ *     WORKING --- commit fails: full, down, broken --> FAILING: every op that can be answered gets the code; stubborn ones, and
+ * what stands behind ^                                                |     them of the same job, wait in front; reads are still
+ * served
+ *        +----- a try succeeds (after a pause that grows, at most PAUSE_MAX)
  *
- * A transaction that fails for another reason (one op is bad, not the world) is run again op by op, so that one bad op fails alone. */
+ * A transaction that fails for another reason (one op is bad, not the world) is run again op by op, so that one bad op fails alone.
+ */
 #include "config.h"
 #include "store.h"
 #include "store_op.h"
@@ -33,19 +36,19 @@ struct store {
 	void (*log)(void *arg, int level, const char *text);
 	void *arg;
 	pthread_t thread;
-	int pipe[2];	/* a byte: look at `in`; written while the writer waits only */
+	int pipe[2]; /* a byte: look at `in`; written while the writer waits only */
 
-	pthread_mutex_t lock;	/* guards what follows up to here */
+	pthread_mutex_t lock; /* guards what follows up to here */
 	struct oplist in, out;
 	bool hint, closing, asleep;
 	struct store_health health;
 
 	/* of the writer */
-	struct oplist waiting;	/* in order; stubborn ones that failed in front */
-	struct oplist doubt;	/* a group whose commit nobody knows about */
-	int64_t try_at, close_at, tidy_at;	/* monotonic ms; try_at 0: now */
+	struct oplist waiting;             /* in order; stubborn ones that failed in front */
+	struct oplist doubt;               /* a group whose commit nobody knows about */
+	int64_t try_at, close_at, tidy_at; /* monotonic ms; try_at 0: now */
 	int pause;
-	int bad;	/* 0, or the failure that lasts */
+	int bad; /* 0, or the failure that lasts */
 	bool tidy_more;
 };
 
@@ -63,7 +66,8 @@ static int64_t now_us(void)
 	return t.tv_sec * (int64_t)1000000 + t.tv_nsec / 1000;
 }
 
-/* ---- lists ---------------------------------------------------------------------------------------------------------------------- */
+/* ---- lists ----------------------------------------------------------------------------------------------------------------------
+ */
 
 static void list_init(struct oplist *l)
 {
@@ -110,7 +114,8 @@ static void list_prepend(struct oplist *a, struct oplist *b)
 	list_init(b);
 }
 
-/* ---- finishing ------------------------------------------------------------------------------------------------------------------ */
+/* ---- finishing ------------------------------------------------------------------------------------------------------------------
+ */
 
 static void finish_list(struct store *s, struct oplist *done)
 {
@@ -154,7 +159,11 @@ static void set_health(struct store *s, int code, const char *text)
 	if (changed && code == STORE_OK)
 		say(s, 5, "works again", "");
 	else if (changed)
-		say(s, 3, code == STORE_EFULL ? "no space, or read-only" : code == STORE_EDOWN ? "cannot be reached" : "needs a person", text);
+		say(s, 3,
+		    code == STORE_EFULL   ? "no space, or read-only"
+		    : code == STORE_EDOWN ? "cannot be reached"
+					  : "needs a person",
+		    text);
 }
 
 static void works(struct store *s)
@@ -182,7 +191,8 @@ static bool is_lasting(int code)
 	return code == STORE_EFULL || code == STORE_EDOWN || code == STORE_EBROKEN;
 }
 
-/* ---- one transaction ------------------------------------------------------------------------------------------------------------ */
+/* ---- one transaction ------------------------------------------------------------------------------------------------------------
+ */
 
 static void count_commit(struct store *s, size_t ops, int64_t us)
 {
@@ -229,7 +239,8 @@ static int run(struct store *s, const struct oplist *l, char text[static STORE_T
 	return rc == STORE_AGAIN ? STORE_EDOWN : rc;
 }
 
-/* ---- groups --------------------------------------------------------------------------------------------------------------------- */
+/* ---- groups ---------------------------------------------------------------------------------------------------------------------
+ */
 
 /* As much from the front of the list as one transaction should have. */
 static void take_group(struct store *s, struct oplist *group)
@@ -245,7 +256,8 @@ static void take_group(struct store *s, struct oplist *group)
 	}
 }
 
-/* The world is bad: finishes all but the stubborn ones, and what stands behind one of the same job (ops of a job finish in order). */
+/* The world is bad: finishes all but the stubborn ones, and what stands behind one of the same job (ops of a job finish in order).
+ */
 static void give_up(struct store *s, int code, const char *text)
 {
 	struct oplist kept, done;
@@ -370,7 +382,8 @@ static void settle(struct store *s)
 	}
 }
 
-/* ---- the writer ----------------------------------------------------------------------------------------------------------------- */
+/* ---- the writer -----------------------------------------------------------------------------------------------------------------
+ */
 
 static int wait_ms(const struct store *s, int64_t now)
 {
@@ -384,7 +397,8 @@ static int wait_ms(const struct store *s, int64_t now)
 	return until <= now ? 0 : until - now > 60000 ? 60000 : (int)(until - now);
 }
 
-/* Until there is something to do. The pipe is written only while `asleep` is set, which is set under the lock with an empty list. */
+/* Until there is something to do. The pipe is written only while `asleep` is set, which is set under the lock with an empty list.
+ */
 static void wait_for_work(struct store *s)
 {
 	struct pollfd fds[2] = {{.fd = s->pipe[0], .events = POLLIN}, {.fd = s->backend->hint_fd(s->self), .events = POLLIN}};
@@ -488,7 +502,8 @@ static void *writer(void *arg)
 	}
 }
 
-/* ---- the loop's side ------------------------------------------------------------------------------------------------------------ */
+/* ---- the loop's side ------------------------------------------------------------------------------------------------------------
+ */
 
 void store_submit(struct store *s, struct store_op *op)
 {
@@ -539,7 +554,8 @@ const char *store_backend_name(const struct store *s)
 	return s->backend->name;
 }
 
-/* ---- opening and closing -------------------------------------------------------------------------------------------------------- */
+/* ---- opening and closing --------------------------------------------------------------------------------------------------------
+ */
 
 static const struct store_backend *find_backend(const char *url, char text[static STORE_TEXT])
 {
@@ -641,13 +657,13 @@ void store_close(struct store *s)
 		op_fail(op, STORE_EDOWN, "closed before the server told whether it is kept");
 		list_add(&left, op);
 	}
-	list_append(&s->waiting, &s->in);
-	while ((op = list_take(&s->waiting))) {
-		op_fail(op, STORE_EDOWN, s->bad ? s->health.text : "the store is closed");
-		list_add(&left, op);
-	}
-	finish_list(s, &left);
-	while (store_take(s, 1000, NULL))
-		;
+	do { /* a done() may submit once more */
+		list_append(&s->waiting, &s->in);
+		while ((op = list_take(&s->waiting))) {
+			op_fail(op, STORE_EDOWN, s->bad ? s->health.text : "the store is closed");
+			list_add(&left, op);
+		}
+		finish_list(s, &left);
+	} while (store_take(s, 1000, NULL) || s->in.first);
 	destroy(s);
 }

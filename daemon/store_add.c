@@ -18,7 +18,7 @@ struct target {
 	uint64_t id, rows;
 	bool found, changed;
 	char identity[64];
-	const char *closed;	/* why it takes no more */
+	const char *closed; /* why it takes no more */
 };
 
 static int target_store(struct db *db, struct target *t)

@@ -17,7 +17,8 @@ static int not_found(struct store_op *op)
 	return op_finish(op, STORE_NOTFOUND, "no such batch");
 }
 
-/* ---- OPEN, VIEW, LIST ----------------------------------------------------------------------------------------------------------- */
+/* ---- OPEN, VIEW, LIST -----------------------------------------------------------------------------------------------------------
+ */
 
 static int counts(struct db *db, struct store_batch *b)
 {
@@ -179,7 +180,8 @@ int op_batch_list(struct db *db, struct store_op *op)
 	return rc < 0 ? rc : 0;
 }
 
-/* ---- SEAL, CANCEL, CLOSE -------------------------------------------------------------------------------------------------------- */
+/* ---- SEAL, CANCEL, CLOSE --------------------------------------------------------------------------------------------------------
+ */
 
 /* Locks the row of the op's batch. 1: it is there, and of this identity. */
 static int lock_batch(struct db *db, const struct store_op *op, uint64_t *rows)
@@ -234,7 +236,8 @@ int op_batch_close(struct db *db, struct store_op *op)
 	return rc < 0 ? rc : SQL_RUN(db, SQL_BATCH_CLOSE, (int64_t)op->batch);
 }
 
-/* ---- RESULTS -------------------------------------------------------------------------------------------------------------------- */
+/* ---- RESULTS --------------------------------------------------------------------------------------------------------------------
+ */
 
 /* The last event of a chunk. */
 static int last_event(struct db *db, struct store_bytes *b)
@@ -322,7 +325,8 @@ int op_batch_results(struct db *db, struct store_op *op)
 	return rc < 0 ? rc : 0;
 }
 
-/* ---- RETRY ---------------------------------------------------------------------------------------------------------------------- */
+/* ---- RETRY ----------------------------------------------------------------------------------------------------------------------
+ */
 
 struct again {
 	uint64_t job, row;
@@ -338,7 +342,8 @@ static int retry_pick(struct db *db, struct store_op *op, struct again *list, ui
 	sql_int(&q, (int64_t)op->cursor);
 	sql_int(&q, RETRY_AT_ONCE);
 	for (*n = 0; *n < RETRY_AT_ONCE && sql_row(&q) == 1; ++*n)
-		list[*n] = (struct again){sql_get_u64(&q, 0), sql_get_u64(&q, 1), (enum store_state)sql_get_int(&q, 2), sql_get_int(&q, 3), sql_get_int(&q, 4)};
+		list[*n] = (struct again){sql_get_u64(&q, 0), sql_get_u64(&q, 1), (enum store_state)sql_get_int(&q, 2),
+					  sql_get_int(&q, 3), sql_get_int(&q, 4)};
 	return sql_end(&q);
 }
 
@@ -385,7 +390,8 @@ int op_batch_retry(struct db *db, struct store_op *op)
 	return rc;
 }
 
-/* ---- little by little ----------------------------------------------------------------------------------------------------------- */
+/* ---- little by little -----------------------------------------------------------------------------------------------------------
+ */
 
 /* Ends the rows of a cancelled batch that wait, in order of their numbers; cancel_row is how far it came, -1 when it is through. */
 static int cancel_rows(struct db *db, uint64_t batch, const char *identity, int64_t from)

@@ -1,5 +1,6 @@
-/* store_claim.c: handing out jobs: those of vanished daemons go back first, delayed ones whose time has come wake, then the first of each class are held.
- * Every step takes a bounded number of rows, in the order of an index; rows that another daemon is looking at are passed over. */
+/* store_claim.c: handing out jobs: those of vanished daemons go back first, delayed ones whose time has come wake, then the first
+ * of each class are held. Every step takes a bounded number of rows, in the order of an index; rows that another daemon is looking
+ * at are passed over. */
 #include "store_sql.h"
 #include <sodium.h>
 #include <stdio.h>
@@ -14,7 +15,8 @@ static int no_memory(struct db *db)
 	return STORE_ENOMEM;
 }
 
-/* ---- daemons that are gone ------------------------------------------------------------------------------------------------------ */
+/* ---- daemons that are gone ------------------------------------------------------------------------------------------------------
+ */
 
 static int recover_of(struct db *db, const char *owner)
 {
@@ -56,7 +58,8 @@ static int recover_gone(struct db *db)
 	return rc;
 }
 
-/* ---- delayed jobs whose time has come ------------------------------------------------------------------------------------------- */
+/* ---- delayed jobs whose time has come -------------------------------------------------------------------------------------------
+ */
 
 static int wake_delayed(struct db *db)
 {
@@ -82,7 +85,8 @@ static int wake_delayed(struct db *db)
 	return rc;
 }
 
-/* ---- the first of a class ------------------------------------------------------------------------------------------------------- */
+/* ---- the first of a class -------------------------------------------------------------------------------------------------------
+ */
 
 struct target_batch {
 	uint64_t id;

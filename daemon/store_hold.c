@@ -1,5 +1,5 @@
-/* store_hold.c: what a holder does with its job: LOG, RELEASE, HEARTBEAT. Fenced: a statement names job and token, and changes nothing where the row
- * has another. */
+/* store_hold.c: what a holder does with its job: LOG, RELEASE, HEARTBEAT. Fenced: a statement names job and token, and changes
+ * nothing where the row has another. */
 #include "store_sql.h"
 #include <stdio.h>
 #include <stdlib.h>
@@ -168,7 +168,8 @@ int op_release(struct db *db, struct store_op *op)
 	return move_wait(db, &h, (enum store_state)op->state, op->run_at, h.crashes);
 }
 
-/* ---- heartbeat ------------------------------------------------------------------------------------------------------------------ */
+/* ---- heartbeat ------------------------------------------------------------------------------------------------------------------
+ */
 
 static int beat(struct db *db)
 {

@@ -1,13 +1,15 @@
 /* store_pg.c: the store as a queue that a fleet of daemons shares: PostgreSQL through libpq.
  *
- * The connection is in pipeline mode: a statement whose result nobody waits for is only sent, and its result is looked at when the next one that matters
- * is awaited, or at the commit; so a group of ops costs about one round trip for each question that it asks, not for each statement.
+ * The connection is in pipeline mode: a statement whose result nobody waits for is only sent, and its result is looked at when the
+ * next one that matters is awaited, or at the commit; so a group of ops costs about one round trip for each question that it asks,
+ * not for each statement.
  *
  *     begin   BEGIN, and the clock         -> one round trip
  *     ops     ...
  *     commit  counts, the number of the transaction -> one; COMMIT -> one
  *
- * When the connection goes while COMMIT is under way nobody knows whether it happened. The server does: settle() asks it for the fate of that number.
+ * When the connection goes while COMMIT is under way nobody knows whether it happened. The server does: settle() asks it for the
+ * fate of that number.
  *
  * Every wait has a deadline (a server that hangs is a server that is down), and the server has its own for statements and locks. */
 #include "store_sql.h"
@@ -23,23 +25,24 @@
 #include <time.h>
 
 enum { OID_BYTEA = 17, OID_INT8 = 20, OID_TEXT = 25, VERSION_MIN = 120000, NAME_MAX_LEN = 48 };
-enum { WAIT_MS = 20000, CONNECT_MS = 10000, HURRY_MS = 2000, SLICE_MS = 200, PENDING_MAX = 512 };
+enum { WAIT_MS = 20000, MIGRATION_MS = 3600 * 1000, CONNECT_MS = 10000, HURRY_MS = 2000, SLICE_MS = 200, PENDING_MAX = 512 };
 
 struct pg_store {
 	struct db db;
-	PGconn *conn;	/* NULL: begin() connects */
-	bool pipeline;	/* in pipeline mode */
+	PGconn *conn;  /* NULL: begin() connects */
+	bool pipeline; /* in pipeline mode */
 	bool prepared[SQL_N];
-	unsigned pending;	/* results that are on their way and that nobody waits for */
-	bool unsynced;	/* something was sent after the last sync */
-	int64_t xid;	/* of the commit in doubt */
-	int xid_pid;	/* the server's process of it */
+	unsigned pending; /* results that are on their way and that nobody waits for */
+	bool unsynced;    /* something was sent after the last sync */
+	int64_t xid;      /* of the commit in doubt */
+	int xid_pid;      /* the server's process of it */
 	char *url, *owner, *model, schema[NAME_MAX_LEN + 1], channel[NAME_MAX_LEN + 8];
-	bool hinted;
+	int patience; /* ms until a server that does not answer is gone */
 	atomic_bool hurry;
 };
 
-/* ---- failures ------------------------------------------------------------------------------------------------------------------- */
+/* ---- failures -------------------------------------------------------------------------------------------------------------------
+ */
 
 static int code_of(const char *state)
 {
@@ -47,20 +50,17 @@ static int code_of(const char *state)
 		const char *start;
 		int code;
 	} codes[] = {
-		{"40001", STORE_AGAIN},		/* serialization failure */
-		{"40P01", STORE_AGAIN},		/* deadlock */
-		{"53100", STORE_EFULL},		/* disk full */
-		{"25006", STORE_EFULL},		/* read-only transaction: a standby */
-		{"XX001", STORE_EBROKEN},	/* data corrupted */
-		{"XX002", STORE_EBROKEN},	/* index corrupted */
-		{"42", STORE_EBROKEN},		/* a table is not there, or not ours to use */
-		{"3F", STORE_EBROKEN},		/* the schema is not there */
-		{"28", STORE_EBROKEN},		/* authorization */
-		{"3D", STORE_EBROKEN},		/* no such database */
-		{"21", STORE_CONFLICT},
-		{"22", STORE_CONFLICT},
-		{"23", STORE_CONFLICT},
-		{"54", STORE_CONFLICT},
+		{"40001", STORE_AGAIN},   /* serialization failure */
+		{"40P01", STORE_AGAIN},   /* deadlock */
+		{"53100", STORE_EFULL},   /* disk full */
+		{"25006", STORE_EFULL},   /* read-only transaction: a standby */
+		{"XX001", STORE_EBROKEN}, /* data corrupted */
+		{"XX002", STORE_EBROKEN}, /* index corrupted */
+		{"42", STORE_EBROKEN},    /* a table is not there, or not ours to use */
+		{"3F", STORE_EBROKEN},    /* the schema is not there */
+		{"28", STORE_EBROKEN},    /* authorization */
+		{"3D", STORE_EBROKEN},    /* no such database */
+		{"21", STORE_CONFLICT},   {"22", STORE_CONFLICT}, {"23", STORE_CONFLICT}, {"54", STORE_CONFLICT},
 	};
 	for (size_t i = 0; state && i < sizeof(codes) / sizeof(codes[0]); i++)
 		if (strncmp(state, codes[i].start, strlen(codes[i].start)) == 0)
@@ -115,7 +115,8 @@ static int give_text(struct pg_store *s, int code, char text[static STORE_TEXT])
 	return code;
 }
 
-/* ---- waiting -------------------------------------------------------------------------------------------------------------------- */
+/* ---- waiting --------------------------------------------------------------------------------------------------------------------
+ */
 
 static int64_t now_ms(void)
 {
@@ -145,7 +146,7 @@ static int wait_socket(struct pg_store *s, short events, int64_t *end)
 /* Sends what is in the buffer; reads meanwhile, so that neither side waits for the other with full buffers. */
 static int flush(struct pg_store *s)
 {
-	int64_t end = now_ms() + WAIT_MS;
+	int64_t end = now_ms() + s->patience;
 	int rc;
 	while ((rc = PQflush(s->conn)) == 1) {
 		if (wait_socket(s, POLLIN | POLLOUT, &end) != 0)
@@ -159,7 +160,7 @@ static int flush(struct pg_store *s)
 /* The next result, or NULL with 0: the end of one statement's. */
 static int next_result(struct pg_store *s, PGresult **r)
 {
-	int64_t end = now_ms() + WAIT_MS;
+	int64_t end = now_ms() + s->patience;
 	*r = NULL;
 	while (PQisBusy(s->conn)) {
 		if (wait_socket(s, POLLIN, &end) != 0)
@@ -208,7 +209,8 @@ static int take_pending(struct pg_store *s, const char *doing)
 	return 0;
 }
 
-/* ---- the driver ----------------------------------------------------------------------------------------------------------------- */
+/* ---- the driver -----------------------------------------------------------------------------------------------------------------
+ */
 
 static int prepare(struct pg_store *s, const struct sql *q)
 {
@@ -322,7 +324,8 @@ static void pg_end(struct sql *q)
 	q->result = NULL;
 }
 
-/* ---- outside of the pipeline: setting up ---------------------------------------------------------------------------------------- */
+/* ---- outside of the pipeline: setting up ----------------------------------------------------------------------------------------
+ */
 
 /* The last result of a text of several statements. */
 static int simple(struct pg_store *s, const char *text, const char *doing, PGresult **out)
@@ -372,8 +375,9 @@ static void no_notice(void *arg, const char *text)
 
 static int start_connection(struct pg_store *s)
 {
-	static const char *const keys[] = {"fallback_application_name", "keepalives_idle", "keepalives_interval", "keepalives_count", "tcp_user_timeout",
-					   "dbname", "client_encoding", NULL};
+	static const char *const keys[] = {
+		"fallback_application_name", "keepalives_idle", "keepalives_interval", "keepalives_count",
+		"tcp_user_timeout",          "dbname",          "client_encoding",     NULL};
 	const char *values[] = {"weftd", "10", "5", "3", "20000", s->url, "UTF8", NULL};
 	int64_t end = now_ms() + CONNECT_MS;
 	s->conn = PQconnectStartParams(keys, values, 1);
@@ -391,7 +395,8 @@ static int start_connection(struct pg_store *s)
 	}
 	/* libpq gives no SQLSTATE here. A server that refuses us by name will not change its mind, others may. */
 	const char *text = PQerrorMessage(s->conn);
-	bool refused = strstr(text, "FATAL:") && (strstr(text, "password authentication") || strstr(text, "does not exist") || strstr(text, "no pg_hba.conf entry"));
+	bool refused = strstr(text, "FATAL:") && (strstr(text, "password authentication") || strstr(text, "does not exist") ||
+						  strstr(text, "no pg_hba.conf entry"));
 	int rc = down(s, "connect", text);
 	return refused ? STORE_EBROKEN : rc;
 }
@@ -400,11 +405,13 @@ static int check_server(struct pg_store *s)
 {
 	const char *encoding = PQparameterStatus(s->conn, "server_encoding");
 	if (PQserverVersion(s->conn) < VERSION_MIN) {
-		snprintf(s->db.text, sizeof(s->db.text), "the server is PostgreSQL %d; %d or later is needed", PQserverVersion(s->conn) / 10000, VERSION_MIN / 10000);
+		snprintf(s->db.text, sizeof(s->db.text), "the server is PostgreSQL %d; %d or later is needed",
+			 PQserverVersion(s->conn) / 10000, VERSION_MIN / 10000);
 		return STORE_EBROKEN;
 	}
 	if (!encoding || strcmp(encoding, "UTF8") != 0) {
-		snprintf(s->db.text, sizeof(s->db.text), "the database has encoding %s; UTF8 is needed", encoding ? encoding : "unknown");
+		snprintf(s->db.text, sizeof(s->db.text), "the database has encoding %s; UTF8 is needed",
+			 encoding ? encoding : "unknown");
 		return STORE_EBROKEN;
 	}
 	return 0;
@@ -415,14 +422,18 @@ static int session(struct pg_store *s)
 {
 	char text[1024];
 	snprintf(text, sizeof(text),
-		 "SET search_path TO %s; SET statement_timeout TO 15000; SET lock_timeout TO 10000; SET idle_in_transaction_session_timeout TO 60000; "
-		 "SET default_transaction_isolation TO 'read committed'; SET default_transaction_read_only TO off; SET client_min_messages TO warning; "
-		 "SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'; LISTEN %s",
+		 "SET search_path TO %s; SET statement_timeout TO 15000; SET lock_timeout TO 10000; SET "
+		 "idle_in_transaction_session_timeout TO 60000; "
+		 "SET default_transaction_isolation TO 'read committed'; SET default_transaction_read_only TO off; SET "
+		 "client_min_messages TO warning; "
+		 "SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'; LISTEN "
+		 "%s",
 		 s->schema, s->channel);
 	return simple(s, text, "session", NULL);
 }
 
-/* ---- migration ------------------------------------------------------------------------------------------------------------------ */
+/* ---- migration ------------------------------------------------------------------------------------------------------------------
+ */
 
 static int64_t lock_number(const struct pg_store *s)
 {
@@ -437,14 +448,18 @@ static int read_version(struct pg_store *s, int *version)
 {
 	char text[512];
 	PGresult *r = NULL;
-	snprintf(text, sizeof(text), "BEGIN; SELECT pg_advisory_xact_lock(%lld); SELECT 1 FROM pg_namespace WHERE nspname = '%s'", (long long)lock_number(s),
-		 s->schema);
+	snprintf(text, sizeof(text),
+		 "BEGIN; SET LOCAL statement_timeout TO 0; SET LOCAL lock_timeout TO 0; SELECT pg_advisory_xact_lock(%lld); "
+		 "SELECT 1 FROM pg_namespace WHERE nspname = '%s'",
+		 (long long)lock_number(s), s->schema);
 	int rc = simple(s, text, "migration", &r);
 	if (rc < 0)
 		return rc;
 	bool there = PQntuples(r) == 1;
 	PQclear(r);
-	snprintf(text, sizeof(text), "%s%s%sCREATE TABLE IF NOT EXISTS version (number bigint NOT NULL); SELECT coalesce(max(number), 0)::text FROM version",
+	snprintf(text, sizeof(text),
+		 "%s%s%sCREATE TABLE IF NOT EXISTS version (number bigint NOT NULL); SELECT coalesce(max(number), 0)::text FROM "
+		 "version",
 		 there ? "" : "CREATE SCHEMA ", there ? "" : s->schema, there ? "" : "; ");
 	rc = simple(s, text, "migration", &r);
 	if (rc < 0)
@@ -462,7 +477,9 @@ static int migrate_step(struct pg_store *s)
 	if (rc < 0)
 		return rc;
 	if (version > STORE_SCHEMA) {
-		snprintf(s->db.text, sizeof(s->db.text), "the store is of schema %d, this weftd knows up to %d: it was written by a newer one", version, STORE_SCHEMA);
+		snprintf(s->db.text, sizeof(s->db.text),
+			 "the store is of schema %d, this weftd knows up to %d: it was written by a newer one", version,
+			 STORE_SCHEMA);
 		return STORE_EBROKEN;
 	}
 	if (version >= schema_upto)
@@ -472,15 +489,19 @@ static int migrate_step(struct pg_store *s)
 	return rc < 0 || (rc = simple(s, text, "migration", NULL)) < 0 ? rc : 1;
 }
 
+/* Another daemon may be at it, and a step may have many rows to go through. */
 static int migrate(struct pg_store *s)
 {
 	int rc;
+	s->patience = MIGRATION_MS;
 	while ((rc = migrate_step(s)) == 1)
 		;
+	s->patience = WAIT_MS;
 	return rc;
 }
 
-/* ---- the connection ------------------------------------------------------------------------------------------------------------- */
+/* ---- the connection -------------------------------------------------------------------------------------------------------------
+ */
 
 static int connect_server(struct pg_store *s)
 {
@@ -712,7 +733,8 @@ static bool pg_wants_tidy(void *self)
 	return false;
 }
 
-/* ---- hints ---------------------------------------------------------------------------------------------------------------------- */
+/* ---- hints ----------------------------------------------------------------------------------------------------------------------
+ */
 
 static int pg_hint_fd(void *self)
 {
@@ -744,7 +766,8 @@ static void pg_hurry(void *self)
 	atomic_store(&s->hurry, true);
 }
 
-/* ---- opening -------------------------------------------------------------------------------------------------------------------- */
+/* ---- opening --------------------------------------------------------------------------------------------------------------------
+ */
 
 static bool good_name(const char *s)
 {
@@ -774,7 +797,8 @@ static int take_schema(struct pg_store *s)
 	snprintf(s->channel, sizeof(s->channel), "%s_news", s->schema);
 	if (good_name(s->schema))
 		return 0;
-	snprintf(s->db.text, sizeof(s->db.text), "schema in the store's URL: 1 to %d of a-z, 0-9 and _, not beginning with a digit or pg_", NAME_MAX_LEN);
+	snprintf(s->db.text, sizeof(s->db.text),
+		 "schema in the store's URL: 1 to %d of a-z, 0-9 and _, not beginning with a digit or pg_", NAME_MAX_LEN);
 	return STORE_EBROKEN;
 }
 
@@ -819,6 +843,7 @@ static int pg_open(void **self, const struct store_params *p, char text[static S
 	s->db.fleet = true;
 	s->db.owner = s->owner;
 	s->db.model = s->model;
+	s->patience = WAIT_MS;
 	s->db.lease_ms = p->lease_ms > 0 ? p->lease_ms : 30000;
 	int rc = take_schema(s);
 	if (rc >= 0)

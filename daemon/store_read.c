@@ -13,7 +13,8 @@ static int no_memory(struct db *db)
 	return STORE_ENOMEM;
 }
 
-/* ---- VIEW, LIST ----------------------------------------------------------------------------------------------------------------- */
+/* ---- VIEW, LIST -----------------------------------------------------------------------------------------------------------------
+ */
 
 static void fill_view(struct sql *q, struct store_view *v)
 {
@@ -88,7 +89,8 @@ static int list_ids(struct db *db, struct store_op *op, uint32_t limit, uint64_t
 {
 	for (int state = 0; state < STORE_STATES; state++)
 		for (int class = 0; class < 2; class ++) {
-			if ((op->filter.state >= 0 && op->filter.state != state) || (op->filter.batch_class >= 0 && op->filter.batch_class != class))
+			if ((op->filter.state >= 0 && op->filter.state != state) ||
+			    (op->filter.batch_class >= 0 && op->filter.batch_class != class))
 				continue;
 			int rc = list_part(db, op, state, class, limit, ids, n);
 			if (rc < 0)
@@ -127,7 +129,8 @@ int op_list(struct db *db, struct store_op *op)
 	return rc < 0 ? rc : count_identity(db, op);
 }
 
-/* ---- EVENTS --------------------------------------------------------------------------------------------------------------------- */
+/* ---- EVENTS ---------------------------------------------------------------------------------------------------------------------
+ */
 
 static int events_job(struct db *db, struct store_op *op, bool *found)
 {
@@ -168,7 +171,8 @@ static int take_events(struct db *db, struct store_op *op, const uint8_t *p, siz
 	for (size_t at = 0; len - at >= 4; seq++) {
 		size_t size = 4 + (size_t)get32(p + at);
 		if (size > len - at) {
-			snprintf(db->text, sizeof(db->text), "job %llu: the chunk with event %u is cut", (unsigned long long)op->job, seq);
+			snprintf(db->text, sizeof(db->text), "job %llu: the chunk with event %u is cut",
+				 (unsigned long long)op->job, seq);
 			return STORE_EBROKEN;
 		}
 		if (seq == *next) {
@@ -220,10 +224,12 @@ int op_events(struct db *db, struct store_op *op)
 	return rc < 0 ? rc : 0;
 }
 
-/* ---- WATCH ---------------------------------------------------------------------------------------------------------------------- */
+/* ---- WATCH ----------------------------------------------------------------------------------------------------------------------
+ */
 
-/* A plain running number would not do as a cursor: transactions get theirs before they commit, in any order, and a reader would pass those that commit
- * late. So each chunk has the number of its transaction, and only those below the oldest transaction that still runs are read: they are all there. */
+/* A plain running number would not do as a cursor: transactions get theirs before they commit, in any order, and a reader would
+ * pass those that commit late. So each chunk has the number of its transaction, and only those below the oldest transaction that
+ * still runs are read: they are all there. */
 
 static int by_topic(const void *a, const void *b)
 {

@@ -17,12 +17,17 @@ const char *sql_name(enum sql_id id)
 	return statements[id].name;
 }
 
-/* Copies text with the words in braces replaced. A text that does not fit is a bug of this file and is cut, which no database accepts. */
+/* Copies text with the words in braces replaced. A text that does not fit is a bug of this file and is cut, which no database
+ * accepts. */
 void sql_render_text(const struct sql_driver *driver, const char *text, char *out, size_t size)
 {
 	const struct {
 		const char *word, *value;
-	} words[] = {{"{lock}", driver->lock}, {"{skip}", driver->skip}, {"{blob}", driver->blob}, {"{id}", driver->id_key}, {"{norowid}", driver->norowid}};
+	} words[] = {{"{lock}", driver->lock},
+		     {"{skip}", driver->skip},
+		     {"{blob}", driver->blob},
+		     {"{id}", driver->id_key},
+		     {"{norowid}", driver->norowid}};
 	size_t n = 0;
 	while (*text && n + 1 < size) {
 		const char *value = NULL;
@@ -52,7 +57,8 @@ void sql_render(const struct sql_driver *driver, enum sql_id id, char out[static
 	sql_render_text(driver, statements[id].text, out, SQL_TEXT_MAX);
 }
 
-/* ---- binding --------------------------------------------------------------------------------------------------------------------- */
+/* ---- binding
+ * --------------------------------------------------------------------------------------------------------------------- */
 
 /* The parameters are left as they are: sql_run() and the like look at the first n only. */
 void sql_start(struct sql *q, struct db *db, enum sql_id id)
@@ -85,7 +91,8 @@ void sql_null(struct sql *q)
 	q->param[q->n++] = (struct sql_param){.type = SQL_NULL};
 }
 
-/* ---- running --------------------------------------------------------------------------------------------------------------------- */
+/* ---- running
+ * --------------------------------------------------------------------------------------------------------------------- */
 
 int sql_row(struct sql *q)
 {
@@ -119,7 +126,8 @@ int sql_run_ints(struct db *db, enum sql_id id, int n, const int64_t *v)
 	return sql_run(&q);
 }
 
-/* ---- reading --------------------------------------------------------------------------------------------------------------------- */
+/* ---- reading
+ * --------------------------------------------------------------------------------------------------------------------- */
 
 int64_t sql_get_int(struct sql *q, int col)
 {

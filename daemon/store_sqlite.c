@@ -1,11 +1,11 @@
 /* store_sqlite.c: the store in one file beside the daemon.
  *
- * WAL: a commit is one append and one fsync, whatever it touches. synchronous=FULL: that fsync is made by each commit (NORMAL leaves it to the next
- * checkpoint, and a power failure then takes back what was acknowledged). locking_mode=EXCLUSIVE: one connection, no shared memory file; beside it a
- * lock on PATH-lock names the daemon that has the file.
+ * WAL: a commit is one append and one fsync, whatever it touches. synchronous=FULL: that fsync is made by each commit (NORMAL
+ * leaves it to the next checkpoint, and a power failure then takes back what was acknowledged). locking_mode=EXCLUSIVE: one
+ * connection, no shared memory file; beside it a lock on PATH-lock names the daemon that has the file.
  *
- * Checkpoints are made here and not inside of a commit: after the ops of a group were told that they are kept (tidy), when the log has grown to
- * CHECKPOINT_PAGES, so the work of one is bounded by that, and no commit waits for it but the next. */
+ * Checkpoints are made here and not inside of a commit: after the ops of a group were told that they are kept (tidy), when the log
+ * has grown to CHECKPOINT_PAGES, so the work of one is bounded by that, and no commit waits for it but the next. */
 #include "store_sql.h"
 #include <errno.h>
 #include <fcntl.h>
@@ -20,27 +20,29 @@
 
 enum {
 	PAGE_SIZE = 4096,
-	CHECKPOINT_PAGES = 1024,	/* 4 MiB */
-	WAL_KEPT = 16 << 20,		/* bytes of the log file that stay when it starts anew */
-	FREE_PAGES_KEPT = 1024,		/* more free pages than these are given back, */
-	FREE_PAGES_STEP = 256,		/* so many in a step */
+	CHECKPOINT_PAGES = 1024, /* 4 MiB */
+	WAL_KEPT = 16 << 20,     /* bytes of the log file that stay when it starts anew */
+	FREE_PAGES_KEPT = 1024,  /* more free pages than these are given back, */
+	FREE_PAGES_STEP = 256,   /* so many in a step */
 	BUSY_MS = 2000
 };
 
 struct sqlite_store {
 	struct db db;
-	sqlite3 *conn;	/* NULL: closed after a failure; begin() opens it again */
+	sqlite3 *conn; /* NULL: closed after a failure; begin() opens it again */
 	sqlite3_stmt *stmt[SQL_N];
 	sqlite3_stmt *begin_stmt, *commit_stmt, *rollback_stmt;
 	char *path, *owner, *model;
 	int lock_fd;
 	int wal_pages;
-	bool was_broken;	/* the connection was given up: before going on, what the log has is written to the file */
+	bool was_broken; /* the connection was given up: before going on, what the log has is written to the file */
 };
 
-/* ---- failures ------------------------------------------------------------------------------------------------------------------- */
+/* ---- failures -------------------------------------------------------------------------------------------------------------------
+ */
 
-/* SQLite keeps the system's reason for some failures, but not for those of a commit; those left it in errno, which is cleared before. */
+/* SQLite keeps the system's reason for some failures, but not for those of a commit; those left it in errno, which is cleared
+ * before. */
 static int system_reason(sqlite3 *conn)
 {
 	return errno ? errno : conn ? sqlite3_system_errno(conn) : 0;
@@ -92,7 +94,8 @@ static int give_text(struct sqlite_store *s, int code, char text[static STORE_TE
 	return code;
 }
 
-/* ---- the driver ----------------------------------------------------------------------------------------------------------------- */
+/* ---- the driver -----------------------------------------------------------------------------------------------------------------
+ */
 
 /* A statement's $1 becomes ?1. */
 static int prepare(struct sqlite_store *s, enum sql_id id, sqlite3_stmt **out)
@@ -207,7 +210,8 @@ static const struct sql_driver driver = {.lock = "",
 					 .end = lite_end,
 					 .script = lite_script};
 
-/* ---- opening -------------------------------------------------------------------------------------------------------------------- */
+/* ---- opening --------------------------------------------------------------------------------------------------------------------
+ */
 
 static int on_wal(void *arg, sqlite3 *conn, const char *name, int pages)
 {
@@ -252,10 +256,11 @@ static int pragma_int(struct sqlite_store *s, const char *text, int *out)
 /* The lock first: whoever looks into the file before it is exclusive makes a shared memory file. */
 static int settings(struct sqlite_store *s)
 {
-	static const char *const texts[] = {
-		"PRAGMA locking_mode = EXCLUSIVE", "PRAGMA page_size = 4096", "PRAGMA auto_vacuum = INCREMENTAL", "PRAGMA journal_mode = WAL",
-		"PRAGMA synchronous = FULL", "PRAGMA wal_autocheckpoint = 0", "PRAGMA temp_store = MEMORY", "PRAGMA cache_size = -16384",
-		"PRAGMA trusted_schema = OFF", "PRAGMA cell_size_check = ON"};
+	static const char *const texts[] = {"PRAGMA locking_mode = EXCLUSIVE",  "PRAGMA page_size = 4096",
+					    "PRAGMA auto_vacuum = INCREMENTAL", "PRAGMA journal_mode = WAL",
+					    "PRAGMA synchronous = FULL",        "PRAGMA wal_autocheckpoint = 0",
+					    "PRAGMA temp_store = MEMORY",       "PRAGMA cache_size = -16384",
+					    "PRAGMA trusted_schema = OFF",      "PRAGMA cell_size_check = ON"};
 	char limit[64];
 	int rc = 0;
 	for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]) && rc >= 0; i++)
@@ -301,7 +306,8 @@ static int connect_file(struct sqlite_store *s)
 	if (rc >= 0)
 		rc = prepare_control(s);
 	if (rc >= 0 && s->was_broken) {
-		/* After a failed fsync the system may take the log's pages for written: what it has of them goes into the file, with an fsync of its own. */
+		/* After a failed fsync the system may take the log's pages for written: what it has of them goes into the file,
+		 * with an fsync of its own. */
 		int full = sqlite3_wal_checkpoint_v2(s->conn, NULL, SQLITE_CHECKPOINT_TRUNCATE, NULL, NULL);
 		if (full != SQLITE_OK)
 			rc = failed(s, full, "checkpoint");
@@ -313,7 +319,8 @@ static int connect_file(struct sqlite_store *s)
 	return rc;
 }
 
-/* ---- transactions --------------------------------------------------------------------------------------------------------------- */
+/* ---- transactions ---------------------------------------------------------------------------------------------------------------
+ */
 
 static int control(struct sqlite_store *s, sqlite3_stmt *stmt, const char *doing)
 {
@@ -364,8 +371,8 @@ static int lite_settle(void *self, char text[static STORE_TEXT])
 	return STORE_STALE;
 }
 
-/* The connection stays after a failure: what a failed commit left in the log is written over by the next one. (Opened anew, the log might be read as if
- * the commit had happened.) Only one that cannot even go back is given up, and begin() makes another. */
+/* The connection stays after a failure: what a failed commit left in the log is written over by the next one. (Opened anew, the log
+ * might be read as if the commit had happened.) Only one that cannot even go back is given up, and begin() makes another. */
 static void lite_rollback(void *self)
 {
 	struct sqlite_store *s = self;
@@ -380,7 +387,8 @@ static void lite_rollback(void *self)
 	disconnect(s);
 }
 
-/* ---- check and migration -------------------------------------------------------------------------------------------------------- */
+/* ---- check and migration --------------------------------------------------------------------------------------------------------
+ */
 
 static int quick_check(struct sqlite_store *s)
 {
@@ -395,7 +403,8 @@ static int quick_check(struct sqlite_store *s)
 	} else if (strcmp((const char *)sqlite3_column_text(stmt, 0), "ok") != 0) {
 		/* A page that cannot be read is told in the same way as one that is wrong. */
 		bool unread = errno == EIO;
-		snprintf(s->db.text, sizeof(s->db.text), "the file %s: %.180s", unread ? "cannot be read" : "is damaged", (const char *)sqlite3_column_text(stmt, 0));
+		snprintf(s->db.text, sizeof(s->db.text), "the file %s: %.180s", unread ? "cannot be read" : "is damaged",
+			 (const char *)sqlite3_column_text(stmt, 0));
 		code = unread ? STORE_EDOWN : STORE_EBROKEN;
 	}
 	sqlite3_finalize(stmt);
@@ -423,7 +432,9 @@ static int migrate(struct sqlite_store *s)
 {
 	int version = 0, rc = pragma_int(s, "PRAGMA user_version", &version);
 	if (rc >= 0 && (version < 0 || version > STORE_SCHEMA)) {
-		snprintf(s->db.text, sizeof(s->db.text), "the store is of schema %d, this weftd knows up to %d: it was written by a newer one", version, STORE_SCHEMA);
+		snprintf(s->db.text, sizeof(s->db.text),
+			 "the store is of schema %d, this weftd knows up to %d: it was written by a newer one", version,
+			 STORE_SCHEMA);
 		return STORE_EBROKEN;
 	}
 	for (; rc >= 0 && version < schema_upto; version++)
@@ -444,7 +455,8 @@ static int recover(struct sqlite_store *s)
 	return rc;
 }
 
-/* ---- the file and its lock ------------------------------------------------------------------------------------------------------ */
+/* ---- the file and its lock ------------------------------------------------------------------------------------------------------
+ */
 
 static int refuse(struct sqlite_store *s, const char *path, int fd)
 {
@@ -559,7 +571,8 @@ static int lite_open(void **self, const struct store_params *p, char text[static
 	return 0;
 }
 
-/* ---- tidying -------------------------------------------------------------------------------------------------------------------- */
+/* ---- tidying --------------------------------------------------------------------------------------------------------------------
+ */
 
 static int checkpoint(struct sqlite_store *s)
 {

@@ -1,10 +1,10 @@
-/* store_bench.c: what the durable store costs: store_bench [--rows N] [--seconds S] FOLDER [URL]. FOLDER is on the disk to measure; without a URL the
- * store is SQLite there.
+/* store_bench.c: what the durable store costs: store_bench [--rows N] [--seconds S] FOLDER [URL]. FOLDER is on the disk to measure;
+ * without a URL the store is SQLite there.
  *
  *     limit    the same disk, one 4 KiB append and fdatasync after the other
- *     accept   jobs with a request of 1 KiB and their first event, each an op of its own and told to be kept; with 1, 16 and 256 in flight
- *     journal  64 held jobs, each a chunk of 200 bytes in turn, as a batch of 64 writes its tokens
- *     rows     a batch of N rows: adding them, opening the store again, claiming 64, following the results; peak memory */
+ *     accept   jobs with a request of 1 KiB and their first event, each an op of its own and told to be kept; with 1, 16 and 256 in
+ * flight journal  64 held jobs, each a chunk of 200 bytes in turn, as a batch of 64 writes its tokens rows     a batch of N rows:
+ * adding them, opening the store again, claiming 64, following the results; peak memory */
 #include "config.h"
 #include "tests/daemon/store_kit.h"
 #include <fcntl.h>
@@ -40,11 +40,13 @@ static double limit_of(const char *folder)
 	return rate;
 }
 
-static void print_rate(const char *what, unsigned in_flight, uint64_t ops, double t, const struct store_health *a, const struct store_health *b)
+static void print_rate(const char *what, unsigned in_flight, uint64_t ops, double t, const struct store_health *a,
+		       const struct store_health *b)
 {
 	uint64_t commits = b->commits - a->commits, us = b->commit_us_total - a->commit_us_total;
-	printf("%-8s %4u in flight  %9.0f /s  %7.0f commits/s  %6.1f ops a commit  %6.2f ms each\n", what, in_flight, (double)ops / t, (double)commits / t,
-	       commits ? (double)(b->ops - a->ops) / (double)commits : 0.0, commits ? (double)us / 1000.0 / (double)commits : 0.0);
+	printf("%-8s %4u in flight  %9.0f /s  %7.0f commits/s  %6.1f ops a commit  %6.2f ms each\n", what, in_flight,
+	       (double)ops / t, (double)commits / t, commits ? (double)(b->ops - a->ops) / (double)commits : 0.0,
+	       commits ? (double)us / 1000.0 / (double)commits : 0.0);
 	fflush(stdout);
 }
 

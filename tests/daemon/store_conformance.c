@@ -1,5 +1,5 @@
-/* store_conformance.c: what daemon/store.h promises, held against one backend: store_conformance [URL|- [FACT...]]. Without a URL: SQLite in a temporary
- * folder. With the URL of a server each fact gets a schema of its own. */
+/* store_conformance.c: what daemon/store.h promises, held against one backend: store_conformance [URL|- [FACT...]]. Without a URL:
+ * SQLite in a temporary folder. With the URL of a server each fact gets a schema of its own. */
 #include "store_conformance.h"
 #include <stdlib.h>
 #include <string.h>

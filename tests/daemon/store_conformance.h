@@ -8,7 +8,10 @@ struct fact {
 	const char *name;
 	void (*run)(struct kit *k);
 };
-#define FACT(name) {#name, name}
+#define FACT(name)                                                                                                                 \
+	{                                                                                                                          \
+#name, name                                                                                                        \
+	}
 extern const struct fact facts_of_jobs[], facts_of_holding[], facts_of_batches[], facts_of_fleets[];
 
 #endif

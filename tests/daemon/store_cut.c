@@ -1,5 +1,6 @@
-/* store_cut.c SOCKET URL: a connection that is cut at the very moment of a commit: once before the server got the word, once after. Either way the store
- * finds out what became of it and says the truth. Between them stands a proxy on a Unix socket that knows the word COMMIT. */
+/* store_cut.c SOCKET URL: a connection that is cut at the very moment of a commit: once before the server got the word, once after.
+ * Either way the store finds out what became of it and says the truth. Between them stands a proxy on a Unix socket that knows the
+ * word COMMIT. */
 #include "config.h"
 #include "store_kit.h"
 #include <poll.h>

@@ -101,7 +101,8 @@ static int even_done(uint64_t row)
 
 static void a_batch_is_opened_once_by_name(struct kit *k)
 {
-	struct store_op *a = batch_open(k, "night", "meta"), *b = batch_open(k, "night", "other"), *c = batch_open(k, "", NULL), *d = batch_open(k, "", NULL);
+	struct store_op *a = batch_open(k, "night", "meta"), *b = batch_open(k, "night", "other"), *c = batch_open(k, "", NULL),
+			*d = batch_open(k, "", NULL);
 	CHECK_INT(a->batches[0].id, b->batches[0].id);
 	CHECK_INT(b->batches[0].meta.len, 4);
 	CHECK(memcmp(b->batches[0].meta.data, "meta", 4) == 0);

@@ -1,5 +1,5 @@
-/* store_facts_fleets.c: several daemons on one server. Each store has a writer thread and a connection of its own, so what is submitted to several of
- * them at once does run at once. */
+/* store_facts_fleets.c: several daemons on one server. Each store has a writer thread and a connection of its own, so what is
+ * submitted to several of them at once does run at once. */
 #include "config.h"
 #include "store_conformance.h"
 #include <stdlib.h>
@@ -404,7 +404,8 @@ static void a_commit_that_comes_late_is_not_passed(struct kit *k)
 	uint64_t cursor = w->cursor, seen = 0;
 	store_op_free(w);
 	raw_exec(c, "BEGIN");
-	snprintf(text, sizeof(text), "INSERT INTO chunk (job, seq, n, owner, data) VALUES (%llu, 0, 1, 'late', '\\x0100000041')", (unsigned long long)id);
+	snprintf(text, sizeof(text), "INSERT INTO chunk (job, seq, n, owner, data) VALUES (%llu, 0, 1, 'late', '\\x0100000041')",
+		 (unsigned long long)id);
 	raw_exec(c, text);
 	CHECK_INT(kit_log(&a, id + 1, 5, 0, 1, one, -1), STORE_OK);
 	for (int i = 0; i < 5; i++) {
@@ -444,7 +445,8 @@ static void a_lost_connection_is_made_again(struct kit *k)
 {
 	PGconn *c = raw(k);
 	for (int i = 0; i < 10; i++) {
-		raw_exec(c, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'weftd' AND usename = current_user AND pid <> pg_backend_pid()");
+		raw_exec(c, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'weftd' AND usename = "
+			    "current_user AND pid <> pg_backend_pid()");
 		struct store_new a = kit_job(kit_ids(k, 1));
 		CHECK_INT(kit_add(k, &a), STORE_OK);
 		CHECK_INT(kit_state(k, a.id), STORE_QUEUED);

@@ -182,7 +182,7 @@ static void a_job_that_kills_its_daemon_three_times_is_dead(struct kit *k)
 	struct store_new a = kit_job(kit_ids(k, 1));
 	CHECK_INT(kit_add(k, &a), STORE_OK);
 	start_and_crash(k, 0, false);
-	start_and_crash(k, 1, true);	/* progress: counts anew */
+	start_and_crash(k, 1, true); /* progress: counts anew */
 	start_and_crash(k, 1, false);
 	start_and_crash(k, 2, false);
 	for (int i = 0; i < 2; i++) { /* and its end survives a crash, too */

@@ -80,7 +80,8 @@ uint64_t history_next_id(const struct history *h)
 	return h->first_id + (uint64_t)h->n_jobs;
 }
 
-/* ---- bytes: each is made again from what it belongs to -------------------------------------------------------------------------- */
+/* ---- bytes: each is made again from what it belongs to --------------------------------------------------------------------------
+ */
 
 static void fill(char *p, size_t len, uint64_t salt)
 {
@@ -118,7 +119,8 @@ static void put_event(struct store_bytes *b, uint64_t id, uint32_t seq)
 	b->len += 4 + len;
 }
 
-/* ---- steps ---------------------------------------------------------------------------------------------------------------------- */
+/* ---- steps ----------------------------------------------------------------------------------------------------------------------
+ */
 
 /* A random job for which `fits` holds; -1: none near. */
 static int pick(struct history *h, bool (*fits)(const struct mjob *j))
@@ -250,7 +252,8 @@ static void play(struct mjob *jobs, int *n_jobs, uint64_t first_id, const struct
 	}
 }
 
-/* ---- ops ------------------------------------------------------------------------------------------------------------------------ */
+/* ---- ops ------------------------------------------------------------------------------------------------------------------------
+ */
 
 struct ack {
 	struct history *h;
@@ -352,7 +355,8 @@ struct store_op *history_op(struct history *h, void (*acked)(void *arg), void *a
 	return op;
 }
 
-/* ---- checking ------------------------------------------------------------------------------------------------------------------- */
+/* ---- checking -------------------------------------------------------------------------------------------------------------------
+ */
 
 struct seen {
 	int state; /* or a negative code */
@@ -368,7 +372,8 @@ static bool events_right(struct kit *k, uint64_t id, uint32_t n)
 		struct store_bytes want = {0};
 		for (uint32_t i = 0; i < e->n_events; i++)
 			put_event(&want, id, seq + i);
-		ok = e->code == STORE_OK && e->n_events > 0 && e->events.len == want.len && memcmp(e->events.data, want.data, want.len) == 0;
+		ok = e->code == STORE_OK && e->n_events > 0 && e->events.len == want.len &&
+		     memcmp(e->events.data, want.data, want.len) == 0;
 		seq += e->n_events;
 		free(want.data);
 		store_op_free(e);
@@ -393,14 +398,17 @@ static bool agrees(const struct mjob *j, const struct seen *s)
 	if (!j->there)
 		return s->state == STORE_NOTFOUND;
 	int state = j->held ? STORE_QUEUED : (int)j->state;
-	return s->state == state && s->n_events == j->n_events && s->crashes == j->crashes + j->armed && s->errors == j->errors && s->events_right;
+	return s->state == state && s->n_events == j->n_events && s->crashes == j->crashes + j->armed && s->errors == j->errors &&
+	       s->events_right;
 }
 
 static void tell(char *text, size_t size, const struct mjob *j, const struct seen *s, size_t m)
 {
-	snprintf(text, size, "after %zu ops job %llu is %s state %d events %u crashes %u errors %u; the store has state %d events %u%s crashes %u errors %u", m,
-		(unsigned long long)j->id, j->there ? "there" : "gone", j->held ? STORE_QUEUED : (int)j->state, j->n_events, j->crashes + j->armed, j->errors, s->state,
-		s->n_events, s->events_right ? "" : " (WRONG)", s->crashes, s->errors);
+	snprintf(text, size,
+		 "after %zu ops job %llu is %s state %d events %u crashes %u errors %u; the store has state %d events %u%s crashes "
+		 "%u errors %u",
+		 m, (unsigned long long)j->id, j->there ? "there" : "gone", j->held ? STORE_QUEUED : (int)j->state, j->n_events,
+		 j->crashes + j->armed, j->errors, s->state, s->n_events, s->events_right ? "" : " (WRONG)", s->crashes, s->errors);
 }
 
 static int first_difference(const struct mjob *jobs, int n_jobs, const struct seen *seen, int all)
@@ -419,10 +427,11 @@ static bool claimed_right(const struct store_op *c, const struct mjob *jobs, int
 		if (j->id < first_id)
 			continue;
 		const struct mjob *m = &jobs[j->id - first_id];
-		if (j->id - first_id >= (uint64_t)n_jobs || !same(j->request.data, j->request.len, m->request_len, j->id) || j->checkpoint.len != m->checkpoint_len)
+		if (j->id - first_id >= (uint64_t)n_jobs || !same(j->request.data, j->request.len, m->request_len, j->id) ||
+		    j->checkpoint.len != m->checkpoint_len)
 			return false;
-		if (m->checkpoint_len &&
-		    (!same(j->checkpoint.data, j->checkpoint.len, m->checkpoint_len, m->checkpoint_salt) || j->checkpoint_seq != m->checkpoint_seq))
+		if (m->checkpoint_len && (!same(j->checkpoint.data, j->checkpoint.len, m->checkpoint_len, m->checkpoint_salt) ||
+					  j->checkpoint_seq != m->checkpoint_seq))
 			return false;
 	}
 	return true;

@@ -1,6 +1,6 @@
-/* store_kill.c [KILLS [SEED]]: a process that works on a store is killed with SIGKILL at random moments: while it opens the store, migrates an older
- * schema, commits, makes a checkpoint, and while it takes over from the one killed before. What it told us through a pipe to be kept is there, nothing is
- * there by half, and a store in the middle of a migration opens. */
+/* store_kill.c [KILLS [SEED]]: a process that works on a store is killed with SIGKILL at random moments: while it opens the store,
+ * migrates an older schema, commits, makes a checkpoint, and while it takes over from the one killed before. What it told us
+ * through a pipe to be kept is there, nothing is there by half, and a store in the middle of a migration opens. */
 #include "config.h"
 #include "store_history.h"
 #include "daemon/store_sql.h"
@@ -22,7 +22,8 @@ static uint32_t draw(uint32_t below)
 	return (uint32_t)(random_state >> 33) % below;
 }
 
-/* ---- the process that is killed ------------------------------------------------------------------------------------------------- */
+/* ---- the process that is killed -------------------------------------------------------------------------------------------------
+ */
 
 static void tell(void *arg)
 {
@@ -58,7 +59,8 @@ static int child(char **argv)
 		kit_wait(&k, 1000);
 }
 
-/* ---- the one that kills --------------------------------------------------------------------------------------------------------- */
+/* ---- the one that kills ---------------------------------------------------------------------------------------------------------
+ */
 
 struct victim {
 	pid_t pid;
@@ -158,7 +160,8 @@ static void kill_rounds(char *self, const char *folder, unsigned kills, uint64_t
 	printf("%u kills (%zu of them amid its work): %zu acknowledged ops, none lost, none by half\n", kills, unfinished, total);
 }
 
-/* ---- migration ------------------------------------------------------------------------------------------------------------------ */
+/* ---- migration ------------------------------------------------------------------------------------------------------------------
+ */
 
 /* A file as version 1 left it, with n jobs in it. */
 static void make_old(const char *path, int n)
@@ -174,9 +177,12 @@ static void make_old(const char *path, int n)
 	CHECK_INT(sqlite3_open(path, &db), SQLITE_OK);
 	char sql[1024];
 	snprintf(sql, sizeof(sql),
-		 "WITH RECURSIVE c(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM c WHERE i < %d) INSERT INTO job (id, identity, topic, op, body, class, priority, rank, "
-		 "affinity, batch, row_no, custom_id, model, state, accepted_at, run_at, deadline_at, queue_until, owner, token, attempt, n_events, prompt_tokens) "
-		 "SELECT i, CASE WHEN i %% 3 THEN 'me' ELSE 'you' END, '', 'generate', x'00', 1, 0, i, 0, 0, 0, '', '', i %% 9, 1, 0, 0, 0, '', 0, 0, 0, 2 FROM c",
+		 "WITH RECURSIVE c(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM c WHERE i < %d) INSERT INTO job (id, identity, "
+		 "topic, op, body, class, priority, rank, "
+		 "affinity, batch, row_no, custom_id, model, state, accepted_at, run_at, deadline_at, queue_until, owner, token, "
+		 "attempt, n_events, prompt_tokens) "
+		 "SELECT i, CASE WHEN i %% 3 THEN 'me' ELSE 'you' END, '', 'generate', x'00', 1, 0, i, 0, 0, 0, '', '', i %% 9, 1, "
+		 "0, 0, 0, '', 0, 0, 0, 2 FROM c",
 		 n);
 	CHECK_INT(sqlite3_exec(db, sql, NULL, NULL, NULL), SQLITE_OK);
 	sqlite3_close(db);

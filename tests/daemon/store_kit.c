@@ -34,7 +34,8 @@ void kit_check_str(const char *a, const char *b, const char *what, const char *f
 	exit(1);
 }
 
-/* ---- folders -------------------------------------------------------------------------------------------------------------------- */
+/* ---- folders --------------------------------------------------------------------------------------------------------------------
+ */
 
 static char *folders[16];
 static int n_folders;
@@ -68,7 +69,8 @@ char *kit_folder(void)
 	return strdup(path);
 }
 
-/* ---- the store ------------------------------------------------------------------------------------------------------------------ */
+/* ---- the store ------------------------------------------------------------------------------------------------------------------
+ */
 
 static void wake(void *arg)
 {
@@ -88,7 +90,13 @@ int kit_open(struct kit *k, char text[static STORE_TEXT])
 {
 	if (!k->owner[0])
 		snprintf(k->owner, sizeof(k->owner), "test:%ld", (long)getpid());
-	struct store_params p = {.url = k->url, .owner = k->owner, .model = k->model, .lease_ms = k->lease_ms ? k->lease_ms : 30000, .wake = wake, .log = log_line, .arg = k};
+	struct store_params p = {.url = k->url,
+				 .owner = k->owner,
+				 .model = k->model,
+				 .lease_ms = k->lease_ms ? k->lease_ms : 30000,
+				 .wake = wake,
+				 .log = log_line,
+				 .arg = k};
 	CHECK(pipe(k->wake) == 0);
 	fcntl(k->wake[0], F_SETFL, O_NONBLOCK);
 	fcntl(k->wake[1], F_SETFL, O_NONBLOCK);
@@ -180,7 +188,8 @@ int kit_run(struct kit *k, struct store_op *op)
 	return kit_wait_for(k, op);
 }
 
-/* ---- ops ------------------------------------------------------------------------------------------------------------------------ */
+/* ---- ops ------------------------------------------------------------------------------------------------------------------------
+ */
 
 struct store_bytes kit_bytes(const void *data, size_t len)
 {

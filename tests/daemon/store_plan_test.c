@@ -1,5 +1,5 @@
-/* store_plan_test.c [URL]: how the database runs each statement of the store: none reads a table from one end to the other, and none sorts, however many
- * rows wait. */
+/* store_plan_test.c [URL]: how the database runs each statement of the store: none reads a table from one end to the other, and
+ * none sorts, however many rows wait. */
 #include "config.h"
 #include "store_kit.h"
 #include "daemon/store_sql.h"
@@ -10,8 +10,8 @@
 #include <libpq-fe.h>
 #endif
 
-/* Of one identity or batch there are few lines of counts: those may be grouped as it likes. Batches and owners are few as well, and so is what a watcher
- * has not seen. */
+/* Of one identity or batch there are few lines of counts: those may be grouped as it likes. Batches and owners are few as well, and
+ * so is what a watcher has not seen. */
 static bool may_sort(enum sql_id id)
 {
 	return id == SQL_COUNT_IDENTITY || id == SQL_COUNT_BATCH;
@@ -59,7 +59,8 @@ static void complain(enum sql_id id, const char *line)
 	bad++;
 }
 
-/* ---- SQLite --------------------------------------------------------------------------------------------------------------------- */
+/* ---- SQLite ---------------------------------------------------------------------------------------------------------------------
+ */
 
 static const struct sql_driver lite = {.lock = "", .skip = ""};
 
@@ -100,7 +101,8 @@ static int on_lite(void)
 	return bad != 0;
 }
 
-/* ---- PostgreSQL ----------------------------------------------------------------------------------------------------------------- */
+/* ---- PostgreSQL -----------------------------------------------------------------------------------------------------------------
+ */
 
 #ifdef HAVE_POSTGRESQL
 static const struct sql_driver pg = {.lock = "FOR UPDATE", .skip = "FOR UPDATE SKIP LOCKED"};
@@ -131,8 +133,10 @@ static void explain_pg(PGconn *c, enum sql_id id)
 	PGresult *r = must(c, PQexec(c, query), query);
 	for (int i = 0; i < PQntuples(r); i++) {
 		const char *line = PQgetvalue(r, i, 0), *scan = strstr(line, "Seq Scan on ");
-		bool scans = scan && (strstr(scan, " job") || strstr(scan, " chunk") || strstr(scan, " request") || strstr(scan, " checkpoint"));
-		bool sorts = strstr(line, "Sort Key") && !may_sort(id) && id != SQL_BATCH_LIST && id != SQL_WATCH && id != SQL_WATCH_ENDS;
+		bool scans = scan && (strstr(scan, " job") || strstr(scan, " chunk") || strstr(scan, " request") ||
+				      strstr(scan, " checkpoint"));
+		bool sorts = strstr(line, "Sort Key") && !may_sort(id) && id != SQL_BATCH_LIST && id != SQL_WATCH &&
+			     id != SQL_WATCH_ENDS;
 		if (scans || sorts)
 			complain(id, line);
 	}
@@ -141,9 +145,12 @@ static void explain_pg(PGconn *c, enum sql_id id)
 
 static void fill(PGconn *c)
 {
-	exec(c, "INSERT INTO job (id, identity, topic, op, body, class, priority, rank, affinity, batch, row_no, custom_id, model, state, accepted_at, run_at, "
-		"deadline_at, queue_until, owner, token, attempt, n_events) SELECT i, 'me', '', 'generate', '', i % 2, 0, i, i % 7, i % 3, i, '', 'm1', "
-		"CASE WHEN i % 100 = 0 THEN i / 100 % 9 ELSE 0 END, 1, i, 0, 0, 'o' || i % 50, 0, 0, 1 FROM generate_series(1, 60000) i");
+	exec(c, "INSERT INTO job (id, identity, topic, op, body, class, priority, rank, affinity, batch, row_no, custom_id, model, "
+		"state, accepted_at, run_at, "
+		"deadline_at, queue_until, owner, token, attempt, n_events) SELECT i, 'me', '', 'generate', '', i % 2, 0, i, i % "
+		"7, i % 3, i, '', 'm1', "
+		"CASE WHEN i % 100 = 0 THEN i / 100 % 9 ELSE 0 END, 1, i, 0, 0, 'o' || i % 50, 0, 0, 1 FROM generate_series(1, "
+		"60000) i");
 	exec(c, "INSERT INTO request SELECT i, '' FROM generate_series(1, 60000) i");
 	exec(c, "INSERT INTO chunk (job, seq, n, owner, xid, data) SELECT i, 0, 1, '', i, '' FROM generate_series(1, 60000) i");
 	exec(c, "INSERT INTO checkpoint SELECT i, '' FROM generate_series(1, 60000) i");

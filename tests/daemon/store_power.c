@@ -1,6 +1,6 @@
-/* store_power.c [ROUNDS [SEED]]: the power fails at random operations of the disk, also while the store recovers from the failure before. What was
- * acknowledged is there, nothing is there by half. Then: a disk that is full, read-only or broken for a while loses nothing either, and the store goes
- * on by itself. */
+/* store_power.c [ROUNDS [SEED]]: the power fails at random operations of the disk, also while the store recovers from the failure
+ * before. What was acknowledged is there, nothing is there by half. Then: a disk that is full, read-only or broken for a while
+ * loses nothing either, and the store goes on by itself. */
 #include "store_history.h"
 #include "store_vfs.h"
 #include <stdlib.h>
@@ -91,10 +91,12 @@ static void power_rounds(const char *folder, unsigned rounds, uint64_t seed)
 		history_free(h);
 	}
 	CHECK(acked > rounds);
-	printf("%u power failures, %zu more while recovering: %zu ops acknowledged of %zu, none lost, none by half\n", rounds, recoveries, acked, made);
+	printf("%u power failures, %zu more while recovering: %zu ops acknowledged of %zu, none lost, none by half\n", rounds,
+	       recoveries, acked, made);
 }
 
-/* ---- faults that pass ----------------------------------------------------------------------------------------------------------- */
+/* ---- faults that pass -----------------------------------------------------------------------------------------------------------
+ */
 
 static int expect_log(struct kit *k, uint64_t id, uint32_t from, bool stubborn, struct store_op **out)
 {
@@ -117,7 +119,10 @@ static int expect_log(struct kit *k, uint64_t id, uint32_t from, bool stubborn, 
 static void fault_rounds(const char *folder, unsigned rounds, uint64_t seed)
 {
 	enum { JOBS = 6 };
-	static const int expected[VFS_FAULTS] = {[VFS_FULL] = STORE_EFULL, [VFS_READ_ONLY] = STORE_EFULL, [VFS_WRITE_ERROR] = STORE_EDOWN, [VFS_SYNC_ERROR] = STORE_EDOWN,
+	static const int expected[VFS_FAULTS] = {[VFS_FULL] = STORE_EFULL,
+						 [VFS_READ_ONLY] = STORE_EFULL,
+						 [VFS_WRITE_ERROR] = STORE_EDOWN,
+						 [VFS_SYNC_ERROR] = STORE_EDOWN,
 						 [VFS_READ_ERROR] = STORE_EDOWN};
 	struct kit k = the_kit(folder);
 	char text[STORE_TEXT];
@@ -163,7 +168,8 @@ static void fault_rounds(const char *folder, unsigned rounds, uint64_t seed)
 			CHECK_INT(v->views[0].n_events, events[i]);
 			store_op_free(v);
 		}
-		if (round % 16 == 15) { /* they were given back; hold them again, all with one token that is not theirs: so add new ones */
+		if (round % 16 ==
+		    15) { /* they were given back; hold them again, all with one token that is not theirs: so add new ones */
 			id = kit_ids(&k, JOBS);
 			for (uint64_t i = 0; i < JOBS; i++) {
 				struct store_new a = kit_job(id + i);
@@ -176,7 +182,8 @@ static void fault_rounds(const char *folder, unsigned rounds, uint64_t seed)
 	}
 	CHECK(vfs_faults_hit() > rounds / 2);
 	kit_close(&k);
-	printf("%u rounds with %llu faults: %u ops kept, %u refused, and the store knows it the same way\n", rounds, (unsigned long long)vfs_faults_hit(), kept, failed);
+	printf("%u rounds with %llu faults: %u ops kept, %u refused, and the store knows it the same way\n", rounds,
+	       (unsigned long long)vfs_faults_hit(), kept, failed);
 }
 
 int main(int argc, char **argv)

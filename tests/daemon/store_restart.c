@@ -1,6 +1,6 @@
-/* store_restart.c URL ROUNDS COMMAND: COMMAND makes the server crash and come up again, while jobs are added and events are logged. An addition that was
- * told to be kept is kept; one that was told to have failed is not there, even where the server went in the middle of its commit; a stubborn op waits
- * for the server. */
+/* store_restart.c URL ROUNDS COMMAND: COMMAND makes the server crash and come up again, while jobs are added and events are logged.
+ * An addition that was told to be kept is kept; one that was told to have failed is not there, even where the server went in the
+ * middle of its commit; a stubborn op waits for the server. */
 #include "store_kit.h"
 #include <poll.h>
 #include <stdlib.h>
@@ -88,7 +88,8 @@ int main(int argc, char **argv)
 				CHECK_INT(op[i]->code, STORE_OK);
 			} else {
 				CHECK(op[i]->code == STORE_OK || op[i]->code == STORE_EDOWN);
-				CHECK_INT(kit_state(&k, first + (uint64_t)i), op[i]->code == STORE_OK ? STORE_QUEUED : STORE_NOTFOUND);
+				CHECK_INT(kit_state(&k, first + (uint64_t)i),
+					  op[i]->code == STORE_OK ? STORE_QUEUED : STORE_NOTFOUND);
 				kept += op[i]->code == STORE_OK;
 				refused += op[i]->code != STORE_OK;
 			}
@@ -99,7 +100,8 @@ int main(int argc, char **argv)
 		store_op_free(v);
 	}
 	CHECK(kept > 0);
-	printf("%s crashes of the server: %zu jobs kept, %zu refused and not there, %u events in order\n", argv[2], kept, refused, seq);
+	printf("%s crashes of the server: %zu jobs kept, %zu refused and not there, %u events in order\n", argv[2], kept, refused,
+	       seq);
 	kit_close(&k);
 	return 0;
 }
