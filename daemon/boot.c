@@ -25,6 +25,10 @@ int boot_model(struct core_model **out, const struct conf *c, atomic_int *progre
 		snprintf(why, CONF_WHY, "quant = %s: unsupported", c->quant);
 		return EXIT_CONFIG;
 	}
+	if (core_factors_parse(c->adapter_quant, &p.factors)) {
+		snprintf(why, CONF_WHY, "adapter_quant = %s: unsupported", c->adapter_quant);
+		return EXIT_CONFIG;
+	}
 	if (core_model_load(out, &p, &err)) {
 		snprintf(why, CONF_WHY, "%s", err.text);
 		return EXIT_UNAVAILABLE;

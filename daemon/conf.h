@@ -15,6 +15,7 @@ struct conf {
 	char *model;             /* HF folder or .gguf; "" is refused by conf_check */
 	char *device;            /* auto, cpu, cuda:N */
 	char *quant;             /* none, q8, q4, nf4 */
+	char *adapter_quant;     /* auto, exact, q8 */
 	int64_t threads;         /* 0: all CPUs */
 	int64_t context;         /* tokens; 0: the model's */
 	int64_t kv_memory;       /* bytes; 0: by context, max_running and the machine's memory */

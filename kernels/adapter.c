@@ -151,6 +151,11 @@ static enum tensor_type common_type(enum tensor_type a, enum tensor_type b)
 	return a == b && (a == TENSOR_F16 || a == TENSOR_BF16) ? a : TENSOR_F32;
 }
 
+static enum pack_form form_of(const struct adapter_loader *l)
+{
+	return l->a->info.exact ? PACK_KEEP : PACK_FACTOR;
+}
+
 static struct tensor shape_of(enum tensor_type type, uint32_t rows, uint32_t cols)
 {
 	return (struct tensor){.name = "a factor", .type = type, .n_dims = 2, .dims = {rows, cols}};
@@ -170,7 +175,7 @@ static void plan_input(struct adapter_loader *l, uint32_t layer, enum adapter_in
 		if (adapter_input_of(i) != input || !p)
 			continue;
 		t = shape_of(common_type(p->b->type, p->b->type), (uint32_t)p->b->dims[0], p->rank);
-		pack_plan(&y->linear[i].b, &t, PACK_KEEP);
+		pack_plan(&y->linear[i].b, &t, form_of(l));
 		y->linear[i].rank = p->rank;
 		y->linear[i].scale = p->scale;
 		y->linear[i].at = rows;
@@ -181,7 +186,7 @@ static void plan_input(struct adapter_loader *l, uint32_t layer, enum adapter_in
 	if (rows) {
 		struct tensor t = shape_of(type, rows, cols);
 
-		pack_plan(&y->a[input], &t, PACK_KEEP);
+		pack_plan(&y->a[input], &t, form_of(l));
 		l->a->width = y->a[input].blocks * LANES > l->a->width ? y->a[input].blocks * LANES : l->a->width;
 	}
 }
@@ -290,7 +295,7 @@ static void stack_put(struct stack *s, uint32_t at, const struct tensor *t)
 
 static int stack_pack(struct adapter_loader *l, struct stack *s, struct matrix *w)
 {
-	int rc = pack_blocks(w, &s->t, PACK_KEEP, 0, w->blocks, l->err);
+	int rc = pack_blocks(w, &s->t, w->kind == PACK_S8 ? PACK_FACTOR : PACK_KEEP, 0, w->blocks, l->err);
 
 	free(s->rows);
 	return rc;
@@ -488,6 +493,7 @@ static int load(struct adapter_loader *l)
 	if (!rc)
 		rc = index_pairs(l);
 	l->a->dora = l->file.dora;
+	l->a->info.exact = l->a->dora || !l->m->small_factors; /* a DoRA's gains were made for its own factors */
 	if (!rc)
 		rc = plan(l);
 	if (!rc)

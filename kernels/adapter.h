@@ -5,7 +5,8 @@
  *     h = A x            A [at of the last + its rank][in]; the rows of linear l are at .. at + rank - 1, zero rows in between
  *     y += f B h[at ..]  B [out][rank]
  *
- * Factors keep the precision of the file (ops/matrix.h: f32, f16 or bf16, interleaved by 16 rows). */
+ * Factors keep the precision of the file (ops/matrix.h: f32, f16 or bf16, interleaved by 16 rows), or become signed bytes with a scale
+ * per 32 (PACK_S8) where the model says so: core_model_params.factors. */
 #ifndef WEFT_ADAPTER_H
 #define WEFT_ADAPTER_H
 

@@ -93,11 +93,13 @@ static void hash_blend(struct core_blend *b)
 	crypto_generichash_init(&h, NULL, 0, ADAPTER_DIGEST);
 	for (uint32_t i = 0; i < b->n; i++) {
 		const struct blend_part *p = &b->parts[i];
-		uint32_t weighted = p->weights != NULL;
+		uint32_t weighted = p->weights != NULL, rounded = !p->adapter->info.exact;
 
 		crypto_generichash_update(&h, p->adapter->digest, ADAPTER_DIGEST);
 		crypto_generichash_update(&h, (const unsigned char *)&p->scale, sizeof(p->scale));
 		crypto_generichash_update(&h, (const unsigned char *)&weighted, sizeof(weighted));
+		if (rounded)
+			crypto_generichash_update(&h, (const unsigned char *)"q8", 2);
 		if (weighted)
 			crypto_generichash_update(&h, (const unsigned char *)p->weights, weights_of(p->adapter) * sizeof(float));
 	}

@@ -32,6 +32,22 @@ int core_quant_parse(const char *name, enum core_quant *out)
 	return CORE_EINVAL;
 }
 
+int core_factors_parse(const char *name, enum core_factors *out)
+{
+	static const char *const names[] = {
+		[CORE_FACTORS_AUTO] = "auto",
+		[CORE_FACTORS_EXACT] = "exact",
+		[CORE_FACTORS_Q8] = "q8",
+	};
+
+	for (unsigned i = 0; i < sizeof(names) / sizeof(names[0]); i++)
+		if (!strcmp(name, names[i])) {
+			*out = (enum core_factors)i;
+			return CORE_OK;
+		}
+	return CORE_EINVAL;
+}
+
 static const char *const cpu_names[] = {
 	[CORE_CPU_PLAIN] = "plain",
 	[CORE_CPU_AVX2] = "avx2",

@@ -47,12 +47,22 @@ enum core_quant {
 const char *core_quant_name(enum core_quant q);
 int core_quant_parse(const char *name, enum core_quant *out);	/* "none" "q8" "q4"; CORE_EINVAL otherwise */
 
+/* What the factors of adapters become at load. Q8: signed bytes, a scale per 32: half the bytes of f16, which are what adapters cost
+ * in a batch of many; off by about 0.4% of what the adapter adds. */
+enum core_factors {
+	CORE_FACTORS_AUTO,	/* Q8 beside a quantised base, which is off by more than that in the whole product; else EXACT */
+	CORE_FACTORS_EXACT,	/* as the file has them */
+	CORE_FACTORS_Q8
+};
+int core_factors_parse(const char *name, enum core_factors *out);	/* "auto" "exact" "q8"; CORE_EINVAL otherwise */
+
 struct core_model;
 struct core_tokenizer;
 
 struct core_model_params {
 	const char *path;		/* HF folder, or a .gguf file */
 	enum core_quant quant;
+	enum core_factors factors;	/* of every adapter that is loaded for this model */
 	void (*progress)(void *arg, double done);	/* may be NULL; 0..1, on the calling thread */
 	void *progress_arg;
 };
@@ -173,12 +183,13 @@ struct core_adapter;
 struct core_blend;
 
 struct core_adapter_info {
-	char digest[65];		/* hex: of the factors, scales and kind, not of file names or order */
+	char digest[65];		/* hex: of the file's factors, scales and kind, not of file names or order, nor of their form here */
 	char kind[16];			/* "lora" or "dora" */
 	uint32_t rank_min, rank_max;	/* over its modules */
 	uint32_t modules;		/* linears that it changes (and 1 for the embedding) */
 	uint64_t bytes;			/* resident */
 	uint64_t parameters;
+	bool exact;			/* factors are as the file has them, not rounded to 8 bits */
 };
 
 /* path: a PEFT folder (adapter_config.json with adapter_model.safetensors or .bin) or a GGUF LoRA file. What is not computed exactly is

@@ -353,6 +353,7 @@ static void describe(struct loader *l)
 		m->groups |= k ? l->list[k].w->group : 0;
 	}
 	m->groups |= m->head.group;
+	m->small_factors = l->params->factors == CORE_FACTORS_Q8 || (l->params->factors == CORE_FACTORS_AUTO && m->groups);
 	i->weight_bytes = m->arena_bytes + ((uint64_t)c->layers * NORMS_PER_LAYER + 1) * c->dim * sizeof(float);
 }
 
@@ -408,8 +409,9 @@ int core_model_load(struct core_model **out, const struct core_model_params *par
 	struct loader l = { .params = params, .err = err };
 	int rc;
 
-	if (!params->path || params->quant > CORE_QUANT_Q4)
-		return core_fail(err, CORE_EINVAL, "a model needs a path, and none, q8 or q4 as its quantisation");
+	if (!params->path || params->quant > CORE_QUANT_Q4 || params->factors > CORE_FACTORS_Q8)
+		return core_fail(err, CORE_EINVAL,
+				 "a model needs a path, none, q8 or q4 as its quantisation, and auto, exact or q8 as that of factors");
 	l.m = calloc(1, sizeof(*l.m));
 	if (!l.m)
 		return core_fail(err, CORE_ENOMEM, "no memory for a model");

@@ -18,6 +18,7 @@ struct core_model {
 	struct layer *layers;
 	float *norm;				/* [dim] */
 	struct matrix embed, head;		/* may be the same memory: tied, and kept as the file has it */
+	bool small_factors;			/* adapters are loaded as PACK_FACTOR */
 	bool f32;				/* most weights of the linears are f32 */
 	uint32_t groups;			/* bit mask of the linears' group sizes: 16, 32, 64, 128 */
 	unsigned char *arena;			/* all packed matrices */

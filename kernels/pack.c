@@ -48,6 +48,11 @@ void pack_plan(struct matrix *w, const struct tensor *t, enum pack_form form)
 		w->bits = 4;
 		w->has_min = true;
 		plan_groups(w, 64);
+	} else if (form == PACK_FACTOR) {
+		w->kind = PACK_S8;
+		w->bits = 8;
+		w->group = w->cols < 32 ? round_up(w->cols, 2) : 32;
+		w->kpad = round_up(w->cols, w->group);
 	} else if (t->type == TENSOR_F32) {
 		w->kind = PACK_F32;
 	} else if (t->type == TENSOR_F16) {
@@ -69,7 +74,7 @@ static size_t align64(size_t n)
 /* The parts in memory order: codes, scales, mins, sub_scales, sub_mins. */
 static void part_bytes(const struct matrix *w, size_t part[5])
 {
-	size_t scales = align64(w->kind == PACK_INT ? w->blocks * matrix_block_scales(w) * 2 : 0);
+	size_t scales = align64(w->groups ? w->blocks * matrix_block_scales(w) * 2 : 0);
 	size_t subs = align64(w->two_level ? (size_t)w->blocks * w->groups * LANES : 0);
 
 	part[0] = align64(w->blocks * matrix_block_bytes(w));
@@ -115,6 +120,43 @@ static void put_floats(const struct matrix *w, uint32_t row, const unsigned char
 	else
 		for (uint32_t k = 0; k < w->cols; k++)
 			memcpy(dst + (((size_t)k / 2 * LANES + lane) * 2 + k % 2) * 2, src + (size_t)k * 2, 2);
+}
+
+/* ---- factors ---- */
+
+static bool put_factor_row(const struct matrix *w, const struct tensor *t, uint32_t row, float *values)
+{
+	uint32_t b = row / LANES, lane = row % LANES;
+	unsigned char *codes = w->codes + b * matrix_block_bytes(w) + lane;
+	uint16_t *scales = w->scales + b * matrix_block_scales(w) + lane;
+
+	tensor_row_f32(t, row, values);
+	memset(values + w->cols, 0, (w->kpad - w->cols) * sizeof(values[0]));
+	for (uint32_t g = 0; g < w->groups; g++) {
+		int8_t q[32];
+		float scale;
+
+		if (!quantize_group_s8(values + g * w->group, w->group, q, &scale))
+			return false;
+		scales[(size_t)g * LANES] = float_to_bf16(scale);
+		for (uint32_t k = 0; k < w->group; k++)
+			codes[((size_t)g * w->group + k) * LANES] = (unsigned char)q[k];
+	}
+	return true;
+}
+
+static int put_factor_rows(const struct matrix *w, const struct tensor *t, uint32_t r0, uint32_t r1, struct core_error *err)
+{
+	float *values = malloc(w->kpad * sizeof(values[0]));
+	bool good = true;
+	uint32_t r;
+
+	if (!values)
+		return core_fail(err, CORE_ENOMEM, "no memory to pack %s", t->name);
+	for (r = r0; r < r1 && good; r++)
+		good = put_factor_row(w, t, r, values);
+	free(values);
+	return good ? CORE_OK : core_fail(err, CORE_EFORMAT, "tensor %s, row %u: a number is not finite or too large", t->name, r - 1);
 }
 
 /* ---- integers ---- */
@@ -238,6 +280,8 @@ int pack_blocks(const struct matrix *w, const struct tensor *t, enum pack_form f
 
 	if (w->kind == PACK_INT)
 		return put_int_rows(w, t, form, b0 * LANES, end, err);
+	if (w->kind == PACK_S8)
+		return put_factor_rows(w, t, b0 * LANES, end, err);
 	for (uint32_t r = b0 * LANES; r < end; r++)
 		put_floats(w, r, (const unsigned char *)t->data + tensor_source_row(t, r) * row_bytes);
 	return CORE_OK;

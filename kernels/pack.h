@@ -5,14 +5,16 @@
  *
  * Forms: PACK_KEEP holds the file's own precision exactly. PACK_Q8 is symmetric: scale = max|w| / 127 per group of 128. PACK_Q4
  * has a scale and a minimum per group of 64, searched for the least squared error. When cols is not a multiple of those, the
- * group falls to 64, 32 or 16; when not of 16 either, cols is padded with zeros. */
+ * group falls to 64, 32 or 16; when not of 16 either, cols is padded with zeros. PACK_FACTOR is for the factors of adapters, which
+ * are thin and span many orders of magnitude: signed bytes, a bf16 scale per group of 32 or of all cols if they are fewer; products
+ * take them as floats. */
 #ifndef WEFT_PACK_H
 #define WEFT_PACK_H
 
 #include "format/checkpoint.h"
 #include "ops/matrix.h"
 
-enum pack_form { PACK_KEEP, PACK_Q8, PACK_Q4 };
+enum pack_form { PACK_KEEP, PACK_Q8, PACK_Q4, PACK_FACTOR };
 
 void pack_plan(struct matrix *w, const struct tensor *t, enum pack_form form);
 size_t pack_bytes(const struct matrix *w);			/* a multiple of 64 */
@@ -25,5 +27,7 @@ int pack_blocks(const struct matrix *w, const struct tensor *t, enum pack_form f
  * stored, or as infinities when f16 cannot hold them. */
 void quantize_group_q8(const float *x, uint32_t n, uint8_t *codes, float *scale);
 void quantize_group_q4(const float *x, uint32_t n, uint8_t *codes, float *scale, float *min);
+/* Any n. The scale is what bf16 holds, not below max|x| / 127 (0 for zeros); false: a value is not finite or too large. */
+bool quantize_group_s8(const float *x, uint32_t n, int8_t *codes, float *scale);
 
 #endif

@@ -142,3 +142,33 @@ void quantize_group_q4(const float *x, uint32_t n, uint8_t *codes, float *scale,
 	for (uint32_t k = 0; k < n; k++)
 		codes[k] = (uint8_t)(int)kept[k];
 }
+
+/* bf16 at or above f >= 0: codes then stay within 127. */
+static float bf16_above(float f)
+{
+	uint32_t u;
+
+	memcpy(&u, &f, 4);
+	u = (u + 0xffff) & 0xffff0000;
+	memcpy(&f, &u, 4);
+	return f;
+}
+
+bool quantize_group_s8(const float *x, uint32_t n, int8_t *codes, float *scale)
+{
+	float top = 0, inverse;
+
+	for (uint32_t k = 0; k < n; k++) {
+		if (!(fabsf(x[k]) < 1e30f))
+			return false;
+		top = fabsf(x[k]) > top ? fabsf(x[k]) : top;
+	}
+	*scale = top < 1e-30f ? 0 : bf16_above(top / 127);	/* below: its inverse leaves f32 */
+	inverse = *scale > 0 ? 1 / *scale : 0;
+	for (uint32_t k = 0; k < n; k++) {
+		float q = rintf(x[k] * inverse);
+
+		codes[k] = (int8_t)(q > 127 ? 127 : q < -127 ? -127 : q);
+	}
+	return true;
+}

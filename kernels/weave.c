@@ -182,6 +182,8 @@ static struct matrix blocks_of(const struct matrix *w, uint32_t b, uint32_t n)
 	struct matrix v = *w;
 
 	v.codes += b * matrix_block_bytes(w);
+	if (w->groups)
+		v.scales += b * matrix_block_scales(w);
 	v.rows = n * LANES;
 	v.blocks = n;
 	return v;

@@ -69,6 +69,13 @@ void product_unpack(const struct matrix *w, uint32_t b, uint32_t k0, uint32_t n,
 			for (unsigned i = 0; i < LANES; i++)
 				out[(k - k0) * LANES + i] = bf16_to_float(h[((size_t)k / 2 * LANES + i) * 2 + k % 2]);
 		break;
+	case PACK_S8:
+		for (uint32_t k = k0; k < k0 + n; k++)
+			for (unsigned i = 0; i < LANES; i++)
+				out[(k - k0) * LANES + i] =
+					bf16_to_float(w->scales[b * matrix_block_scales(w) + (size_t)k / w->group * LANES + i]) *
+					(float)(int8_t)c[(size_t)k * LANES + i];
+		break;
 	case PACK_INT:
 		unpack_int(w, b, k0, n, out);
 		break;

@@ -29,6 +29,9 @@ static float float_at(const struct matrix *w, uint32_t b, uint32_t lane, uint32_
 	case PACK_F16:
 		memcpy(&half, c + ((size_t)k * LANES + lane) * 2, 2);
 		return half_to_float(half);
+	case PACK_S8:
+		half = w->scales[b * matrix_block_scales(w) + (size_t)k / w->group * LANES + lane];
+		return bf16_to_float(half) * (float)(int8_t)c[(size_t)k * LANES + lane];
 	default:
 		memcpy(&half, c + (((size_t)k / 2 * LANES + lane) * 2 + k % 2) * 2, 2);
 		return bf16_to_float(half);
@@ -71,6 +74,22 @@ static float dot_float(const struct matrix *w, uint32_t b, uint32_t lane, const 
 	return acc;
 }
 
+static float dot_s8(const struct matrix *w, uint32_t b, uint32_t lane, const float *x)
+{
+	const int8_t *c = (const int8_t *)w->codes + b * matrix_block_bytes(w) + lane;
+	const uint16_t *scale = w->scales + b * matrix_block_scales(w) + lane;
+	float acc = 0;
+
+	for (uint32_t g = 0; g < w->groups; g++) {
+		float t = 0;
+
+		for (uint32_t k = g * w->group; k < (g + 1) * w->group; k++)
+			t = fmaf((float)c[(size_t)k * LANES], x[k], t);
+		acc = fmaf(bf16_to_float(scale[(size_t)g * LANES]), t, acc);
+	}
+	return acc;
+}
+
 static float dot_int(const struct matrix *w, uint32_t b, uint32_t lane, const struct rows *x, uint32_t i)
 {
 	const int8_t *xq = x->q + i * x->ldq;
@@ -96,6 +115,7 @@ void matmul_plain(float *out, size_t ldo, const struct matrix *w, const struct r
 {
 	for (uint32_t i = 0; i < m; i++)
 		for (uint32_t r = b0 * LANES; r < b1 * LANES; r++)
-			out[i * ldo + r] = w->kind == PACK_INT ? dot_int(w, r / LANES, r % LANES, x, i)
-							       : dot_float(w, r / LANES, r % LANES, x->f + i * x->ld);
+			out[i * ldo + r] = w->kind == PACK_INT  ? dot_int(w, r / LANES, r % LANES, x, i)
+					   : w->kind == PACK_S8 ? dot_s8(w, r / LANES, r % LANES, x->f + i * x->ld)
+								: dot_float(w, r / LANES, r % LANES, x->f + i * x->ld);
 }

@@ -3,6 +3,9 @@
  * Orders of summation, the same in every file that implements this, for every number of rows:
  *
  *   float kinds   acc = 0; for k ascending: acc = fma(W[r][k], x[i][k], acc)                  one chain of f32 per element
+ *   PACK_S8       acc = 0; for groups g ascending:
+ *                     t   = 0; for k in g ascending: t = fma((float)code[r][k], x[i][k], t)   chains of groups run side by side
+ *                     acc = fma(scale[r][g], t, acc)
  *   integers      acc = 0; for groups g ascending:
  *                     n   = sum over k in g of (code[r][k] - zero) * xq[i][k]                 exact: |n| < 2^24
  *                     acc = fma(scale[r][g] * xs[i][g], (float)n, acc)

@@ -4,9 +4,9 @@
 #include "vec16.h"
 
 #ifdef __AVX512F__
-enum { TILE_ROWS = 12, TILE_BLOCKS = 2 };
+enum { TILE_ROWS = 12, TILE_BLOCKS = 2, S8_ROWS = 6 };
 #else
-enum { TILE_ROWS = 4, TILE_BLOCKS = 1 };
+enum { TILE_ROWS = 4, TILE_BLOCKS = 1, S8_ROWS = 3 };
 #endif
 
 enum { FURTHER = 2048 };	/* bytes that a tile fetches ahead of itself when it is the only one to read its blocks */
@@ -77,6 +77,82 @@ VEC void float_tile(const struct float_place *p, uint32_t rows, uint32_t blocks,
 			v16_store(p->out + i * p->ldo + (p->b0 + b) * LANES, acc[i][b]);
 }
 
+/* PACK_S8. The chains of neighbouring groups do not depend on each other, so even one row by one block keeps the multipliers busy. */
+VEC void s8_tile(const struct float_place *p, uint32_t rows, uint32_t blocks)
+{
+	v16 acc[S8_ROWS][MATMUL_CHUNK];
+	const struct matrix *w = p->w;
+	const float *x = p->x;
+	size_t stride = matrix_block_bytes(w), scales = matrix_block_scales(w), next = p->ahead ? blocks * stride : FURTHER;
+	const unsigned char *c = w->codes + p->b0 * stride;
+	const uint16_t *scale = w->scales + p->b0 * scales;
+
+	UNROLL
+	for (uint32_t i = 0; i < rows; i++)
+		UNROLL
+		for (uint32_t b = 0; b < blocks; b++)
+			acc[i][b] = v16_zero();
+	for (uint32_t g = 0; g < w->groups; g++, scale += LANES) {
+		v16 t[S8_ROWS][MATMUL_CHUNK];
+
+		UNROLL
+		for (uint32_t i = 0; i < rows; i++)
+			UNROLL
+			for (uint32_t b = 0; b < blocks; b++)
+				t[i][b] = v16_zero();
+		for (uint32_t k = 0; k < w->group; k++, c += 16, x++) {
+			v16 v[MATMUL_CHUNK];
+
+			UNROLL
+			for (uint32_t b = 0; b < blocks; b++) {
+				if (k % 4 == 0)
+					_mm_prefetch((const char *)c + next + b * stride, _MM_HINT_T1);
+				v[b] = v16_bytes(c + b * stride);
+			}
+			UNROLL
+			for (uint32_t i = 0; i < rows; i++)
+				UNROLL
+				for (uint32_t b = 0; b < blocks; b++)
+					t[i][b] = v16_fma(v[b], v16_all(x[i * p->ldx]), t[i][b]);
+		}
+		UNROLL
+		for (uint32_t i = 0; i < rows; i++)
+			UNROLL
+			for (uint32_t b = 0; b < blocks; b++)
+				acc[i][b] = v16_fma(v16_bf16(scale + b * scales), t[i][b], acc[i][b]);
+	}
+	UNROLL
+	for (uint32_t i = 0; i < rows; i++)
+		UNROLL
+		for (uint32_t b = 0; b < blocks; b++)
+			v16_store(p->out + i * p->ldo + (p->b0 + b) * LANES, acc[i][b]);
+}
+
+VEC void s8_blocks(struct float_place p, uint32_t m, uint32_t blocks)
+{
+	uint32_t rows;
+
+	for (p.ahead = m > 2; m; m -= rows, p.ahead = false) {
+		rows = m >= S8_ROWS ? S8_ROWS : m >= 2 ? 2 : 1;
+		if (rows == S8_ROWS)
+			s8_tile(&p, S8_ROWS, blocks);
+		else if (rows == 2)
+			s8_tile(&p, 2, blocks);
+		else
+			s8_tile(&p, 1, blocks);
+		p.x += rows * p.ldx;
+		p.out += rows * p.ldo;
+	}
+}
+
+VEC void s8_kind(struct float_place p, uint32_t m, uint32_t b1)
+{
+	for (; p.b0 + TILE_BLOCKS <= b1; p.b0 += TILE_BLOCKS)
+		s8_blocks(p, m, TILE_BLOCKS);
+	for (; p.b0 < b1; p.b0++)
+		s8_blocks(p, m, 1);
+}
+
 /* The tallest tile that leaves a sensible rest: 16 rows as 8 + 8, 20 as 8 + 12. */
 VEC uint32_t tile_height(uint32_t m)
 {
@@ -132,6 +208,8 @@ VEC void matmul_floats(float *out, size_t ldo, const struct matrix *w, const str
 		float_kind(p, m, b1, PACK_BF16);
 	else if (w->kind == PACK_F16)
 		float_kind(p, m, b1, PACK_F16);
+	else if (w->kind == PACK_S8)
+		s8_kind(p, m, b1);
 	else
 		float_kind(p, m, b1, PACK_F32);
 }

@@ -6,6 +6,7 @@
  *
  *   PACK_F32, PACK_F16   [block][k][16]
  *   PACK_BF16            [block][k / 2][16][2]         a pair of k in 32 bits: even k by << 16, odd k by a mask
+ *   PACK_S8              [block][k][16] signed bytes, times a bf16 scale of the row's group; x as f32
  *   PACK_INT, 8 bits     [block][k / 4][16][4] bytes   64 bytes: a VNNI operand, and one row of an AMX B tile
  *   PACK_INT, 4 bits     [block][k / 8][16][4] bytes   low nibbles k .. k+3, high nibbles k+4 .. k+7
  *
@@ -13,7 +14,7 @@
  *
  *     value[r][k] = scale[r][g] * (code[r][k] - zero) - min[r][g]        g = k / group
  *
- *   scales, mins         f16 [block][groups][16]                          (two_level false)
+ *   scales, mins         f16 [block][groups][16]                          (two_level false; PACK_S8: bf16)
  *   scales, mins         f16 [block][groups * group / 256][16], times
  *   sub_scales, sub_mins int8 [block][groups][16]                         (two_level true: the K types of GGUF)
  *
@@ -26,14 +27,14 @@
 #include <stdint.h>
 
 enum { LANES = 16, SUPER = 256 };
-enum pack_kind { PACK_F32, PACK_F16, PACK_BF16, PACK_INT };
+enum pack_kind { PACK_F32, PACK_F16, PACK_BF16, PACK_S8, PACK_INT };
 
 struct matrix {
 	enum pack_kind kind;
 	uint32_t rows, cols;
 	uint32_t blocks;	/* of 16 rows: rows / 16, rounded up */
 	uint32_t kpad;		/* cols, rounded up to whole groups (integers) or pairs (bf16); the rest is zeros */
-	uint32_t group;		/* 16, 32, 64 or 128; 0 for float kinds */
+	uint32_t group;		/* 16, 32, 64 or 128; PACK_S8: up to 32; 0 for other float kinds */
 	uint32_t groups;	/* kpad / group */
 	uint8_t bits;		/* 4 or 8 */
 	uint8_t zero;		/* 0 .. 128; 128 means signed bytes stored plus 128, others have codes below 64 */
@@ -52,6 +53,8 @@ static inline size_t matrix_block_bytes(const struct matrix *w)
 	case PACK_F16:
 	case PACK_BF16:
 		return (size_t)w->kpad * LANES * 2;
+	case PACK_S8:
+		return (size_t)w->kpad * LANES;
 	default:
 		return (size_t)w->kpad * LANES * w->bits / 8;
 	}

@@ -47,6 +47,11 @@ VEC void v16_halves(v16 a, __m256 *lo, __m256 *hi)
 	*lo = _mm512_castps512_ps256(a);
 	*hi = _mm512_extractf32x8_ps(a, 1);
 }
+VEC v16 v16_bytes(const void *p) { return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(p))); }
+VEC v16 v16_bf16(const void *p)
+{
+	return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256(p)), 16));
+}
 /* Even and odd elements of 16 pairs of bf16. */
 VEC v16 v16_bf16_even(const void *p) { return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_loadu_si512(p), 16)); }
 VEC v16 v16_bf16_odd(const void *p)
@@ -116,6 +121,20 @@ VEC void v16_halves(v16 a, __m256 *lo, __m256 *hi)
 {
 	*lo = a.lo;
 	*hi = a.hi;
+}
+VEC __m256 v8_bytes(__m128i b) { return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(b)); }
+VEC v16 v16_bytes(const void *p)
+{
+	__m128i b = _mm_loadu_si128(p);
+
+	return (v16){ v8_bytes(b), v8_bytes(_mm_srli_si128(b, 8)) };
+}
+VEC __m256 v8_bf16(__m128i h) { return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(h), 16)); }
+VEC v16 v16_bf16(const void *p)
+{
+	const __m128i *h = p;
+
+	return (v16){ v8_bf16(_mm_loadu_si128(h)), v8_bf16(_mm_loadu_si128(h + 1)) };
 }
 VEC v16 v16_bf16_even(const void *p)
 {

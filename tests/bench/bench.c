@@ -1,5 +1,8 @@
 /* bench.c: what the core does on this machine: tokens/s of a model of TinyLlama-1.1B's shape with random weights, beside the read
- * bandwidth measured in the same run. `make bench` runs it; usage: bench [-c] [-t THREADS] [-q none|q8|q4]... [-f FOLDER]
+ * bandwidth measured in the same run. `make bench` runs it; usage: bench [-a] [-c] [-t THREADS] [-q none|q8|q4]... [-f FOLDER]
+ *
+ * -a measures adapters instead: a batch of 32 requests, each on an adapter of its own (rank 16, all seven linears), and each on a sum
+ * of four of those, against the base alone; with exact factors and with those of 8 bits. The three take turns, step by step.
  *
  * -c counts CPU time per thread instead of wall time: what this machine would do if other programs were not using it, too (but
  * caches and memory bandwidth are still shared with them). Wall time is what users get.
@@ -146,12 +149,33 @@ static uint16_t *make_noise(void)
 	return noise;
 }
 
+/* Two walks: the header needs all offsets before the data begins, so data goes behind a fixed amount of it. */
+static void put_file(struct writer *w, const char *folder, const char *name, void put(struct writer *w))
+{
+	enum { ROOM = 131072 };
+	char *header = NULL;
+	size_t length = 0;
+	uint64_t padded = ROOM - 8;
+
+	w->header = open_memstream(&header, &length);
+	w->data = open_in(folder, name, "w");
+	fseek(w->data, ROOM, SEEK_SET);
+	put(w);
+	fputc('}', w->header);
+	fclose(w->header);
+	rewind(w->data);
+	fwrite(&padded, 8, 1, w->data);
+	fprintf(w->data, "%s%*s", header, (int)(padded - length), "");
+	if (fclose(w->data)) {
+		perror(name);
+		exit(1);
+	}
+	free(header);
+}
+
 static void make_model(const char *folder)
 {
 	struct writer w = { .noise = make_noise() };
-	char *header = NULL, path[1024];
-	size_t length = 0;
-	uint64_t padded;
 	FILE *f;
 
 	if ((mkdir(folder, 0777) && errno != EEXIST) || !w.noise) {
@@ -164,23 +188,7 @@ static void make_model(const char *folder)
 	fprintf(f, "\"num_attention_heads\":%d,\"num_key_value_heads\":%d,\"vocab_size\":%d,", HEADS, KV_HEADS, VOCAB);
 	fprintf(f, "\"max_position_embeddings\":%d,\"rms_norm_eps\":1e-5,\"rope_theta\":10000.0,\"tie_word_embeddings\":false}\n", CONTEXT);
 	fclose(f);
-	/* Two walks: the header needs all offsets before the data begins, so data goes behind a fixed 64 KiB of it. */
-	w.header = open_memstream(&header, &length);
-	w.data = open_in(folder, "model.safetensors", "w");
-	padded = 65536 - 8;
-	fseek(w.data, 65536, SEEK_SET);
-	put_layers(&w);
-	fputc('}', w.header);
-	fclose(w.header);
-	rewind(w.data);
-	fwrite(&padded, 8, 1, w.data);
-	fprintf(w.data, "%s%*s", header, (int)(padded - length), "");
-	if (fclose(w.data)) {
-		perror("writing the bench model");
-		exit(1);
-	}
-	snprintf(path, sizeof(path), "%s/model.safetensors", folder);
-	free(header);
+	put_file(&w, folder, "model.safetensors", put_layers);
 	free(w.noise);
 }
 
@@ -323,6 +331,145 @@ static void bench_quant(const char *folder, enum core_quant quant, int threads)
 	core_model_free(m);
 }
 
+/* ---- adapters ---- */
+
+enum { REQUESTS = 32, RANK = 16, PARTS = 4, TURNS = 9, WARM = 8 };
+
+static void put_factors(struct writer *w)
+{
+	static const struct {
+		const char *name;
+		uint32_t rows, cols;
+	} part[CORE_LINEARS] = {
+		{"self_attn.q_proj", HEADS * HEAD, DIM},
+		{"self_attn.k_proj", KV_HEADS * HEAD, DIM},
+		{"self_attn.v_proj", KV_HEADS * HEAD, DIM},
+		{"self_attn.o_proj", DIM, HEADS * HEAD},
+		{"mlp.gate_proj", FFN, DIM},
+		{"mlp.up_proj", FFN, DIM},
+		{"mlp.down_proj", DIM, FFN},
+	};
+	char name[160];
+
+	for (int i = 0; i < LAYERS; i++)
+		for (unsigned k = 0; k < CORE_LINEARS; k++) {
+			snprintf(name, sizeof(name), "base_model.model.model.layers.%d.%s.lora_A.weight", i, part[k].name);
+			put_tensor(w, name, RANK, part[k].cols);
+			snprintf(name, sizeof(name), "base_model.model.model.layers.%d.%s.lora_B.weight", i, part[k].name);
+			put_tensor(w, name, part[k].rows, RANK);
+		}
+}
+
+static void make_adapter(const char *folder, uint16_t *noise, uint32_t salt)
+{
+	struct writer w = { .noise = noise, .salt = salt };
+	FILE *f;
+
+	if (mkdir(folder, 0777) && errno != EEXIST) {
+		perror(folder);
+		exit(1);
+	}
+	f = open_in(folder, "adapter_config.json", "w");
+	fprintf(f, "{\"peft_type\":\"LORA\",\"r\":%d,\"lora_alpha\":%d,\"bias\":\"none\",\"target_modules\":", RANK, RANK);
+	fprintf(f, "[\"q_proj\",\"k_proj\",\"v_proj\",\"o_proj\",\"gate_proj\",\"up_proj\",\"down_proj\"]}\n");
+	fclose(f);
+	put_file(&w, folder, "adapter_model.safetensors", put_factors);
+}
+
+static void load_adapters(struct core_adapter **a, const struct core_model *m)
+{
+	static const char folder[] = "bench-adapter";
+	uint16_t *noise = make_noise();
+	char path[64];
+
+	for (uint32_t i = 0; i < REQUESTS; i++) {
+		make_adapter(folder, noise, i * 104729);
+		must(core_adapter_load(&a[i], m, folder, &why));
+	}
+	snprintf(path, sizeof(path), "%s/adapter_model.safetensors", folder);
+	unlink(path);
+	snprintf(path, sizeof(path), "%s/adapter_config.json", folder);
+	unlink(path);
+	rmdir(folder);
+	free(noise);
+}
+
+/* A batch: request i on adapters i .. i + parts - 1. */
+struct crowd {
+	struct core_seq *s[REQUESTS];
+	double t[TURNS];
+};
+
+static void crowd_start(struct crowd *w, struct core_ctx *c, struct core_adapter **a, uint32_t parts)
+{
+	struct core_row rows[REQUESTS * WARM];
+
+	for (uint32_t i = 0; i < REQUESTS; i++) {
+		struct core_blend_part p[PARTS];
+		struct core_blend *b = NULL;
+
+		for (uint32_t k = 0; k < parts; k++)
+			p[k] = (struct core_blend_part){ a[(i + k) % REQUESTS], 1.0f / (float)parts, NULL };
+		must(core_blend_new(&b, p, parts, &why));
+		w->s[i] = core_seq_new(c);
+		must(core_seq_set_blend(c, w->s[i], b));
+		core_blend_unref(b);
+		for (uint32_t k = 0; k < WARM; k++)
+			rows[i * WARM + k] = (struct core_row){ w->s[i], (int32_t)((k * 31 + i) % VOCAB), CORE_PROMPT, false };
+	}
+	must(core_forward(c, rows, REQUESTS * WARM, &why));
+}
+
+static void crowd_step(struct crowd *w, struct core_ctx *c, int turn)
+{
+	struct core_row rows[REQUESTS];
+
+	for (uint32_t i = 0; i < REQUESTS; i++)
+		rows[i] = (struct core_row){ w->s[i], (int32_t)((turn * 17 + (int)i * 5) % VOCAB), CORE_GENERATED, true };
+	w->t[turn] = now();
+	must(core_forward(c, rows, REQUESTS, &why));
+	w->t[turn] = now() - w->t[turn];
+}
+
+static void bench_adapters(const char *folder, enum core_quant quant, enum core_factors factors, int threads)
+{
+	struct core_model_params mp = { .path = folder, .quant = quant, .factors = factors };
+	struct core_ctx_params cp = { .threads = threads, .kv_pages = 3 * REQUESTS * 2, .max_rows = PROMPT };
+	struct core_adapter *a[REQUESTS];
+	struct core_model *m = NULL;
+	struct core_ctx *c = NULL;
+	static const uint32_t parts[] = { 0, 1, PARTS };
+	struct crowd crowd[3];
+	double t[3], read, bytes = 0;
+
+	must(core_model_load(&m, &mp, &why));
+	cp.model = m;
+	must(core_ctx_new(&c, &cp, &why));
+	load_adapters(a, m);
+	for (int k = 0; k < 3; k++)
+		crowd_start(&crowd[k], c, a, parts[k]);
+	for (int turn = 0; turn < TURNS; turn++)
+		for (int k = 0; k < 3; k++)
+			crowd_step(&crowd[k], c, turn);
+	read = bandwidth(threads);
+	for (int k = 0; k < 3; k++)
+		t[k] = median(crowd[k].t, TURNS);
+	for (int i = 0; i < REQUESTS; i++)
+		bytes += (double)core_adapter_info(a[i])->bytes;
+	printf("| %-10s | %-7s | %5.2f | %5.2f | %6.1f | %6.1f | %6.1f | %4.1f%% | %4.1f%% | %5.1f | %5.1f |\n",
+	       core_model_info(m)->quant, core_adapter_info(a[0])->exact ? "exact" : "q8",
+	       (double)(m->arena_bytes - pack_bytes(&m->embed)) / 1e9, bytes / 1e9, REQUESTS / t[0], REQUESTS / t[1], REQUESTS / t[2],
+	       100 * (1 - t[0] / t[1]), 100 * (1 - t[0] / t[2]), bytes / (t[1] - t[0]) / 1e9, read / 1e9);
+	fflush(stdout);
+	for (int k = 0; k < 3; k++)
+		for (int i = 0; i < REQUESTS; i++)
+			core_seq_free(c, crowd[k].s[i]);
+	for (int i = 0; i < REQUESTS; i++)
+		core_adapter_unref(a[i]);
+	core_ctx_free(c);
+	core_model_free(m);
+}
+
 static void print_machine(int threads)
 {
 	char line[256], date[64];
@@ -348,17 +495,19 @@ int main(int argc, char **argv)
 	enum core_quant quants[8] = { CORE_QUANT_NONE, CORE_QUANT_Q8, CORE_QUANT_Q4 };
 	int n_quants = 3, chosen = 0, threads = (int)sysconf(_SC_NPROCESSORS_ONLN), opt;
 	const char *folder = "bench-model";
-	bool cpu_time = false;
+	bool cpu_time = false, adapters = false;
 
-	while ((opt = getopt(argc, argv, "ct:q:f:")) != -1) {
-		if (opt == 'c') {
+	while ((opt = getopt(argc, argv, "act:q:f:")) != -1) {
+		if (opt == 'a') {
+			adapters = true;
+		} else if (opt == 'c') {
 			cpu_time = true;
 		} else if (opt == 't') {
 			threads = atoi(optarg);
 		} else if (opt == 'f') {
 			folder = optarg;
 		} else if (opt != 'q' || chosen == 8 || core_quant_parse(optarg, &quants[chosen++])) {
-			fprintf(stderr, "usage: bench [-c] [-t THREADS] [-q none|q8|q4]... [-f FOLDER]\n");
+			fprintf(stderr, "usage: bench [-a] [-c] [-t THREADS] [-q none|q8|q4]... [-f FOLDER]\n");
 			return 2;
 		}
 	}
@@ -366,6 +515,18 @@ int main(int argc, char **argv)
 	cpu_time_of_threads = cpu_time ? threads : 0;
 	print_machine(threads);
 	make_model(folder);
+	if (adapters) {
+		printf("batch of %d, rank %d, all linears; medians of %d steps; tokens/s, and what they lose against the base\n\n",
+		       REQUESTS, RANK, TURNS);
+		printf("| weights    | factors |    GB | of them GB |  base | one each | sums of %d | one | sums | factors GB/s | read GB/s "
+		       "|\n|---|---|---|---|---|---|---|---|---|---|---|\n",
+		       PARTS);
+		for (int i = 0; i < n_quants; i++)
+			for (enum core_factors f = CORE_FACTORS_EXACT; f <= CORE_FACTORS_Q8; f++)
+				bench_adapters(folder, quants[i], f, threads);
+		remove_model(folder);
+		return 0;
+	}
 	printf("shape of TinyLlama-1.1B, random weights; medians of %d\n\n", RUNS);
 	printf("| weights    |    GB | load s | prefill %d t/s | decode 1 t/s | GB/s | read GB/s | of it | decode %d t/s "
 	       "|\n|---|---|---|---|---|---|---|---|---|\n",

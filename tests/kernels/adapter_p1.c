@@ -1,5 +1,5 @@
 /* adapter_p1.c: promise P1 with blends. A row's logits are the same bytes alone and in a pass of 64 rows of 20 blends with mixed
- * ranks, with any chunking, on any number of threads, on every instruction set; for bases of every precision. */
+ * ranks, with any chunking, on any number of threads, on every instruction set; for bases and factors of every precision. */
 #include "adapter_test.h"
 #include "kernels/llama.h"
 
@@ -68,9 +68,9 @@ static struct core_blend *make_blend(struct core_adapter *const *a, struct core_
 	return b;
 }
 
-static struct story story_new(enum core_quant quant)
+static struct story story_new(enum core_quant quant, enum core_factors factors)
 {
-	struct story t = {.m = load_model(golden_path("gqa-untied"), quant)};
+	struct story t = {.m = load_model_with(golden_path("gqa-untied"), quant, factors)};
 	struct core_adapter *a[NAMES], *dora = load_adapter(t.m, "dora");
 	struct core_ctx *c = engine(&t, NULL, 1);
 
@@ -170,9 +170,9 @@ static void forks_inherit(const struct story *t, struct core_ctx *c)
 	}
 }
 
-static void holds(enum core_quant quant)
+static void holds(enum core_quant quant, enum core_factors factors)
 {
-	struct story t = story_new(quant);
+	struct story t = story_new(quant, factors);
 
 	for (const char *const *cpu = cpus_here(); *cpu; cpu++)
 		for (int threads = 1; threads <= (strcmp(*cpu, "plain") ? 3 : 1); threads++) {
@@ -190,22 +190,32 @@ static void holds(enum core_quant quant)
 
 static void f32_base(void **state)
 {
-	holds(CORE_QUANT_NONE);
+	holds(CORE_QUANT_NONE, CORE_FACTORS_AUTO);
+}
+
+static void f32_base_and_factors_of_8_bits(void **state)
+{
+	holds(CORE_QUANT_NONE, CORE_FACTORS_Q8);
 }
 
 static void q8_base(void **state)
 {
-	holds(CORE_QUANT_Q8);
+	holds(CORE_QUANT_Q8, CORE_FACTORS_AUTO);
 }
 
-static void q4_base(void **state)
+static void q4_base_and_exact_factors(void **state)
 {
-	holds(CORE_QUANT_Q4);
+	holds(CORE_QUANT_Q4, CORE_FACTORS_EXACT);
 }
 
 int main(void)
 {
-	const struct CMUnitTest tests[] = {cmocka_unit_test(f32_base), cmocka_unit_test(q8_base), cmocka_unit_test(q4_base)};
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(f32_base),
+		cmocka_unit_test(f32_base_and_factors_of_8_bits),
+		cmocka_unit_test(q8_base),
+		cmocka_unit_test(q4_base_and_exact_factors),
+	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -33,13 +33,18 @@ static inline const char *golden_path(const char *name)
 	return path;
 }
 
-static inline struct core_model *load_model(const char *path, enum core_quant quant)
+static inline struct core_model *load_model_with(const char *path, enum core_quant quant, enum core_factors factors)
 {
-	struct core_model_params p = { .path = path, .quant = quant };
+	struct core_model_params p = { .path = path, .quant = quant, .factors = factors };
 	struct core_model *m = NULL;
 
 	must(core_model_load(&m, &p, &why));
 	return m;
+}
+
+static inline struct core_model *load_model(const char *path, enum core_quant quant)
+{
+	return load_model_with(path, quant, CORE_FACTORS_AUTO);
 }
 
 static inline struct core_ctx *new_ctx(const struct core_model *m, const char *cpu, int threads, uint32_t pages, uint32_t max_rows)

@@ -125,6 +125,52 @@ static void own_formats_multiply_to_the_same_bits_at_any_length(void **state)
 	}
 }
 
+static void factors_of_8_bits_multiply_to_the_same_bits_at_any_rank(void **state)
+{
+	static const uint32_t shapes[][2] = { { 2048, 1 }, { 64, 3 }, { 65, 8 }, { 48, 16 }, { 33, 30 }, { 16, 64 }, { 20, 200 } };
+
+	for (unsigned s = 0; s < sizeof(shapes) / sizeof(shapes[0]); s++) {
+		struct tensor t = random_tensor(TENSOR_F32, shapes[s][0], shapes[s][1]);
+		struct matrix w;
+
+		pack_whole(&w, &t, PACK_FACTOR);
+		all_counts(&w, "factors");
+		free(w.codes);
+		free((void *)t.data);
+	}
+}
+
+/* Whatever their size: trained factors begin at zero. */
+static void factors_of_8_bits_are_off_by_half_a_step_of_their_group(void **state)
+{
+	static const float sizes[] = { 1, 1e-4f, 1e-12f, 3e4f };
+	float row[100];
+
+	for (unsigned i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
+		struct tensor t = random_tensor(TENSOR_F32, 17, 100);
+		float *x = (float *)t.data;
+		struct matrix w;
+
+		for (int k = 0; k < 17 * 100; k++)
+			x[k] *= sizes[i];
+		memset(x + 5 * 100, 0, 100 * sizeof(float));
+		pack_whole(&w, &t, PACK_FACTOR);
+		for (uint32_t r = 0; r < 17; r++) {
+			matrix_row_f32(&w, r, row);
+			for (uint32_t k = 0; k < 100; k++) {
+				float top = 0;
+
+				for (uint32_t j = k / 32 * 32; j < 100 && j < k / 32 * 32 + 32; j++)
+					top = fmaxf(top, fabsf(x[r * 100 + j]));
+				/* half a step, and what bf16 rounds the step up by */
+				assert_true(fabsf(row[k] - x[r * 100 + k]) <= top / 127 * (0.5f + 1.0f / 128));
+			}
+		}
+		free(w.codes);
+		free((void *)t.data);
+	}
+}
+
 static void a_packed_matrix_means_what_the_file_means(void **state)
 {
 	for (int i = 0; i < N_TYPES; i++) {
@@ -199,10 +245,10 @@ static void the_plain_reference_is_within_rounding_of_double(void **state)
 
 static void weights_that_no_format_can_hold_are_refused_by_row(void **state)
 {
-	static const float bad[] = { INFINITY, -INFINITY, NAN, 1e9f };
+	static const float bad[] = { INFINITY, -INFINITY, NAN, 1e31f };
 
 	for (unsigned i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
-		for (enum pack_form form = PACK_Q8; form <= PACK_Q4; form++) {
+		for (enum pack_form form = PACK_Q8; form <= PACK_FACTOR; form++) {
 			struct tensor t = random_tensor(TENSOR_F32, 5, 64);
 			struct matrix w;
 
@@ -256,6 +302,8 @@ int main(void)
 		cmocka_unit_test(rows_of_gguf_query_heads_are_put_back_into_hf_order),
 		cmocka_unit_test(every_file_type_multiplies_to_the_same_bits_everywhere),
 		cmocka_unit_test(own_formats_multiply_to_the_same_bits_at_any_length),
+		cmocka_unit_test(factors_of_8_bits_multiply_to_the_same_bits_at_any_rank),
+		cmocka_unit_test(factors_of_8_bits_are_off_by_half_a_step_of_their_group),
 		cmocka_unit_test(the_plain_reference_is_within_rounding_of_double),
 		cmocka_unit_test(weights_that_no_format_can_hold_are_refused_by_row),
 		cmocka_unit_test(own_formats_lose_no_more_than_half_a_step),
