@@ -47,7 +47,7 @@ enum core_quant {
 const char *core_quant_name(enum core_quant q);
 int core_quant_parse(const char *name, enum core_quant *out);	/* "none" "q8" "q4"; CORE_EINVAL otherwise */
 
-/* What the factors of adapters become at load. Q8: signed bytes, a scale per 32: half the bytes of f16, which are what adapters cost
+/* What the factors of adapters become at load. Q8: signed bytes, a scale per up to 32: half the bytes of f16, which are what adapters cost
  * in a batch of many; off by about 0.4% of what the adapter adds. */
 enum core_factors {
 	CORE_FACTORS_AUTO,	/* Q8 beside a quantised base, which is off by more than that in the whole product; else EXACT */

@@ -19,6 +19,16 @@ static void plan_groups(struct matrix *w, uint32_t largest)
 	w->kpad = round_up(w->cols, w->group);
 }
 
+/* It divides cols: products with float activations read nothing past a row's end. */
+static uint32_t factor_group(uint32_t cols)
+{
+	uint32_t g = cols < 32 ? cols : 32;
+
+	while (cols % g)
+		g--;
+	return g;
+}
+
 static void plan_blocks(struct matrix *w, enum tensor_type type)
 {
 	struct block_form f;
@@ -48,11 +58,10 @@ void pack_plan(struct matrix *w, const struct tensor *t, enum pack_form form)
 		w->bits = 4;
 		w->has_min = true;
 		plan_groups(w, 64);
-	} else if (form == PACK_FACTOR) {
+	} else if (form == PACK_FACTOR && factor_group(w->cols) >= 4) {
 		w->kind = PACK_S8;
 		w->bits = 8;
-		w->group = w->cols < 32 ? round_up(w->cols, 2) : 32;
-		w->kpad = round_up(w->cols, w->group);
+		w->group = factor_group(w->cols);
 	} else if (t->type == TENSOR_F32) {
 		w->kind = PACK_F32;
 	} else if (t->type == TENSOR_F16) {
@@ -131,7 +140,6 @@ static bool put_factor_row(const struct matrix *w, const struct tensor *t, uint3
 	uint16_t *scales = w->scales + b * matrix_block_scales(w) + lane;
 
 	tensor_row_f32(t, row, values);
-	memset(values + w->cols, 0, (w->kpad - w->cols) * sizeof(values[0]));
 	for (uint32_t g = 0; g < w->groups; g++) {
 		int8_t q[32];
 		float scale;

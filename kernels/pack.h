@@ -6,8 +6,8 @@
  * Forms: PACK_KEEP holds the file's own precision exactly. PACK_Q8 is symmetric: scale = max|w| / 127 per group of 128. PACK_Q4
  * has a scale and a minimum per group of 64, searched for the least squared error. When cols is not a multiple of those, the
  * group falls to 64, 32 or 16; when not of 16 either, cols is padded with zeros. PACK_FACTOR is for the factors of adapters, which
- * are thin and span many orders of magnitude: signed bytes, a bf16 scale per group of 32 or of all cols if they are fewer; products
- * take them as floats. */
+ * are thin and span many orders of magnitude: signed bytes, a bf16 scale per group of up to 32, the largest that divides cols; when that
+ * is below 4, as PACK_KEEP. */
 #ifndef WEFT_PACK_H
 #define WEFT_PACK_H
 

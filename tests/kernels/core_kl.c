@@ -63,35 +63,142 @@ static char *conversation_text(const json_t *line)
 	return text;
 }
 
+/* $top_srcdir/tests/demo/NAME, one of four buffers. */
+static const char *demo_path(const char *name)
+{
+	static char paths[4][512];
+	static unsigned next;
+	const char *top = getenv("top_srcdir") ? getenv("top_srcdir") : ".";
+	char *p = paths[next++ % 4];
+
+	snprintf(p, sizeof(paths[0]), "%s/tests/demo/%s", top, name);
+	return p;
+}
+
+/* The next conversation of a file, as tokens. The caller frees them. */
+static int32_t *next_conversation(FILE *f, const struct core_model *m, size_t *n)
+{
+	json_t *line = json_loadf(f, JSON_DISABLE_EOF_CHECK, NULL);
+	char *text = conversation_text(line);
+	int32_t *tokens;
+
+	must(core_tokenizer_encode(core_model_tokenizer(m), text, strlen(text), CORE_ENCODE_BOS, &tokens, n, &why));
+	free(text);
+	json_decref(line);
+	return tokens;
+}
+
 static void demo_stays_close(enum core_quant quant)
 {
-	const char *top = getenv("top_srcdir") ? getenv("top_srcdir") : ".";
 	struct tally tally = { 0 };
-	struct core_model *m;
-	char path[512];
-	FILE *f;
+	struct core_model *m = load_model(demo_path("model"), quant);
+	FILE *f = fopen(demo_path("heldout/base.jsonl"), "r");
 
-	snprintf(path, sizeof(path), "%s/tests/demo/model", top);
-	m = load_model(path, quant);
 	assert_non_null(core_model_tokenizer(m));
-	snprintf(path, sizeof(path), "%s/tests/demo/heldout/base.jsonl", top);
-	f = fopen(path, "r");
 	assert_non_null(f);
 	for (int i = 0; i < CONVERSATIONS; i++) {
-		json_t *line = json_loadf(f, JSON_DISABLE_EOF_CHECK, NULL);
-		char *text = conversation_text(line);
-		int32_t *tokens;
 		size_t n;
+		int32_t *tokens = next_conversation(f, m, &n);
 
-		must(core_tokenizer_encode(core_model_tokenizer(m), text, strlen(text), CORE_ENCODE_BOS, &tokens, &n, &why));
 		measure(&tally, m, tokens, (uint32_t)n);
 		free(tokens);
-		free(text);
-		json_decref(line);
 	}
 	fclose(f);
 	stays_close(m, &tally);
 	core_model_free(m);
+}
+
+/* ---- factors of adapters in 8 bits ---- */
+
+/* A model with both demo adapters at full scale, more than either was trained for. */
+struct woven {
+	struct core_model *m;
+	struct core_blend *b;
+};
+
+static struct woven weave_demo(enum core_quant quant, enum core_factors factors)
+{
+	static const char *const names[] = { "adapters/tailor", "adapters/orderline" };
+	struct woven w = { .m = load_model_with(demo_path("model"), quant, factors) };
+	struct core_blend_part p[2] = { { .scale = 1 }, { .scale = 1 } };
+
+	for (int i = 0; i < 2; i++) {
+		must(core_adapter_load(&p[i].adapter, w.m, demo_path(names[i]), &why));
+		assert_int_equal(core_adapter_info(p[i].adapter)->exact, factors == CORE_FACTORS_EXACT);
+	}
+	must(core_blend_new(&w.b, p, 2, &why));
+	for (int i = 0; i < 2; i++)
+		core_adapter_unref(p[i].adapter);
+	return w;
+}
+
+static void unweave(struct woven *w)
+{
+	core_blend_unref(w->b);
+	core_model_free(w->m);
+}
+
+/* [n][vocab]; the caller frees it. */
+static double *woven_logits(const struct woven *w, const int32_t *tokens, uint32_t n)
+{
+	uint32_t vocab = core_model_info(w->m)->vocab;
+	double *out = malloc((size_t)n * vocab * sizeof(*out));
+	struct core_ctx *c = new_ctx(w->m, NULL, 1, n / CORE_PAGE + 1, n);
+	struct core_seq *s = core_seq_new(c);
+
+	must(core_seq_set_blend(c, s, w->b));
+	feed(c, s, tokens, n);
+	for (uint32_t i = 0; i < n; i++)
+		for (uint32_t k = 0; k < vocab; k++)
+			out[(size_t)i * vocab + k] = core_logits(c, i)[k];
+	core_seq_free(c, s);
+	core_ctx_free(c);
+	return out;
+}
+
+/* Mean divergence of b from a over held-out conversations of one adapter's task. */
+static double between(const struct woven *a, const struct woven *b)
+{
+	uint32_t vocab = core_model_info(a->m)->vocab, rows = 0;
+	FILE *f = fopen(demo_path("heldout/tailor.jsonl"), "r");
+	double sum = 0;
+
+	assert_non_null(f);
+	for (int i = 0; i < CONVERSATIONS; i++) {
+		size_t n;
+		int32_t *tokens = next_conversation(f, a->m, &n);
+		double *x = woven_logits(a, tokens, (uint32_t)n), *y = woven_logits(b, tokens, (uint32_t)n);
+		float *got = malloc(vocab * sizeof(*got));
+
+		for (size_t r = 0; r < n; r++, rows++) {
+			for (uint32_t k = 0; k < vocab; k++)
+				got[k] = (float)y[r * vocab + k];
+			sum += divergence(x + r * vocab, got, vocab);
+		}
+		free(got);
+		free(x);
+		free(y);
+		free(tokens);
+	}
+	fclose(f);
+	return sum / rows;
+}
+
+static void factors_of_8_bits_diverge_less_than_the_base_that_they_are_the_default_for(void **state)
+{
+	struct woven bf16 = weave_demo(CORE_QUANT_NONE, CORE_FACTORS_EXACT), bf16_small = weave_demo(CORE_QUANT_NONE, CORE_FACTORS_Q8),
+		     q8 = weave_demo(CORE_QUANT_Q8, CORE_FACTORS_EXACT), q8_small = weave_demo(CORE_QUANT_Q8, CORE_FACTORS_Q8);
+	double base = between(&bf16, &q8), factors = between(&bf16, &bf16_small), both = between(&q8, &q8_small);
+
+	print_message("8 bits: of the base %.2g nats, of the factors %.2g beside bf16, %.2g beside q8\n", base, factors, both);
+	assert_true(factors > 0 && both > 0);
+	assert_true(factors <= base / 10);
+	assert_true(both <= base);	/* any small change turns some activations of an int8 base to their next code */
+	assert_string_not_equal(core_blend_digest(bf16.b), core_blend_digest(bf16_small.b));
+	unweave(&bf16);
+	unweave(&bf16_small);
+	unweave(&q8);
+	unweave(&q8_small);
 }
 
 static void the_demo_model_in_bf16(void **state)
@@ -144,6 +251,7 @@ int main(void)
 		cmocka_unit_test(the_demo_model_in_bf16),
 		cmocka_unit_test(the_demo_model_in_q8),
 		cmocka_unit_test(the_demo_model_in_q4),
+		cmocka_unit_test(factors_of_8_bits_diverge_less_than_the_base_that_they_are_the_default_for),
 		cmocka_unit_test_teardown(gguf_models_of_every_block_type, build_remove),
 		cmocka_unit_test_teardown(a_gguf_model_of_all_block_types_at_once, build_remove),
 	};

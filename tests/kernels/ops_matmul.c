@@ -155,12 +155,13 @@ static void factors_of_8_bits_are_off_by_half_a_step_of_their_group(void **state
 			x[k] *= sizes[i];
 		memset(x + 5 * 100, 0, 100 * sizeof(float));
 		pack_whole(&w, &t, PACK_FACTOR);
+		assert_int_equal(w.kind, PACK_S8);
 		for (uint32_t r = 0; r < 17; r++) {
 			matrix_row_f32(&w, r, row);
 			for (uint32_t k = 0; k < 100; k++) {
 				float top = 0;
 
-				for (uint32_t j = k / 32 * 32; j < 100 && j < k / 32 * 32 + 32; j++)
+				for (uint32_t j = k / w.group * w.group; j < (k / w.group + 1) * w.group; j++)
 					top = fmaxf(top, fabsf(x[r * 100 + j]));
 				/* half a step, and what bf16 rounds the step up by */
 				assert_true(fabsf(row[k] - x[r * 100 + k]) <= top / 127 * (0.5f + 1.0f / 128));
