@@ -110,7 +110,7 @@ void answer_print_choices(const struct weft_reply *done); /* generate: texts; sc
 
 /* ---- cmd-*.c ---- */
 
-extern const struct cli_option generate_options[], chat_options[], score_options[], jobs_options[], results_options[],
+extern const struct cli_option batch_options[], generate_options[], chat_options[], score_options[], jobs_options[], results_options[],
 	tokenize_options[], adapters_options[];
 int cmd_generate(struct cli *cli);
 int cmd_chat(struct cli *cli);
@@ -126,10 +126,12 @@ int cmd_stats(struct cli *cli);
 int cmd_adapters(struct cli *cli);
 int adapters_fuse(struct cli *cli, const char *name);
 int adapters_learn(struct cli *cli, const char *name);
+int cmd_batch(struct cli *cli);
 int cmd_state(struct cli *cli); /* pause, resume, drain */
 int cmd_tokenize(struct cli *cli);
 int cmd_detokenize(struct cli *cli);
 int cmd_keygen(struct cli *cli);
+int adapters_given(struct cli *cli, json_t *adapters); /* --adapter NAME=SCALE ... into {"NAME": SCALE, ...} */
 int request_common(struct cli *cli,
 		   struct weft_request *r); /* class, priority, deadlines, adapters...: of what makes jobs */
 

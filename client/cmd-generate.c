@@ -44,10 +44,8 @@ const struct cli_option score_options[] = {
 	{0},
 };
 
-/* --adapter NAME=SCALE ... as {"NAME": SCALE, ...} */
-static int add_adapters(struct cli *cli, struct weft_request *r)
+int adapters_given(struct cli *cli, json_t *adapters)
 {
-	json_t *adapters = json_object();
 	int status = 0;
 
 	for (size_t i = 0; i < cli->n_values && status == 0; i++) {
@@ -69,6 +67,14 @@ static int add_adapters(struct cli *cli, struct weft_request *r)
 			status = cli_usage(cli, "--adapter cannot take \"%s\"", text);
 		free(name);
 	}
+	return status;
+}
+
+static int add_adapters(struct cli *cli, struct weft_request *r)
+{
+	json_t *adapters = json_object();
+	int status = adapters_given(cli, adapters);
+
 	if (status == 0 && json_object_size(adapters) > 0)
 		cli_add_json(r, "adapters", adapters);
 	else

@@ -17,10 +17,29 @@ client_libweft_la_LDFLAGS = -version-info 0:0:0 -no-undefined
 client_libweft_la_LIBADD = client/libwire.la $(MSGPACK_LIBS) $(ZMQ_LIBS) $(JANSSON_LIBS)
 
 bin_PROGRAMS += client/weft
-client_weft_SOURCES = client/answer.c client/cli.c client/cli.h client/cmd-adapters.c client/cmd-chat.c client/cmd-fuse.c client/cmd-generate.c client/cmd-jobs.c client/cmd-learn.c client/cmd-results.c \
-	client/cmd-score.c client/cmd-server.c client/cmd-tokens.c client/options.c client/weft.c client/weft.h
-client_weft_CFLAGS = $(AM_CFLAGS) $(JANSSON_CFLAGS)
-client_weft_LDADD = client/libweft.la $(JANSSON_LIBS)
+# One source a line: commands come and go by themselves.
+client_weft_SOURCES = \
+	client/answer.c \
+	client/batch-follow.c client/batch-send.c client/batch.h \
+	client/cli.c client/cli.h \
+	client/cmd-adapters.c \
+	client/cmd-batch.c \
+	client/cmd-chat.c \
+	client/cmd-fuse.c \
+	client/cmd-generate.c \
+	client/cmd-jobs.c \
+	client/cmd-learn.c \
+	client/cmd-results.c \
+	client/cmd-score.c \
+	client/cmd-server.c \
+	client/cmd-tokens.c \
+	client/ledger.c client/ledger.h \
+	client/openai.c client/openai.h \
+	client/options.c \
+	client/row.c client/row.h \
+	client/weft.c client/weft.h
+client_weft_CFLAGS = $(AM_CFLAGS) $(JANSSON_CFLAGS) $(SODIUM_CFLAGS)
+client_weft_LDADD = client/libweft.la $(JANSSON_LIBS) $(SODIUM_LIBS)
 
 dist_man_MANS += client/weft.1
 EXTRA_DIST += client/PROTOCOL.md

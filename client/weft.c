@@ -27,6 +27,8 @@ const struct command commands[] = {
 	{"cancel", "JOB...", "end jobs", NULL, 0, 1, -1, cmd_cancel},
 	{"results", "JOB", "a job's answer, or what there is of it", results_options, 0, 1, 1, cmd_results},
 	{"close", "JOB...", "let the server forget finished jobs", NULL, 0, 1, -1, cmd_close},
+	{"batch", "VERB [FILE | NAME]", "answer the rows of a file: submit, run, status, results, cancel, retry, close", batch_options, CMD_SAMPLING, 1, 2,
+	 cmd_batch},
 	{"plugins", "", "list decoders and samplers, and their options", NULL, 0, 0, 0, cmd_plugins},
 	{"adapters", "[(load | unload | fuse | learn) NAME]",
 	 "list the server's adapters; load or unload one; make one of several, or learn their weights", adapters_options, 0, 0, 2,

@@ -14,6 +14,12 @@ TESTS += tests/client/test_libweft
 tests_client_test_libweft_SOURCES = tests/client/test_libweft.c client/wire-json.c
 tests_client_test_libweft_CFLAGS = $(AM_CFLAGS) $(MSGPACK_CFLAGS) $(ZMQ_CFLAGS) $(JANSSON_CFLAGS) $(CMOCKA_CFLAGS)
 tests_client_test_libweft_LDADD = client/libweft.la client/libwire.la $(ZMQ_LIBS) $(JANSSON_LIBS) $(CMOCKA_LIBS) -lpthread
+
+check_PROGRAMS += tests/client/test_batch
+TESTS += tests/client/test_batch
+tests_client_test_batch_SOURCES = tests/client/test_batch.c client/ledger.c client/openai.c client/row.c
+tests_client_test_batch_CFLAGS = $(AM_CFLAGS) $(JANSSON_CFLAGS) $(CMOCKA_CFLAGS)
+tests_client_test_batch_LDADD = $(JANSSON_LIBS) $(CMOCKA_LIBS)
 endif
 
 check_PROGRAMS += tests/client/headers tests/client/headers_cxx
