@@ -92,12 +92,12 @@ int batch_fetch(struct batch *b, bool *any)
 	weft_request_bool(r, "ordered", b->ledger.ordered);
 	if ((status = batch_call(b, r, &reply)) != 0)
 		return status;
-	text = weft_reply_json(reply, "records");
+	text = weft_reply_json(reply, "results");
 	weft_reply_free(reply);
 	records = text != NULL ? json_loads(text, 0, NULL) : NULL;
 	free(text);
 	if (records == NULL) {
-		fputs("weft batch: out of memory, or no list of records in the reply\n", stderr);
+		fputs("weft batch: out of memory, or no list of results in the reply\n", stderr);
 		return EXIT_FAILED;
 	}
 	*any = json_array_size(records) > 0;

@@ -148,12 +148,14 @@ static int defaults_of(struct batch *b)
 {
 	json_t *adapters = json_object();
 	const char *template = option_value(b->cli, "template"), *model = option_value(b->cli, "model");
-	uint64_t seed;
+	uint64_t seed, priority;
 	int status = adapters_given(b->cli, adapters);
 
 	b->defaults = json_copy(b->cli->sampling);
 	if (status == 0 && option_uint(b->cli, "seed", &seed, &status))
 		json_object_set_new(b->defaults, "seed", json_integer((json_int_t)seed));
+	if (status == 0 && option_uint(b->cli, "priority", &priority, &status))
+		json_object_set_new(b->defaults, "priority", json_integer((json_int_t)priority));
 	if (template != NULL)
 		json_object_set_new(b->defaults, "template", json_string(template));
 	if (status == 0 && model != NULL && json_object_size(adapters) > 0)
@@ -170,18 +172,11 @@ static int open_batch(struct batch *b)
 {
 	struct weft_request *r = weft_request_new("batch.open");
 	struct weft_reply *reply;
-	uint64_t priority;
 	const char *first;
-	int status = 0;
+	int status;
 
 	weft_request_str(r, "name", b->name);
-	if (option_uint(b->cli, "priority", &priority, &status))
-		weft_request_uint(r, "priority", priority);
 	cli_add_json(r, "meta", json_pack("{s:s}", "first_row", b->first));
-	if (status != 0) {
-		weft_request_free(r);
-		return status;
-	}
 	if ((status = batch_call(b, r, &reply)) != 0)
 		return status;
 	take_figures(b, reply);
@@ -346,14 +341,21 @@ static int list(struct batch *b)
 	return status;
 }
 
-/* status, cancel, retry, close: one request with the name, one line of answer. */
+/* cancel, retry, close: the name's batch is asked for, then the operation is done on its number. */
 static int by_name(struct batch *b, const char *op, const char *name)
 {
-	struct weft_request *r = weft_request_new(op);
+	struct weft_request *r = weft_request_new("batch.status");
 	struct weft_reply *reply;
 	int status;
 
 	weft_request_str(r, "name", name);
+	if (op != NULL) {
+		if ((status = cli_call(b->cli, r, &reply)) != 0)
+			return status;
+		r = weft_request_new(op);
+		weft_request_uint(r, "batch", uint_of(reply, "batch.batch"));
+		weft_reply_free(reply);
+	}
 	if ((status = cli_call(b->cli, r, &reply)) != 0)
 		return status;
 	if (b->cli->json)
@@ -366,7 +368,7 @@ static int by_name(struct batch *b, const char *op, const char *name)
 
 static int verb_status(struct batch *b, const char *name)
 {
-	return name != NULL ? by_name(b, "batch.status", name) : list(b);
+	return name != NULL ? by_name(b, NULL, name) : list(b);
 }
 
 static int verb_cancel(struct batch *b, const char *name)

@@ -52,6 +52,20 @@ static int check_plain(const json_t *line, struct openai_problem *p)
 	return 0;
 }
 
+/* "generate" or "score": as the line says, or by what it has. NULL: neither. */
+static const char *op_of(const json_t *line, struct openai_problem *p)
+{
+	json_t *v = json_object_get(line, "op");
+	const char *op = json_string_value(v);
+
+	if (v == NULL)
+		return json_object_get(line, "continuations") != NULL ? "score" : "generate";
+	if (op != NULL && (strcmp(op, "generate") == 0 || strcmp(op, "score") == 0))
+		return op;
+	refuse(p, "invalid_argument", "op: expected \"generate\" or \"score\"");
+	return NULL;
+}
+
 static json_t *plain_request(const json_t *line, struct openai_problem *p)
 {
 	json_t *request;
@@ -64,8 +78,11 @@ static json_t *plain_request(const json_t *line, struct openai_problem *p)
 	}
 	if (check_plain(line, p))
 		return NULL;
+	if (op_of(line, p) == NULL)
+		return NULL;
 	request = json_copy((json_t *)line);
 	json_object_del(request, "custom_id");
+	json_object_del(request, "op");
 	return request;
 }
 
@@ -146,7 +163,7 @@ int row_parse(struct row *r, const char *text, size_t len, uint64_t number, cons
 	model = json_string_value(json_object_get(json_object_get(line, "body"), "model"));
 	tag = tag_of(kind, model, custom_id);
 	if (request != NULL)
-		r->wire = json_pack("{s:s,s:o}", "custom_id", tag != NULL ? tag : "", "request", request);
+		r->wire = json_pack("{s:s,s:s,s:o}", "custom_id", tag != NULL ? tag : "", "op", kind == NULL ? op_of(line, &p) : "generate", "request", request);
 	else
 		r->wire = json_pack("{s:s,s:{s:s,s:s}}", "custom_id", tag != NULL ? tag : "", "refused", "code", p.code, "message",
 				    p.text);

@@ -11,7 +11,7 @@
 #include <stdint.h>
 
 struct row {
-	json_t *wire; /* what batch.add takes: {custom_id, request} or {custom_id, refused: {code, message}}; owned */
+	json_t *wire; /* what batch.add takes: {custom_id, op, request} or {custom_id, refused: {code, message}}; owned */
 };
 
 /* line: `len` bytes without its line feed, a NUL behind them. defaults: fields that a row has unless its line says otherwise (an

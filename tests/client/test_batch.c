@@ -111,6 +111,7 @@ static void what_cannot_be_done_is_refused_with_its_key(void **state)
 	expect_refusal("[1]", "invalid_argument", "line 7 is no JSON object");
 	expect_refusal("{\"prompt\":\"a\",\"prompt\":\"b\"}", "invalid_argument", "duplicate");
 	expect_refusal("{\"text\":\"a\"}", "invalid_argument", "prompt, messages or tokens");
+	expect_refusal("{\"prompt\":\"a\",\"op\":\"hello\"}", "invalid_argument", "op:");
 	expect_refusal("{\"prompt\":\"a\",\"key\":\"b\"}", "invalid_argument", "key:");
 	expect_refusal("{\"prompt\":\"a\",\"custom_id\":7}", "invalid_argument", "custom_id");
 	expect_refusal(CHAT("{}"), "invalid_argument", "messages");
