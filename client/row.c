@@ -220,7 +220,7 @@ static json_t *openai_answer(json_t *out, const json_t *record, const json_t *do
 		return out;
 	}
 	body = openai_response(endpoint, done, model != NULL ? model : "",
-			       (long long)(json_number_value(json_object_get(record, "ended_at")) / 1000));
+			       (long long)(json_number_value(json_object_get(record, "ended_ms")) / 1000));
 	json_object_set_new(
 		out, "response",
 		json_pack("{s:i,s:o,s:o}", "status_code", 200, "request_id",

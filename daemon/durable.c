@@ -234,10 +234,31 @@ static void free_revival(struct revival *v)
 	free(v);
 }
 
+/* A row whose sender could not make a request of it fails with the words of its sender. */
+static void take_refusal(struct request *r)
+{
+	const char *why, *code, *message;
+	size_t code_len, len;
+	struct wire_msg m;
+	if (wire_decode(&m, r->data, r->size, &why)) {
+		problem_set(&r->problem, WIRE_INTERNAL, NULL, "%s", why);
+		return;
+	}
+	if (wire_get_str(wire_get(&m.root, "code"), &code, &code_len) && wire_get_str(wire_get(&m.root, "message"), &message, &len))
+		problem_set(&r->problem, wire_code_from_name(code, code_len), NULL, "%.*s", (int)len, message);
+	wire_finish(&m);
+	if (r->problem.code == WIRE_OK)
+		problem_set(&r->problem, WIRE_INTERNAL, NULL, "the store has a refusal of it that this version does not understand");
+}
+
 void revival_prepare(struct revival *v)
 {
 	if (!v->request)
 		return;
+	if (v->refused) {
+		take_refusal(v->request);
+		return;
+	}
 	request_prepare(v->request);
 	request_look(v->request);
 }
@@ -272,6 +293,7 @@ static void revive(struct server *s, struct store_job *row)
 	bool good = saved_request_read(&saved, v->row.request.data, v->row.request.len) == 0;
 	if (good && (v->request = calloc(1, sizeof *v->request))) {
 		v->quiet = saved.quiet;
+		v->refused = saved.refused;
 		memcpy(v->blend, saved.blend, sizeof v->blend);
 		request_init(v->request, s, v->row.identity, saved.body, saved.body_len);
 		s->requests--; /* nobody asked */

@@ -20,7 +20,7 @@ struct request;
 /* A claimed job on its way to being one again. */
 struct revival {
 	struct store_job row;
-	bool quiet;
+	bool quiet, refused;
 	char blend[65];
 	struct request *request; /* what it was made by, prepared again; owned */
 };

@@ -133,6 +133,7 @@ void job_drop_answer(struct job *j)
 	for (uint32_t i = 0; j->choices && i < j->n_choices; i++) {
 		free(j->choices[i].text);
 		free(j->choices[i].tokens);
+		free(j->choices[i].logprobs);
 	}
 	for (size_t i = 0; i < j->n_scores; i++)
 		score_finish(&j->scores[i]);
@@ -231,6 +232,19 @@ int job_add_delta(struct job *j, const struct engine_event *e)
 	c->len += e->text_len;
 	for (size_t i = 0; i < e->n_tokens; i++)
 		c->tokens[c->n_tokens++] = e->tokens[i].token;
+	return 0;
+}
+
+int job_add_logprobs(struct job *j, uint32_t choice, const void *entries, size_t len, size_t n)
+{
+	if (!j->choices || choice >= j->n_choices)
+		return -1;
+	struct job_choice *c = &j->choices[choice];
+	if (reserve((void **)&c->logprobs, &c->logprobs_cap, c->logprobs_len + len, 1))
+		return -1;
+	memcpy(c->logprobs + c->logprobs_len, entries, len);
+	c->logprobs_len += len;
+	c->n_logprobs += n;
 	return 0;
 }
 

@@ -67,6 +67,8 @@ struct job_choice { /* of a generate job: the answer so far */
 	size_t len, text_cap;
 	int32_t *tokens;
 	size_t n_tokens, tokens_cap;
+	char *logprobs; /* of a row of a batch, which has no deltas: n_logprobs entries of its done event, encoded */
+	size_t logprobs_len, logprobs_cap, n_logprobs;
 	int finish; /* enum weft_finish; 0: not finished */
 };
 
@@ -147,6 +149,7 @@ int job_move(struct jobs *t, struct job *j, enum job_state to);
 int job_keep_event(struct jobs *t, struct job *j, void *data, size_t len);
 /* What a delta, a finish and a score add. -1: out of memory or an index outside the job. */
 int job_add_delta(struct job *j, const struct engine_event *e);
+int job_add_logprobs(struct job *j, uint32_t choice, const void *entries, size_t len, size_t n); /* -1: as above */
 int job_add_score(struct job *j, struct engine_event *e); /* takes the tokens out of e */
 void job_drop_answer(struct job *j);                      /* after the done event was written */
 /* SHA-256 in hex, over each choice in order: the number of its tokens and the tokens, 4 bytes each; of a score then the logprob as

@@ -146,6 +146,43 @@ static void write_logprobs(struct wire_buf *b, const struct engine_event *e)
 	}
 }
 
+/* Of a row of a batch: tokens come with their texts, as who reads them has no deltas to put beside them. */
+static void write_texted(struct wire_buf *b, const struct core_tokenizer *t, int32_t token, bool null, float logprob)
+{
+	size_t len;
+	const char *piece = core_tokenizer_piece(t, token, &len);
+	wire_str(b, "token");
+	wire_int(b, token);
+	wire_str(b, "text");
+	piece && wire_utf8_valid(piece, len) ? wire_strn(b, piece, len) : wire_str(b, "\xef\xbf\xbd");
+	wire_str(b, "logprob");
+	null ? wire_nil(b) : wire_float(b, logprob);
+}
+
+static void keep_logprobs(struct server *s, struct job *j, const struct engine_event *e)
+{
+	const struct core_tokenizer *tokenizer = core_model_tokenizer(s->model);
+	struct wire_buf b;
+	wire_buf_init(&b);
+	for (size_t i = 0; i < e->n_tokens; i++) {
+		const struct engine_token *t = &e->tokens[i];
+		bool none = i == 0 && e->first_null;
+		wire_map(&b, 5);
+		write_texted(&b, tokenizer, t->token, none, t->logprob);
+		wire_str(&b, "greedy");
+		wire_bool(&b, !none && t->greedy);
+		wire_str(&b, "top");
+		wire_array(&b, t->n_top);
+		for (uint32_t k = 0; k < t->n_top; k++) {
+			wire_map(&b, 3);
+			write_texted(&b, tokenizer, t->top[k].token, false, t->top[k].logprob);
+		}
+	}
+	if (b.failed || job_add_logprobs(j, e->choice, b.out.data, b.out.size, e->n_tokens))
+		j->broken = "out of memory for its logprobs";
+	wire_buf_finish(&b);
+}
+
 static void write_delta(struct wire_buf *b, const struct job *j, uint64_t seq, const struct engine_event *e)
 {
 	begin_as(b, j, seq, "delta", 3 + e->has_logprobs);
@@ -184,6 +221,11 @@ int publish_delta(struct server *s, struct job *j, const struct engine_event *e)
 	struct wire_buf b;
 	if (j->journal && find_again(j->journal, j))
 		return compare_delta(j, e);
+	if (j->journal && j->journal->quiet) {
+		if (e->has_logprobs)
+			keep_logprobs(s, j, e);
+		return 0;
+	}
 	write_delta(&b, j, j->n_events, e);
 	size_t n = j->n_events;
 	finish(s, j, &b, SAID);
@@ -226,7 +268,7 @@ static void write_choices(struct wire_buf *b, const struct job *j)
 	wire_array(b, j->choices ? j->n_choices : 0);
 	for (uint32_t i = 0; j->choices && i < j->n_choices; i++) {
 		const struct job_choice *c = &j->choices[i];
-		wire_map(b, 3);
+		wire_map(b, 3 + (c->n_logprobs != 0));
 		pair_str(b, "finish", publish_finish_name(j, c->finish));
 		wire_str(b, "text");
 		wire_strn(b, c->text ? c->text : "", c->len);
@@ -234,6 +276,11 @@ static void write_choices(struct wire_buf *b, const struct job *j)
 		wire_array(b, c->n_tokens);
 		for (size_t k = 0; k < c->n_tokens; k++)
 			wire_int(b, c->tokens[k]);
+		if (!c->n_logprobs)
+			continue;
+		wire_str(b, "logprobs");
+		wire_array(b, c->n_logprobs);
+		wire_raw(b, c->logprobs, c->logprobs_len);
 	}
 }
 

@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { ROWS_MAX = 10000, META_MAX = 65536, RECORDS_MAX = 1000, PREFIX = 256, NAME_MAX_LEN = 127, CUSTOM_ID_MAX = 512 };
+enum { ROWS_MAX = 10000, META_MAX = 65536, RECORDS_MAX = 1000, PREFIX = 256, NAME_MAX_LEN = 127, CUSTOM_ID_MAX = 1024, REFUSAL_MAX = 1024 };
 
 static int no_store(struct request *r, const struct server *s)
 {
@@ -282,7 +282,7 @@ static int take_custom_id(struct request *r, size_t i, const msgpack_object *o, 
 	if (!o)
 		return 0;
 	if (!wire_get_str(o, &text, &len) || len < 1 || len > CUSTOM_ID_MAX || memchr(text, 0, len))
-		return row_problem(r, i, ".custom_id", "expected a str of 1 to 512 bytes, none of them NUL");
+		return row_problem(r, i, ".custom_id", "expected a str of 1 to 1024 bytes, none of them NUL");
 	n->custom_id = strndup(text, len);
 	return n->custom_id ? 0 : request_oom(r);
 }
@@ -313,28 +313,58 @@ static int take_request(struct request *r, const msgpack_object *request, const 
 	return n->request ? 0 : request_oom(r);
 }
 
+/* {code, message}: what its sender says of a row of which no request could be made. */
+static int take_refusal(struct request *r, size_t i, const msgpack_object *o, struct store_new *n)
+{
+	struct saved_request saved = {.quiet = true, .refused = true};
+	struct wire_buf b;
+	const char *code, *message;
+	size_t code_len, len;
+	if (o->type != MSGPACK_OBJECT_MAP || o->via.map.size != 2 || !wire_get_str(wire_get(o, "code"), &code, &code_len) ||
+	    !wire_get_str(wire_get(o, "message"), &message, &len) || wire_code_from_name(code, code_len) == WIRE_OK || len > REFUSAL_MAX)
+		return row_problem(r, i, ".refused", "expected {code: an error's code, message: a str of at most 1024 bytes}");
+	wire_buf_init(&b);
+	wire_object(&b, o);
+	if (!b.failed) {
+		crypto_hash_sha256(n->body, (const unsigned char *)b.out.data, b.out.size);
+		saved.body = b.out.data;
+		saved.body_len = b.out.size;
+		n->request = saved_request_write(&saved, &n->request_len);
+	}
+	wire_buf_finish(&b);
+	return n->request ? 0 : request_oom(r);
+}
+
 static int take_row(struct request *r, size_t i, const msgpack_object *o, const char *topic, struct store_new *n)
 {
-	const msgpack_object *request = wire_get(o, "request"), *op = wire_get(o, "op");
+	const msgpack_object *request = wire_get(o, "request"), *op = wire_get(o, "op"), *refused = wire_get(o, "refused");
 	int64_t now = wall_now(), ms;
 	if (o->type != MSGPACK_OBJECT_MAP)
-		return row_problem(r, i, "", "expected a map with request, and perhaps custom_id and op");
+		return row_problem(r, i, "", "expected a map with request or refused, and perhaps custom_id and op");
 	for (uint32_t k = 0; k < o->via.map.size; k++) {
 		const msgpack_object *key = &o->via.map.ptr[k].key;
-		if (!wire_is_cstr(key, "request") && !wire_is_cstr(key, "custom_id") && !wire_is_cstr(key, "op"))
-			return row_problem(r, i, "", "unknown field: a row has request, custom_id and op");
+		if (!wire_is_cstr(key, "request") && !wire_is_cstr(key, "custom_id") && !wire_is_cstr(key, "op") &&
+		    !wire_is_cstr(key, "refused"))
+			return row_problem(r, i, "", "unknown field: a row has request or refused, custom_id and op");
 	}
-	if (!request || request->type != MSGPACK_OBJECT_MAP)
+	if (refused && (request || op))
+		return row_problem(r, i, ".refused", "a row has either request or refused");
+	if (!refused && (!request || request->type != MSGPACK_OBJECT_MAP))
 		return row_problem(r, i, ".request", "expected a map: the fields of generate or score");
 	n->op = op && wire_is_cstr(op, "score") ? "score" : "generate";
 	if (op && !wire_is_cstr(op, n->op))
 		return row_problem(r, i, ".op", "expected \"generate\" or \"score\"");
-	if (take_custom_id(r, i, wire_get(o, "custom_id"), n) || take_request(r, request, topic, n))
-		return -1;
 	n->batch_class = true;
+	n->priority = 100;
+	n->accepted_at = now;
+	if (take_custom_id(r, i, wire_get(o, "custom_id"), n))
+		return -1;
+	if (refused)
+		return take_refusal(r, i, refused, n);
+	if (take_request(r, request, topic, n))
+		return -1;
 	n->priority = (ms = uint_of(request, "priority", 1000)) >= 0 ? (uint32_t)ms : 100;
 	n->affinity = affinity_of(request);
-	n->accepted_at = now;
 	n->deadline_at = (ms = uint_of(request, "deadline_ms", 604800000)) > 0 ? now + ms : 0;
 	n->queue_until = (ms = uint_of(request, "queue_ms", 604800000)) > 0 ? now + ms : 0;
 	return 0;
@@ -477,11 +507,12 @@ int answer_batch_add(struct request *r, struct server *s, struct wire_buf *b)
 
 static void put_record(const struct store_record *x, struct wire_buf *b)
 {
-	wire_map(b, 5 + (x->custom_id && x->custom_id[0]));
+	wire_map(b, 6 + (x->custom_id && x->custom_id[0]));
 	pair_uint(b, "row", x->row);
 	pair_uint(b, "job", x->job);
 	pair_str(b, "state", request_state_name(x->state));
 	pair_uint(b, "cursor", x->cursor);
+	pair_uint(b, "ended_ms", (uint64_t)(x->ended_at > 0 ? x->ended_at : 0));
 	if (x->custom_id && x->custom_id[0])
 		pair_str(b, "custom_id", x->custom_id);
 	wire_str(b, "done");

@@ -50,7 +50,7 @@ void *saved_request_write(const struct saved_request *r, size_t *len)
 {
 	struct bytes_out o = {0};
 	bytes_put_u8(&o, FORMAT);
-	bytes_put_u8(&o, r->quiet);
+	bytes_put_u8(&o, (uint8_t)(r->quiet | r->refused << 1));
 	put_digest(&o, r->blend);
 	put_block(&o, r->body, r->body_len);
 	return taken(&o, len);
@@ -61,7 +61,9 @@ int saved_request_read(struct saved_request *r, const void *data, size_t len)
 	struct bytes_in in = {.at = data, .left = len};
 	if (bytes_take_u8(&in) != FORMAT)
 		return -1;
-	r->quiet = bytes_take_u8(&in) != 0;
+	uint8_t flags = bytes_take_u8(&in);
+	r->quiet = flags & 1;
+	r->refused = flags >> 1 & 1;
 	take_digest(&in, r->blend);
 	r->body = take_block(&in, &r->body_len);
 	return in.failed || in.left ? -1 : 0;
@@ -168,10 +170,13 @@ static void put_choice(struct bytes_out *o, const struct job_choice *c, bool qui
 	put_block(o, c->text, c->len);
 	bytes_put_u64(o, c->n_tokens);
 	bytes_put_words(o, (const uint32_t *)c->tokens, c->n_tokens);
+	bytes_put_u64(o, c->n_logprobs);
+	put_block(o, c->logprobs, c->logprobs_len);
 }
 
-static int take_choice(struct bytes_in *in, struct job_choice *c, bool quiet)
+static int take_choice(struct bytes_in *in, struct job *j, struct job_choice *c, bool quiet)
 {
+	size_t len;
 	c->finish = (int)bytes_take_u32(in);
 	if (!quiet)
 		return in->failed ? -1 : 0;
@@ -186,7 +191,11 @@ static int take_choice(struct bytes_in *in, struct job_choice *c, bool quiet)
 	memcpy(c->text, text, c->len);
 	c->text_cap = c->len;
 	c->n_tokens = c->tokens_cap = n;
-	return bytes_take_words(in, (uint32_t *)c->tokens, n) ? 0 : -1;
+	if (!bytes_take_words(in, (uint32_t *)c->tokens, n))
+		return -1;
+	n = bytes_take_u64(in);
+	text = take_block(in, &len);
+	return in->failed || !len ? -(int)in->failed : job_add_logprobs(j, (uint32_t)(c - j->choices), text, len, n);
 }
 
 void *saved_answer_write(const struct job *j, const struct saved_answer *a, size_t *len)
@@ -223,7 +232,7 @@ int saved_answer_read(struct job *j, struct saved_answer *a, const void *data, s
 	if (in.failed || choices != (j->choices ? j->n_choices : 0))
 		return -1;
 	for (uint32_t i = 0; i < choices; i++)
-		if (take_choice(&in, &j->choices[i], j->journal->quiet))
+		if (take_choice(&in, j, &j->choices[i], j->journal->quiet))
 			return -1;
 	if (take_score(&in, &j->prompt_score))
 		return -1;

@@ -9,6 +9,7 @@
 
 struct saved_request {
 	bool quiet;          /* a row of a batch: of its events only the last one is made */
+	bool refused;        /* it is no request: the body is {code, message}, with which the job fails */
 	char blend[65];      /* digest that it must have; "": not known when it was accepted */
 	const void *body;    /* a request of the protocol; borrowed */
 	size_t body_len;

@@ -155,6 +155,7 @@ struct store_record { /* of a batch's results */
 	uint64_t row, job;
 	uint64_t cursor; /* pass the last one seen to go on */
 	enum store_state state;
+	int64_t ended_at;
 	char *custom_id;
 	struct store_bytes done; /* its done event, as published; NULL: it ended without a holder, see above */
 	char *reason_code, *reason;

@@ -269,6 +269,7 @@ static int fill_record(struct sql *q, struct store_record *r, bool ordered)
 	r->custom_id = sql_get_text(q, 4);
 	r->reason_code = sql_get_text(q, 5);
 	r->reason = sql_get_text(q, 6);
+	r->ended_at = sql_get_int(q, 8);
 	int rc = sql_get_bytes(q, 7, &r->done);
 	return rc < 0 ? rc : last_event(q->db, &r->done);
 }

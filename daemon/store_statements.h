@@ -134,9 +134,9 @@ SQL(BATCH_ORDERS, "UPDATE job SET verb = $2, verb_at = 0 WHERE state = 3 AND bat
 SQL(BATCH_CLOSE, "UPDATE batch SET closed = 1 WHERE id = $1")
 #define DONE_EVENT "CASE WHEN told = 1 THEN (SELECT data FROM chunk WHERE chunk.job = job.id ORDER BY seq DESC LIMIT 1) END"
 SQL(RESULTS, "SELECT id, row_no, end_no, state, custom_id, reason_code, reason, " DONE_EVENT
-	     " FROM job WHERE batch = $1 AND end_no > 0 AND end_no > $2 ORDER BY end_no LIMIT $3")
+	     ", ended_at FROM job WHERE batch = $1 AND end_no > 0 AND end_no > $2 ORDER BY end_no LIMIT $3")
 SQL(RESULTS_ROWS, "SELECT id, row_no, end_no, state, custom_id, reason_code, reason, " DONE_EVENT
-		  " FROM job WHERE batch = $1 AND batch <> 0 AND row_no >= $2 ORDER BY row_no LIMIT $3")
+		  ", ended_at FROM job WHERE batch = $1 AND batch <> 0 AND row_no >= $2 ORDER BY row_no LIMIT $3")
 #undef DONE_EVENT
 SQL(RETRY_PICK, "SELECT id, row_no, state, prompt_tokens, completion_tokens FROM job WHERE batch = $1 AND batch <> 0 AND state > 4 "
 		"AND row_no >= $2 ORDER BY row_no LIMIT $3 {lock}")

@@ -165,7 +165,7 @@ static void expect_line(const char *line, const char *rest, bool is_error, const
 }
 
 #define DONE(choices)                                                                                                              \
-	"{\"row\":3,\"cursor\":9,\"job\":12,\"state\":\"done\",\"ended_at\":5000,\"done\":{\"job\":12,\"state\":\"done\","         \
+	"{\"row\":3,\"cursor\":9,\"job\":12,\"state\":\"done\",\"ended_ms\":5000,\"done\":{\"job\":12,\"state\":\"done\","         \
 	"\"choices\":[" choices                                                                                                    \
 	"],\"usage\":{\"prompt_tokens\":4,\"completion_tokens\":2,\"cached_tokens\":1},\"digest\":\"d\",\"timing\":{}}}"
 
