@@ -165,14 +165,8 @@ static void on_ids(struct store_op *op, void *arg)
 	struct server *s = arg;
 	struct jobs *t = &s->jobs;
 	s->durable.asking = false;
-	if (op->code == STORE_OK && op->n[0] == IDS) {
-		if (op->first == t->ids_end) {
-			t->ids_end += IDS;
-		} else { /* others took some: what is left of ours is not worth the trouble */
-			t->last_id = op->first - 1;
-			t->ids_end = op->first + IDS;
-		}
-	}
+	if (op->code == STORE_OK && op->n[0] == IDS)
+		jobs_add_ids(t, op->first, op->first + IDS);
 	store_op_free(op);
 }
 
@@ -181,12 +175,13 @@ static void ask_ids(struct server *s)
 	struct durable *d = &s->durable;
 	struct store_op *op;
 	bool probe = d->away && d->health.waiting == 0; /* nothing else would find out that the store is back */
-	if (d->asking || (s->jobs.ids_end - s->jobs.last_id > IDS && !probe))
+	bool enough = jobs_ids_left(&s->jobs) >= IDS;
+	if (d->asking || (enough && !probe))
 		return;
 	op = store_op_new(STORE_OP_IDS, on_ids, s);
 	if (!op)
 		return;
-	op->n[0] = s->jobs.ids_end - s->jobs.last_id > IDS ? 1 : IDS;
+	op->n[0] = enough ? 1 : IDS;
 	d->asking = true;
 	store_submit(d->store, op);
 }
@@ -482,11 +477,12 @@ bool durable_round(struct server *s)
 	bool more = store_take(d->store, TAKE, &hint);
 	if (hint) {
 		d->hungry = true;
-		d->watch_at = 0;
+		d->watch_at = d->beat_at = 0; /* an order may be for us: heard with the next tick */
 		watch(s, clock_now());
 	}
 	if (d->hungry)
 		claim(s);
+	ask_ids(s);
 	if (d->backlog > BACKLOG && !d->away)
 		look_after(s);
 	journal_flush(s);

@@ -10,6 +10,7 @@
 #ifndef WEFT_DAEMON_DURABLE_H
 #define WEFT_DAEMON_DURABLE_H
 
+#include "histogram.h"
 #include "job.h"
 #include "problem.h"
 #include "store.h"
@@ -39,6 +40,7 @@ struct durable {
 	int64_t due;         /* of the nearest delayed job that we know of; wall clock, ms; 0: none */
 	int64_t beat_at, sweep_at, watch_at; /* ns */
 	uint64_t cursor;     /* of STORE_OP_WATCH */
+	struct histogram commit; /* of the journal: from the op to its end, microseconds */
 	uint64_t claimed, recovered, lost, dead; /* since the start */
 	struct deadline tick;
 	/* Lets a worker do revival_prepare(), then calls durable_revived(). false: it cannot. */

@@ -65,9 +65,36 @@ static void grow(struct jobs *t)
 	free(old);
 }
 
-bool jobs_have_id(const struct jobs *t)
+uint64_t jobs_ids_left(const struct jobs *t)
 {
-	return !t->ids_end || t->last_id + 1 < t->ids_end;
+	if (!t->ids_end)
+		return UINT64_MAX;
+	return t->ids_end - 1 - t->last_id + t->more_ids[1] - t->more_ids[0];
+}
+
+uint64_t jobs_take_id(struct jobs *t)
+{
+	if (!jobs_ids_left(t))
+		return 0;
+	if (t->last_id + 1 == t->ids_end) {
+		t->last_id = t->more_ids[0] - 1;
+		t->ids_end = t->more_ids[1];
+		t->more_ids[0] = t->more_ids[1] = 0;
+	}
+	return ++t->last_id;
+}
+
+void jobs_add_ids(struct jobs *t, uint64_t first, uint64_t end)
+{
+	if (!t->ids_end) {
+		t->last_id = first - 1;
+		t->ids_end = end;
+	} else if (first == t->ids_end && !t->more_ids[1]) {
+		t->ids_end = end;
+	} else { /* another use of the store's numbers came between */
+		t->more_ids[0] = first;
+		t->more_ids[1] = end;
+	}
 }
 
 /* Nearly always at the end: only jobs that come out of the store have older numbers. */
@@ -84,9 +111,8 @@ static void insert_by_id(struct jobs *t, struct job *j)
 
 struct job *job_new(struct jobs *t)
 {
-	struct job *j = jobs_have_id(t) ? job_new_as(t, t->last_id + 1) : NULL;
-	t->last_id += j != NULL;
-	return j;
+	uint64_t id = jobs_take_id(t);
+	return id ? job_new_as(t, id) : NULL;
 }
 
 struct job *job_new_as(struct jobs *t, uint64_t id)

@@ -129,6 +129,7 @@ struct jobs {
 	struct job **table; /* [size], a power of two */
 	size_t size, n;
 	uint64_t last_id, ids_end; /* numbers in (last_id, ids_end) may be given out; ids_end 0: all */
+	uint64_t more_ids[2];      /* and then these: from the first to before the second */
 	struct job_list all, ended;
 	size_t ended_bytes, n_ended;
 	uint64_t count[JOB_N_STATES]; /* jobs that are in the table, by state */
@@ -136,7 +137,9 @@ struct jobs {
 };
 int jobs_init(struct jobs *t);
 void jobs_finish(struct jobs *t);    /* frees every job */
-bool jobs_have_id(const struct jobs *t);          /* job_new() has a number to give */
+uint64_t jobs_ids_left(const struct jobs *t);        /* so many numbers can be given out */
+uint64_t jobs_take_id(struct jobs *t);               /* 0: none is left */
+void jobs_add_ids(struct jobs *t, uint64_t first, uint64_t end);
 struct job *job_new(struct jobs *t);              /* QUEUED, with the next id; NULL: out of memory, or of numbers */
 struct job *job_new_as(struct jobs *t, uint64_t id); /* with an id that the table does not have */
 struct job *job_find(const struct jobs *t, uint64_t id);

@@ -136,6 +136,7 @@ static void committed(struct server *s, struct job *j, const struct store_op *op
 {
 	struct journal *g = j->journal;
 	size_t from = g->n_public, bytes = 0;
+	histogram_add(&s->durable.commit, (uint64_t)(clock_now() - g->sent_at) / 1000);
 	for (size_t i = op->from; i < op->from + op->n_events; i++)
 		bytes += j->events[i].len;
 	forget_backlog(s, g, bytes);
@@ -222,6 +223,7 @@ static int write_log(struct server *s, struct job *j)
 	g->moving |= g->moved;
 	g->moved = false;
 	g->in_flight++;
+	g->sent_at = clock_now();
 	store_submit(s->durable.store, op);
 	return 0;
 }

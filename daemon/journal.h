@@ -38,6 +38,7 @@ struct journal {
 	bool dirty;     /* in durable.dirty */
 	bool moved, moving; /* there is progress that waits for an op; that is in one */
 	unsigned in_flight; /* ops */
+	int64_t sent_at;    /* ns; of the op in flight */
 	size_t n_logged;    /* events that were handed to the store */
 	size_t n_public;    /* that it has committed */
 	size_t backlog;     /* bytes of events that are not committed */

@@ -783,8 +783,7 @@ static void serve(struct loop *l)
 		return;
 	}
 	if (s->durable.store) {
-		s->jobs.last_id = l->ids[0] - 1;
-		s->jobs.ids_end = l->ids[1];
+		jobs_add_ids(&s->jobs, l->ids[0], l->ids[1]);
 		log_info("store: %s, this daemon is %s", store_backend_name(s->durable.store), s->durable.owner);
 	}
 	l->server_ready = true;

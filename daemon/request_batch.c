@@ -444,7 +444,7 @@ static int rows_added(struct request *r, struct server *s, struct wire_buf *b)
 
 static void finish_row(const struct request *r, struct server *s, const struct store_batch *x, uint64_t row, struct store_new *n)
 {
-	n->id = ++s->jobs.last_id;
+	n->id = jobs_take_id(&s->jobs);
 	n->identity = r->identity;
 	n->topic = "";
 	n->batch = x->id;
@@ -470,7 +470,7 @@ static int batch_viewed(struct request *r, struct server *s, struct wire_buf *b)
 				   x->cancelled ? "cancelled" : "sealed");
 	if (first > x->rows)
 		return problem_set(&r->problem, WIRE_CONFLICT, "first", "the next row is %llu", (unsigned long long)x->rows);
-	if (s->jobs.ids_end - s->jobs.last_id <= r->n_rows) {
+	if (jobs_ids_left(&s->jobs) < r->n_rows) {
 		problem_set(&r->problem, WIRE_OVERLOADED, NULL, "job numbers are short: they are being fetched");
 		r->problem.retry_after_ms = 100;
 		return -1;

@@ -384,7 +384,7 @@ static int judge(struct server *s, const struct draft *d, uint32_t pages, struct
 		return problem_set(p, WIRE_TOO_LARGE, NULL,
 				   "the job may come to %" PRIu64 " bytes, max_running_bytes is %" PRId64 ": lower max_tokens, n or logprobs",
 				   d->bytes, s->conf->max_running_bytes);
-	if (jobs_have_id(&s->jobs))
+	if (jobs_ids_left(&s->jobs))
 		return 0;
 	s->rejected++;
 	problem_set(p, WIRE_OVERLOADED, NULL, "the store is away, and with it new job numbers");

@@ -161,7 +161,7 @@ static void write_store(const struct server *s, struct wire_buf *b)
 		{"backlog_bytes", d->backlog}, {"held_interactive", d->held[0]}, {"held_batch", d->held[1]}, {"claimed", d->claimed},
 		{"recovered", d->recovered},  {"lost", d->lost},
 	};
-	wire_map(b, sizeof rows / sizeof *rows + 7);
+	wire_map(b, sizeof rows / sizeof *rows + 10);
 	wire_str(b, "backend");
 	wire_str(b, d->store ? store_backend_name(d->store) : "none");
 	wire_str(b, "state");
@@ -181,6 +181,7 @@ static void write_store(const struct server *s, struct wire_buf *b)
 	wire_float(b, h.commits ? ms(h.commit_us_total) / (double)h.commits : 0);
 	wire_str(b, "commit_ms_max");
 	wire_float(b, ms(h.commit_us_max));
+	write_quantiles("journal_ms", &d->commit, b);
 }
 
 static const struct {

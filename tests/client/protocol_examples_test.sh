@@ -7,7 +7,7 @@ page=$top_srcdir/client/PROTOCOL.md
 
 "$play" check "$page" || fail "an example's hex is not its encoding"
 mkdir "$T/adapters" && cp -R "$top_srcdir/tests/demo/adapters/"* "$T/adapters" && chmod -R u+w "$T/adapters" || exit 99
-weftd_start --threads 1 --adapters "$T/adapters"
+weftd_start --threads 1 --state "$T/state" --adapters "$T/adapters"
 timeout $DEADLINE "$play" live "$page" "$WEFT_REQUEST" "$WEFT_ANSWER" || fail "the server answers otherwise"
 wait "$WEFTD_PID" || fail "weftd ended with status $? after drain"
 WEFTD_PID=
