@@ -108,6 +108,8 @@ int boot_engine(struct engine **out, const struct conf *c, const struct core_mod
 				  .max_rows = (uint32_t)c->batch_rows,
 				  .max_jobs = (uint32_t)c->max_running,
 				  .max_context = context,
+				  .device = c->device,
+				  .module = *c->cuda_module ? c->cuda_module : NULL,
 				  .wake = wake,
 				  .log = on_engine_log,
 				  .arg = arg};
@@ -117,9 +119,11 @@ int boot_engine(struct engine **out, const struct conf *c, const struct core_mod
 		return EXIT_CONFIG;
 	}
 	if (engine_new(out, &p, &err)) {
-		snprintf(why, CONF_WHY, "%s", err.text);
+		snprintf(why, CONF_WHY, "device = %s: %s", c->device, err.text);
 		return EXIT_UNAVAILABLE;
 	}
+	if (engine_note(*out))
+		log_info("device = %s: %s%s", c->device, strncmp(engine_backend(*out), "cpu", 3) ? "" : "the CPU, because ", engine_note(*out));
 	return 0;
 }
 

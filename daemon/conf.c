@@ -16,7 +16,10 @@ const struct conf_option conf_options[] = {
 	{"model", "model", CONF_STRING, AT(model), "", 0, 0, NULL, 0,
 	 "Folder of a Hugging Face checkpoint, or a .gguf file; must be given."},
 	{"model", "device", CONF_STRING, AT(device), "auto", 0, 0, NULL, 0,
-	 "Where the model runs: auto, cpu or cuda:N; a device that is not there is an error, never a silent change."},
+	 "Where the model runs: cpu; cuda:N, and a device that is not there is an error, never a silent change; or auto, the first CUDA "
+	 "device if it can be used, else the CPU, and the log says why."},
+	{"model", "cuda_module", CONF_STRING, AT(cuda_module), "", 0, 0, NULL, 0,
+	 "The CUDA core, weft-cuda.so; empty is the installed one."},
 	{"model", "quant", CONF_CHOICE, AT(quant), "none", 0, 0, "none|q8|q4|nf4", 0,
 	 "What the weights become at load: none keeps the file's precision, q8 and q4 pack them; nf4 is not part of this version."},
 	{"model", "threads", CONF_INT, AT(threads), "0", 0, 1024, NULL, 0, "Threads of the engine; 0 is one per CPU."},
@@ -381,11 +384,8 @@ static int check_device(const struct conf *c, char *why)
 	if (strcmp(c->device, "auto") == 0 || strcmp(c->device, "cpu") == 0)
 		return 0;
 	const char *n = c->device + 5;
-	if (strncmp(c->device, "cuda:", 5) == 0 && *n && strspn(n, "0123456789") == strlen(n)) {
-		snprintf(why, CONF_WHY, "device = %s: unavailable: this weftd was built without a CUDA core; use auto or cpu",
-			 c->device);
-		return EXIT_UNAVAILABLE;
-	}
+	if (strncmp(c->device, "cuda:", 5) == 0 && *n && strspn(n, "0123456789") == strlen(n) && strlen(n) <= 3)
+		return 0;	/* whether it is there shows when the engine is made */
 	snprintf(why, CONF_WHY, "device = %s: expected auto, cpu or cuda:N", c->device);
 	return EXIT_CONFIG;
 }

@@ -14,6 +14,7 @@ struct conf {
 	/* [model] */
 	char *model;             /* HF folder or .gguf; "" is refused by conf_check */
 	char *device;            /* auto, cpu, cuda:N */
+	char *cuda_module;       /* "": the installed one */
 	char *quant;             /* none, q8, q4, nf4 */
 	char *adapter_quant;     /* auto, exact, q8 */
 	int64_t threads;         /* 0: all CPUs */

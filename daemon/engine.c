@@ -22,6 +22,7 @@ struct engine {
 	struct engine_params p;
 	struct core_ctx *core;
 	struct run_model model;
+	char backend[32];
 	struct engine_stats stats;
 	pthread_t thread;
 
@@ -557,10 +558,16 @@ int engine_new(struct engine **out, const struct engine_params *p, struct core_e
 				      .kv_pages = p->kv_pages,
 				      .max_rows = p->max_rows,
 				      .max_context = p->max_context,
-				      .kv_type = CORE_KV_AUTO};
+				      .kv_type = CORE_KV_AUTO,
+				      .device = p->device,
+				      .module = p->module};
 	rc = core_ctx_new(&e->core, &ctx, err);
 	if (rc == 0 && (batch_init(&e->batch, p->max_rows) != 0 || chain_room_init(&e->room, info->vocab) != 0))
 		rc = core_fail(err, CORE_ENOMEM, "out of memory");
+	if (rc == 0 && strcmp(core_ctx_device(e->core), "cpu") == 0)
+		snprintf(e->backend, sizeof e->backend, "cpu-%s", core_ctx_cpu(e->core));
+	else if (rc == 0)
+		snprintf(e->backend, sizeof e->backend, "%s", core_ctx_device(e->core));
 	if (rc == 0)
 		rc = start_thread(e, err);
 	if (rc != 0) {
@@ -625,9 +632,14 @@ const struct engine_stats *engine_stats(const struct engine *e)
 	return &e->stats;
 }
 
-const char *engine_cpu(const struct engine *e)
+const char *engine_backend(const struct engine *e)
 {
-	return core_ctx_cpu(e->core);
+	return e->backend;
+}
+
+const char *engine_note(const struct engine *e)
+{
+	return core_ctx_note(e->core);
 }
 
 int engine_threads(const struct engine *e)

@@ -118,6 +118,7 @@ struct engine_params {
 	uint32_t max_rows;		/* rows of one step */
 	uint32_t max_jobs;		/* running at once; the loop keeps to it */
 	uint32_t max_context;		/* 0: the model's */
+	const char *device, *module;	/* as of struct core_ctx_params */
 	const struct engine_pace *pace;	/* copied; NULL: the usual one */
 	void (*wake)(void *arg);	/* [engine] there are events */
 	void (*log)(void *arg, uint64_t job, int level, const char *text);	/* [engine] and [main]: lines of plugins and of the engine */
@@ -162,7 +163,8 @@ struct engine_stats {		/* [any]; read with atomic loads */
 	atomic_bool busy;	/* at least one job wants rows: last_step_at must advance */
 };
 const struct engine_stats *engine_stats(const struct engine *e);
-const char *engine_cpu(const struct engine *e);
+const char *engine_backend(const struct engine *e);	/* "cpu-avx512", "cuda:0"; borrowed */
+const char *engine_note(const struct engine *e);	/* core_ctx_note() */
 int engine_threads(const struct engine *e);
 
 #endif

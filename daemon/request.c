@@ -163,8 +163,6 @@ static int answer_detokenize(struct request *r, struct server *s, struct wire_bu
 static void put_model(const struct server *s, struct wire_buf *b)
 {
 	const struct core_model_info *m = core_model_info(s->model);
-	char backend[64];
-	snprintf(backend, sizeof backend, "cpu-%s", engine_cpu(s->engine));
 	wire_map(b, 11);
 	pair_str(b, "name", m->name);
 	pair_str(b, "arch", m->arch);
@@ -173,7 +171,7 @@ static void put_model(const struct server *s, struct wire_buf *b)
 	pair_uint(b, "context", engine_context(s->engine));
 	pair_uint(b, "vocab", m->vocab);
 	pair_uint(b, "parameters", m->parameters);
-	pair_str(b, "backend", backend);
+	pair_str(b, "backend", engine_backend(s->engine));
 	pair_str(b, "quant", m->quant);
 	pair_str(b, "digest", m->digest);
 	pair_str(b, "template", s->conf->template);

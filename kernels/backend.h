@@ -1,8 +1,10 @@
 /* backend.h: the seam between the core and a module that computes in its place on a device (weft-cuda.so).
  *
- * The core keeps models, sequences, page numbers, adapters and blends; the module keeps copies of the weights, the contents of the pages
- * and the workspace. They are built from the same sources: the module says BACKEND_ABI and the package's version, and the core takes
- * no other. C11 and C++ clean; everything handed over is borrowed for the call, unless it says otherwise. One thread at a time calls in. */
+ * The core keeps models, sequences, page numbers, adapters and blends; the module keeps copies of the weights, the contents
+ * of the pages and the workspace. They are built from the same sources: the module says BACKEND_ABI and the package's version,
+ * and the core takes
+ * no other. C11 and C++ clean; everything handed over is borrowed for the call, unless it says otherwise. One thread at a
+ * time calls in. */
 #ifndef WEFT_BACKEND_H
 #define WEFT_BACKEND_H
 
@@ -20,7 +22,7 @@ enum { BACKEND_ABI = 1, BACKEND_INPUTS = 4 };
 
 struct backend_weights {
 	const struct matrix *w;
-	size_t bytes;		/* from w->codes on: codes, scales and all */
+	size_t bytes; /* from w->codes on: codes, scales and all */
 };
 
 struct backend_layer {
@@ -31,11 +33,11 @@ struct backend_layer {
 struct backend_model {
 	uint32_t layers, dim, ffn_dim, heads, kv_heads, head_dim;
 	float norm_eps;
-	double magnitude;		/* of the rotation's sines and cosines */
-	const double *frequency;	/* [head_dim / 2] */
+	double magnitude;        /* of the rotation's sines and cosines */
+	const double *frequency; /* [head_dim / 2] */
 	const struct backend_layer *layer;
 	const float *norm;
-	struct backend_weights embed, head;	/* may be the same codes: tied */
+	struct backend_weights embed, head; /* may be the same codes: tied */
 };
 
 struct backend_params {
@@ -47,27 +49,27 @@ struct backend_params {
 /* ---- blends ---- */
 
 struct backend_adapter_layer {
-	const struct matrix *a[BACKEND_INPUTS];		/* NULL: nothing reads this input */
+	const struct matrix *a[BACKEND_INPUTS]; /* NULL: nothing reads this input */
 	struct {
 		uint32_t rank, at;
 		const struct matrix *b;
-		const float *gain;			/* [16 * b->blocks] or NULL */
+		const float *gain; /* [16 * b->blocks] or NULL */
 	} linear[CORE_LINEARS];
 };
 
 struct backend_part {
-	const unsigned char *digest;	/* [32] of the adapter */
+	const unsigned char *digest; /* [32] of the adapter */
 	const struct backend_adapter_layer *layers;
-	const float *factor;		/* [layers][CORE_LINEARS] */
-	uint32_t at;			/* of its h in a row, a multiple of 16 */
-	uint32_t embed_rank;		/* 0: the embedding is as in the base */
+	const float *factor; /* [layers][CORE_LINEARS] */
+	uint32_t at;         /* of its h in a row, a multiple of 16 */
+	uint32_t embed_rank; /* 0: the embedding is as in the base */
 	float embed_factor;
-	const float *embed_a;		/* [vocab][embed_rank] */
+	const float *embed_a; /* [vocab][embed_rank] */
 	const struct matrix *embed_b;
 };
 
 struct backend_blend {
-	const unsigned char *digest;	/* [32] */
+	const unsigned char *digest; /* [32] */
 	uint32_t width, n;
 	const struct backend_part *parts;
 };
@@ -77,7 +79,7 @@ struct backend_blend {
 struct backend_seq {
 	const uint32_t *pages;
 	uint32_t n_pages;
-	void *blend;			/* what acquire() gave; NULL: the base alone */
+	void *blend; /* what acquire() gave; NULL: the base alone */
 };
 
 struct backend_row {
@@ -87,13 +89,13 @@ struct backend_row {
 };
 
 struct backend_pass {
-	const struct backend_row *rows;	/* sequence by sequence, positions ascending; sequences of one blend are neighbours */
+	const struct backend_row *rows; /* sequence by sequence, positions ascending; sequences of one blend are neighbours */
 	uint32_t n;
 	const struct backend_seq *seqs;
 	uint32_t n_seqs;
-	const uint32_t *wanted;		/* rows whose logits are wanted, in the order in which they are handed back */
+	const uint32_t *wanted; /* rows whose logits are wanted, in the order in which they are handed back */
 	uint32_t n_wanted;
-	const uint32_t (*copies)[2];	/* pages {from, to} to copy before anything is written */
+	const uint32_t (*copies)[2]; /* pages {from, to} to copy before anything is written */
 	uint32_t n_copies;
 };
 
@@ -103,7 +105,7 @@ struct backend {
 	/* Copies the weights. CORE_ENOMEM, with the plan in err, when they and the rest do not fit. */
 	int (*open)(void **self, const struct backend_params *p, struct core_error *err);
 	void (*close)(void *self);
-	const char *(*describe)(void *self);	/* device and memory plan, one line; borrowed */
+	const char *(*describe)(void *self); /* device and memory plan, one line; borrowed */
 	/* The blend's adapters on the device, counted; adapters that nobody holds make room when it is short. */
 	int (*acquire)(void *self, void **blend, const struct backend_blend *b, struct core_error *err);
 	void (*release)(void *self, void *blend);
@@ -111,7 +113,7 @@ struct backend {
 	int (*forward)(void *self, const struct backend_pass *pass, const float **logits, size_t *ld, struct core_error *err);
 };
 
-const struct backend *weft_backend(void);	/* what the module exports */
+const struct backend *weft_backend(void); /* what the module exports */
 
 #ifdef __cplusplus
 }

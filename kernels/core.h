@@ -130,6 +130,10 @@ struct core_ctx_params {
 	uint32_t max_rows;		/* largest batch of core_forward */
 	uint32_t max_context;		/* longest sequence; 0: the model's */
 	enum core_kv_type kv_type;
+	/* Where it computes: NULL or "cpu"; "cuda:N", which fails when that device or the module is not to be had; "auto": the first CUDA
+	 * device, else the CPU, and core_ctx_note() says why. */
+	const char *device;
+	const char *module;		/* NULL: weft-cuda.so among the installed files */
 };
 
 enum { CORE_PAGE = 16 };		/* tokens per KV page */
@@ -140,6 +144,8 @@ struct core_seq;
 int core_ctx_new(struct core_ctx **out, const struct core_ctx_params *params, struct core_error *err);
 void core_ctx_free(struct core_ctx *c);
 const char *core_ctx_cpu(const struct core_ctx *c);		/* "plain" "avx2" "avx512" "amx" */
+const char *core_ctx_device(const struct core_ctx *c);		/* "cpu", "cuda:0" */
+const char *core_ctx_note(const struct core_ctx *c);		/* for the log: what a device holds, or why auto took the CPU; NULL: nothing to say */
 int core_ctx_threads(const struct core_ctx *c);
 uint32_t core_ctx_pages_free(const struct core_ctx *c);
 uint32_t core_ctx_pages_total(const struct core_ctx *c);

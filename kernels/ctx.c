@@ -3,6 +3,7 @@
 #include "llama.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 #include "memory.h"
 
@@ -72,7 +73,7 @@ static bool half_kv(const struct core_model *m, enum core_kv_type t)
 
 static struct kv_shape kv_shape_of(const struct core_model *m, enum core_kv_type t)
 {
-	return (struct kv_shape){ m->config.layers, m->config.kv_heads, m->config.head_dim, half_kv(m, t) };
+	return (struct kv_shape){ m->config.layers, m->config.kv_heads, m->config.head_dim, half_kv(m, t), false };
 }
 
 uint64_t core_kv_page_bytes(const struct core_model *m, enum core_kv_type kv)
@@ -80,6 +81,35 @@ uint64_t core_kv_page_bytes(const struct core_model *m, enum core_kv_type kv)
 	struct kv_shape s = kv_shape_of(m, kv);
 
 	return kv_page_size(&s);
+}
+
+/* The lists that a pass on a device needs, too; the rest of the workspace is the device's own. */
+static size_t cut_lists(struct core_ctx *c)
+{
+	size_t at = 0, rows = c->max_rows;
+
+	c->position = cut(c, &at, rows * sizeof(c->position[0]));
+	c->touched = cut(c, &at, rows * sizeof(c->touched[0]));
+	c->wanted = cut(c, &at, rows * sizeof(c->wanted[0]));
+	return at;
+}
+
+/* c->device stays NULL for the CPU. */
+static int open_device(struct core_ctx *c, const struct core_ctx_params *p, struct core_error *err)
+{
+	struct core_error why = { 0 };
+	int rc;
+
+	if (!p->device || !strcmp(p->device, "cpu"))
+		return CORE_OK;
+	rc = device_open(&c->device, p->device, p->module, p, c->max_context, &why);
+	if (rc && !strcmp(p->device, "auto")) {
+		c->note = strdup(why.text);
+		return CORE_OK;
+	}
+	if (rc && err)
+		*err = why;
+	return rc;
 }
 
 static int ctx_build(struct core_ctx *c, const struct core_ctx_params *p, struct core_error *err)
@@ -96,19 +126,25 @@ static int ctx_build(struct core_ctx *c, const struct core_ctx_params *p, struct
 	if (c->max_context > 1u << 24)
 		return core_fail(err, CORE_EINVAL, "max_context is %u: expected at most %u", c->max_context, 1u << 24);
 	rc = core_cpu_pick(&c->cpu, err);
+	if (!rc)
+		rc = open_device(c, p, err);
 	if (rc)
 		return rc;
 	c->ops = ops_for(c->cpu);
 	shape = kv_shape_of(p->model, p->kv_type);
+	shape.outside = c->device != NULL;
 	rc = kv_init(&c->kv, &shape, p->kv_pages, c->max_context, err);
 	if (rc)
 		return rc;
-	c->workspace_bytes = cut_workspace(c);
+	c->workspace_bytes = c->device ? cut_lists(c) : cut_workspace(c);
 	c->workspace = memory_map(c->workspace_bytes);
 	if (!c->workspace)
 		return core_fail(err, CORE_ENOMEM, "no memory for %zu bytes of workspace", c->workspace_bytes);
-	cut_workspace(c);
-	return pool_new(&c->pool, p->threads, err);
+	if (c->device)
+		cut_lists(c);
+	else
+		cut_workspace(c);
+	return c->device ? CORE_OK : pool_new(&c->pool, p->threads, err);
 }
 
 int core_ctx_new(struct core_ctx **out, const struct core_ctx_params *params, struct core_error *err)
@@ -130,6 +166,8 @@ void core_ctx_free(struct core_ctx *c)
 {
 	if (!c)
 		return;
+	device_close(c->device);
+	free(c->note);
 	pool_free(c->pool);
 	kv_finish(&c->kv);
 	weave_finish(&c->weave);
@@ -144,7 +182,17 @@ const char *core_ctx_cpu(const struct core_ctx *c)
 
 int core_ctx_threads(const struct core_ctx *c)
 {
-	return pool_threads(c->pool);
+	return c->pool ? pool_threads(c->pool) : 1;
+}
+
+const char *core_ctx_device(const struct core_ctx *c)
+{
+	return c->device ? device_name(c->device) : "cpu";
+}
+
+const char *core_ctx_note(const struct core_ctx *c)
+{
+	return c->device ? device_describe(c->device) : c->note;
 }
 
 uint32_t core_ctx_pages_free(const struct core_ctx *c)
@@ -168,13 +216,20 @@ struct core_seq *core_seq_fork(struct core_ctx *c, const struct core_seq *s)
 {
 	struct core_seq *f = kv_seq_fork(&c->kv, s);
 
-	if (f)
-		f->blend = core_blend_ref(s->blend);
+	if (!f)
+		return NULL;
+	f->blend = core_blend_ref(s->blend);
+	if (c->device && device_acquire(c->device, &f->resident, s->blend, NULL)) {	/* it is there: only memory can be short */
+		core_seq_free(c, f);
+		return NULL;
+	}
 	return f;
 }
 
 void core_seq_free(struct core_ctx *c, struct core_seq *s)
 {
+	if (s && c->device)
+		device_release(c->device, s->resident);
 	if (s)
 		core_blend_unref(s->blend);
 	kv_seq_free(&c->kv, s);
@@ -182,10 +237,20 @@ void core_seq_free(struct core_ctx *c, struct core_seq *s)
 
 int core_seq_set_blend(struct core_ctx *c, struct core_seq *s, struct core_blend *b)
 {
+	void *resident = NULL;
+	int rc;
+
 	if (s->len || (b && b->model != c->model))
 		return CORE_EINVAL;
-	if (b && !weave_reserve(c, b))
+	if (c->device) {
+		rc = device_acquire(c->device, &resident, b, NULL);
+		if (rc)
+			return rc;
+		device_release(c->device, s->resident);
+		s->resident = resident;
+	} else if (b && !weave_reserve(c, b)) {
 		return CORE_ENOMEM;
+	}
 	core_blend_ref(b);
 	core_blend_unref(s->blend);
 	s->blend = b;
@@ -257,9 +322,28 @@ static int reserve_pages(struct core_ctx *c, struct core_error *err)
 			kv_undo(&c->kv, c->touched[i]);
 		return core_fail(err, CORE_ENOMEM, "KV pages are short: %u free, the pass needs more", was_free);
 	}
+	return CORE_OK;
+}
+
+/* A device copies pages, computes, and only then is it certain that the pass was one. */
+static int run_on_device(struct core_ctx *c, struct core_error *err)
+{
+	int rc = device_forward(c, err);
+
+	for (uint32_t i = 0; i < c->n_touched; i++)
+		if (rc)
+			kv_undo(&c->kv, c->touched[i]);
+		else
+			kv_copy(&c->kv, c->touched[i]);	/* only forgets it */
+	return rc;
+}
+
+static void run_here(struct core_ctx *c)
+{
 	for (uint32_t i = 0; i < c->n_touched; i++)
 		kv_copy(&c->kv, c->touched[i]);
-	return CORE_OK;
+	weave_plan(c);
+	llama_forward(c);
 }
 
 int core_forward(struct core_ctx *c, const struct core_row *rows, uint32_t n, struct core_error *err)
@@ -268,13 +352,15 @@ int core_forward(struct core_ctx *c, const struct core_row *rows, uint32_t n, st
 
 	if (!rc)
 		rc = reserve_pages(c, err);
+	if (!rc && c->device)
+		rc = run_on_device(c, err);
 	if (rc) {
 		forget_pending(c);
 		c->n_logits = 0;
 		return rc;
 	}
-	weave_plan(c);
-	llama_forward(c);
+	if (!c->device)
+		run_here(c);
 	for (uint32_t i = 0; i < c->n_touched; i++)
 		kv_commit(c->touched[i]);
 	return CORE_OK;

@@ -1,7 +1,10 @@
 # The CUDA core. Its sources compile twice: by nvcc to weft-cuda.so, where there is an nvcc, and always by the C++ compiler, on the shim of
 # tests/shim, for the tests.
-cuda_headers = kernels/backend.h kernels/cuda/gpu.h kernels/cuda/ops.h kernels/cuda/prepare.h kernels/cuda/ptx.h kernels/cuda/weights.h
+cuda_headers = kernels/backend.h kernels/cuda/core.h kernels/cuda/gpu.h kernels/cuda/ops.h kernels/cuda/prepare.h kernels/cuda/ptx.h kernels/cuda/weights.h
 cuda_sources = \
+	kernels/cuda/adapters.cu \
+	kernels/cuda/module.cu \
+	kernels/cuda/pass.cu \
 	kernels/cuda/weights.cu \
 	kernels/ops/attention_cuda.cu \
 	kernels/ops/embed_cuda.cu \
@@ -11,10 +14,10 @@ cuda_sources = \
 	kernels/ops/rmsnorm_cuda.cu \
 	kernels/ops/rope_cuda.cu \
 	kernels/ops/swiglu_cuda.cu
-EXTRA_DIST += $(cuda_headers) $(cuda_sources)
+EXTRA_DIST += $(cuda_headers) $(cuda_sources) kernels/cuda/NOTES.md
 
 # ---- on the shim ----
-SUFFIXES = .cu
+SUFFIXES = .cu .nvo
 cuda_host_flags = $(WEFT_CXXFLAGS) -Wno-unknown-pragmas -ffp-contract=off -fno-math-errno
 .cu.lo:
 	$(AM_V_CXX)$(LIBTOOL) $(AM_V_lt) --tag=CXX --mode=compile $(CXX) $(DEFS) $(AM_CPPFLAGS) $(CPPFLAGS) $(cuda_host_flags) $(CXXFLAGS) \
@@ -26,4 +29,32 @@ check_LTLIBRARIES += kernels/libcudahost.la
 kernels_libcudahost_la_SOURCES = tests/shim/shim.cc tests/shim/runtime.cc $(shim_headers)
 nodist_kernels_libcudahost_la_SOURCES = $(cuda_sources)
 kernels_libcudahost_la_CXXFLAGS = $(AM_CXXFLAGS) -ffp-contract=off -fno-math-errno
+# The whole module on the shim, for tests to load as weftd loads the real one. (-rpath makes a shared object of it.)
+check_LTLIBRARIES += kernels/weft-cuda-shim.la
+kernels_weft_cuda_shim_la_SOURCES =
+nodist_EXTRA_kernels_weft_cuda_shim_la_SOURCES = it-is-c++.cc
+kernels_weft_cuda_shim_la_LIBADD = kernels/libcudahost.la
+kernels_weft_cuda_shim_la_LDFLAGS = -module -avoid-version -shared -rpath $(abs_builddir)/kernels
 $(cuda_sources:.cu=.lo): $(cuda_headers) tests/shim/shim.h
+
+# ---- for devices ----
+# -fmad=false: a product and a sum are fused only where the source says fmaf(), as on the host. What ptxas says is kept for a test.
+AM_V_NVCC = $(am__v_NVCC_@AM_V@)
+am__v_NVCC_ = $(am__v_NVCC_@AM_DEFAULT_V@)
+am__v_NVCC_0 = @echo "  NVCC    " $@;
+am__v_NVCC_1 =
+.cu.nvo:
+	$(AM_V_NVCC)$(MKDIR_P) $(@D) && $(NVCC) -std=c++17 -O3 -lineinfo -fmad=false $(NVCC_ARCHS) -Xcompiler -fPIC,-fvisibility=hidden -Xptxas -v \
+		$(DEFS) $(AM_CPPFLAGS) $(CPPFLAGS) $(NVCCFLAGS) -c -o $@ $< >$@.ptxas 2>&1 || { cat $@.ptxas >&2; rm -f $@; exit 1; }
+cuda_objects = $(cuda_sources:.cu=.nvo)
+if CUDA
+cudadir = $(pkglibdir)
+cuda_DATA = kernels/weft-cuda.so
+$(cuda_objects): $(cuda_headers)
+kernels/libcudadevice.a: $(cuda_objects)
+	$(AM_V_AR)rm -f $@ && $(AR) cr $@ $(cuda_objects)
+kernels/weft-cuda.so: kernels/libcudadevice.a
+	$(AM_V_NVCC)$(NVCC) -shared -cudart static -Xlinker -u -Xlinker weft_backend -Xlinker --exclude-libs -Xlinker libcudart_static.a \
+		-o $@ kernels/libcudadevice.a
+CLEANFILES += kernels/weft-cuda.so kernels/libcudadevice.a $(cuda_objects) $(cuda_objects:=.ptxas)
+endif

@@ -36,10 +36,10 @@ int kv_init(struct kv *kv, const struct kv_shape *s, uint32_t n_pages, uint32_t 
 				 kv->page_bytes);
 	kv->n_pages = kv->n_free = n_pages;
 	kv->max_pages = pages_of(max_context);
-	kv->pool = memory_map(n_pages * kv->page_bytes);
+	kv->pool = s->outside ? NULL : memory_map(n_pages * kv->page_bytes);
 	kv->free = malloc(n_pages * sizeof(kv->free[0]));
 	kv->holders = calloc(n_pages, sizeof(kv->holders[0]));
-	if (!kv->pool || !kv->free || !kv->holders) {
+	if ((!kv->pool && !s->outside) || !kv->free || !kv->holders) {
 		kv_finish(kv);
 		return core_fail(err, CORE_ENOMEM, "no memory for %u KV pages of %zu bytes", n_pages, kv->page_bytes);
 	}
@@ -69,7 +69,7 @@ static void page_drop(struct kv *kv, uint32_t p)
 	if (--kv->holders[p])
 		return;
 	kv->free[kv->n_free++] = p;
-	if (kv->poison)
+	if (kv->poison && kv->pool)
 		memset(kv->pool + p * kv->page_bytes, 0xff, kv->page_bytes);
 }
 
@@ -154,7 +154,7 @@ void kv_undo(struct kv *kv, struct core_seq *s)
 
 void kv_copy(struct kv *kv, struct core_seq *s)
 {
-	if (s->copied != KV_NONE)
+	if (s->copied != KV_NONE && kv->pool)
 		memcpy(kv->pool + s->table[s->len / PAGE] * kv->page_bytes, kv->pool + s->copied * kv->page_bytes, kv->page_bytes);
 	s->copied = KV_NONE;
 }

@@ -17,12 +17,13 @@
 struct kv_shape {
 	uint32_t layers, heads, head_dim;
 	bool half;
+	bool outside;			/* the pages' contents are a device's: only their numbers are kept here */
 };
 
 struct kv {
 	struct kv_shape shape;
 	size_t page_bytes;
-	unsigned char *pool;		/* [n_pages][page_bytes] */
+	unsigned char *pool;		/* [n_pages][page_bytes]; NULL: outside */
 	uint32_t n_pages, n_free, max_pages;	/* max_pages: of one sequence */
 	uint32_t *free;			/* stack of n_free page numbers */
 	uint32_t *holders;		/* [n_pages] sequences that hold the page */
@@ -35,6 +36,7 @@ struct core_seq {
 	uint32_t pending;		/* tokens of the pass in progress; 0 between passes */
 	uint32_t group;			/* of the rows of its blend, in the pass in progress */
 	struct core_blend *blend;	/* counted; NULL: the base alone. ctx.c keeps it */
+	void *resident;			/* the blend on the device */
 	uint32_t copied;		/* page that this reservation replaced by a copy, or KV_NONE */
 	uint32_t table[];		/* [max_pages] */
 };

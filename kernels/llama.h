@@ -5,6 +5,7 @@
 #ifndef WEFT_LLAMA_H
 #define WEFT_LLAMA_H
 
+#include "device.h"
 #include "kv.h"
 #include "model.h"
 #include "ops/ops.h"
@@ -35,7 +36,9 @@ struct core_ctx {
 	const struct core_model *model;
 	const struct ops *ops;
 	enum core_cpu cpu;
-	struct pool *pool;
+	struct pool *pool;		/* NULL with a device */
+	struct device *device;		/* NULL: the CPU */
+	char *note;			/* why it is NULL, where a device was wished for */
 	struct kv kv;
 	uint32_t max_rows, max_context;
 

@@ -7,6 +7,7 @@ noinst_LTLIBRARIES += kernels/libcore.la
 kernels_libcore_la_SOURCES = \
 	kernels/core.c kernels/core.h \
 	kernels/ctx.c \
+	kernels/device.c kernels/device.h \
 	kernels/kv.c kernels/kv.h \
 	kernels/llama.c kernels/llama.h \
 	kernels/model.c kernels/model.h \

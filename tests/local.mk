@@ -1,6 +1,7 @@
 # Tests mirror the rooms of the house: tests/ROOM/ holds what proves ROOM/.
 include tests/kernels/local.mk
 include tests/shim/local.mk
+include tests/gpu/local.mk
 include tests/plugins/local.mk
 include tests/client/local.mk
 include tests/daemon/local.mk

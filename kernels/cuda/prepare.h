@@ -1,10 +1,12 @@
-/* prepare.h: a row of f32 to the forms that matrices want (ops.h), by the threads of one block of ROW_THREADS. The row kernels end with it. */
+/* prepare.h: a row of f32 to the forms that matrices want (ops.h), by the threads of one block of ROW_THREADS. The row
+ * kernels end with it. */
 #ifndef WEFT_CUDA_PREPARE_H
 #define WEFT_CUDA_PREPARE_H
 
 #include "ops.h"
 
-/* A thread has elements 4 t .. 4 t + 3, and again every 4 ROW_THREADS elements. A block of a row that is shared out takes ROW_SPAN elements. */
+/* A thread has elements 4 t .. 4 t + 3, and again every 4 ROW_THREADS elements. A block of a row that is shared out takes
+ * ROW_SPAN elements. */
 enum { ROW_THREADS = 512, ROW_SPAN = 4096, ROW_WARPS = ROW_THREADS / WARP };
 
 /* x[4 c ..], zeros from n on. ld is a multiple of 16, so the load stays within the row. */
@@ -106,7 +108,7 @@ DEVICE void prepare_halves(const struct dform &f, uint32_t row, const float *x, 
 				a = larger_magnitude(a, v[i]);
 		}
 		bits = float_to_bits(block_magnitude(a, scratch));
-		/* 2^15 <= a < infinity: bring it below 2^15. The exponent's field is at most 254, so both powers are normal numbers. */
+		/* 2^15 <= a < infinity: bring it below 2^15. The exponent's field is at most 254: both powers are normal. */
 		if (bits >= 0x47000000 && bits < 0x7f800000)
 			factor = bits_to_float((127 - ((bits >> 23) - 141)) << 23);
 		if (threadIdx.x == 0)
@@ -131,8 +133,8 @@ DEVICE void prepare_halves(const struct dform &f, uint32_t row, const float *x, 
 	}
 }
 
-/* Elements from `begin` on, `span` of them (a multiple of 128), of row x[n]: this block's part of the forms. What the block wrote to x
- * before it must be behind a sync_block(). With f16 a block takes the whole row. */
+/* Elements from `begin` on, `span` of them (a multiple of 128), of row x[n]: this block's part of the forms. What the block
+ * wrote to x before it must be behind a sync_block(). With f16 a block takes the whole row. */
 DEVICE void prepare_row(const struct dforms &to, uint32_t row, const float *x, uint32_t n, uint32_t begin, uint32_t span,
 			const shared<float> &scratch)
 {

@@ -9,7 +9,7 @@
 #define KERNEL static __global__ void
 #define DEVICE static __device__ __forceinline__
 #define DEVICE_METHOD __device__ __forceinline__
-#define BLOCK_OF(...) __launch_bounds__(__VA_ARGS__)	/* threads, and perhaps how many blocks an SM shall hold at least */
+#define BLOCK_OF(...) __launch_bounds__(__VA_ARGS__) /* threads, and perhaps how many blocks an SM shall hold at least */
 
 /* ---- launching ---- */
 
@@ -17,7 +17,8 @@ template <typename... P, typename... A>
 static inline cudaError_t launch_kernel(void (*kernel)(P...), dim3 grid, unsigned block, size_t shared, cudaStream_t stream, A... a)
 {
 	if (shared > 48 << 10) {
-		cudaError_t rc = cudaFuncSetAttribute((const void *)kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)shared);
+		cudaError_t rc =
+			cudaFuncSetAttribute((const void *)kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)shared);
 
 		if (rc != cudaSuccess)
 			return rc;

@@ -36,7 +36,7 @@ void uploader_finish(struct uploader *u)
 static cudaError_t send(struct uploader *u, void *to, const void *from, size_t bytes)
 {
 	unsigned i = u->next++ % 2;
-	cudaError_t rc = cudaEventSynchronize(u->sent[i]);	/* at first: an event never recorded is done */
+	cudaError_t rc = cudaEventSynchronize(u->sent[i]); /* at first: an event never recorded is done */
 
 	if (rc != cudaSuccess)
 		return rc;
@@ -50,14 +50,15 @@ cudaError_t upload(struct uploader *u, void *to, const void *from, size_t bytes)
 	cudaError_t rc = cudaSuccess;
 
 	for (size_t at = 0; at < bytes && rc == cudaSuccess; at += UPLOAD_PIECE)
-		rc = send(u, (unsigned char *)to + at, (const unsigned char *)from + at, bytes - at < UPLOAD_PIECE ? bytes - at : (size_t)UPLOAD_PIECE);
+		rc = send(u, (unsigned char *)to + at, (const unsigned char *)from + at,
+			  bytes - at < UPLOAD_PIECE ? bytes - at : (size_t)UPLOAD_PIECE);
 	return rc;
 }
 
 /* ---- f16 ---- */
 
-/* [k][16] to [k / 2][16][2]; elements from `first` of the whole matrix on, a multiple of 32. width: k of a block on the host; an odd
- * one gets a zero behind it. */
+/* [k][16] to [k / 2][16][2]; elements from `first` of the whole matrix on, a multiple of 32. width: k of a block on the
+ * host; an odd one gets a zero behind it. */
 KERNEL BLOCK_OF(256) pair(uint16_t *to, const uint16_t *from, uint64_t first, uint64_t n, uint32_t width, uint64_t to_block)
 {
 	for (uint64_t i = blockIdx.x * 256ull + threadIdx.x; i < n; i += gridDim.x * 256ull) {
@@ -78,12 +79,13 @@ static cudaError_t upload_f16(struct uploader *u, struct dmatrix *out, const str
 
 	for (uint64_t at = 0; at < n && rc == cudaSuccess; at += step) {
 		uint64_t some = n - at < step ? n - at : step;
-		unsigned char *raw = u->raw + u->next % 2 * (size_t)UPLOAD_PIECE;	/* the stream keeps the order: free again */
+		unsigned char *raw = u->raw + u->next % 2 * (size_t)UPLOAD_PIECE; /* the stream keeps the order: free again */
 
 		rc = send(u, raw, w->codes + 2 * at, 2 * some);
 		if (rc == cudaSuccess)
-			rc = LAUNCH(pair, dim3((unsigned)((some + 1023) / 1024)), 256u, (size_t)0, u->stream, (uint16_t *)(uintptr_t)out->codes,
-				    (const uint16_t *)raw, at, some, w->kpad, out->block_bytes / 2);
+			rc = LAUNCH(pair, dim3((unsigned)((some + 1023) / 1024)), 256u, (size_t)0, u->stream,
+				    (uint16_t *)(uintptr_t)out->codes, (const uint16_t *)raw, at, some, w->kpad,
+				    out->block_bytes / 2);
 	}
 	return rc;
 }
@@ -135,11 +137,14 @@ cudaError_t weights_upload(struct uploader *u, struct dmatrix *out, const struct
 	if (rc != cudaSuccess)
 		return rc;
 	out->codes = memory;
-	if (w->kind == PACK_INT) {	/* the parts lie as they do on the host */
+	if (w->kind == PACK_INT) { /* the parts lie as they do on the host */
 		out->scales = (const uint16_t *)(memory + ((const unsigned char *)w->scales - w->codes));
 		out->mins = w->has_min ? (const uint16_t *)(memory + ((const unsigned char *)w->mins - w->codes)) : NULL;
-		out->sub_scales = w->two_level ? (const int8_t *)(memory + ((const unsigned char *)w->sub_scales - w->codes)) : NULL;
-		out->sub_mins = w->two_level && w->has_min ? (const int8_t *)(memory + ((const unsigned char *)w->sub_mins - w->codes)) : NULL;
+		out->sub_scales =
+			w->two_level ? (const int8_t *)(memory + ((const unsigned char *)w->sub_scales - w->codes)) : NULL;
+		out->sub_mins = w->two_level && w->has_min
+					? (const int8_t *)(memory + ((const unsigned char *)w->sub_mins - w->codes))
+					: NULL;
 	}
 	return w->kind == PACK_F16 ? upload_f16(u, out, w) : upload(u, memory, w->codes, from->bytes);
 }

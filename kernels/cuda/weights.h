@@ -8,15 +8,15 @@
 /* Copies through two pinned buffers: the host fills one (from memory-mapped files at best) while the other is on its way. */
 struct uploader {
 	cudaStream_t stream;
-	unsigned char *staging[2];	/* pinned */
+	unsigned char *staging[2]; /* pinned */
 	cudaEvent_t sent[2];
-	unsigned char *raw;		/* on the device: f16 before it is paired; [2][UPLOAD_PIECE] */
+	unsigned char *raw; /* on the device: f16 before it is paired; [2][UPLOAD_PIECE] */
 	unsigned next;
 };
 enum { UPLOAD_PIECE = 8 << 20 };
 
 cudaError_t uploader_init(struct uploader *u, cudaStream_t s);
-void uploader_finish(struct uploader *u);	/* after a failed init, too */
+void uploader_finish(struct uploader *u); /* after a failed init, too */
 /* to: device memory. Returns when the host's bytes have been read; the copy itself is on the stream. */
 cudaError_t upload(struct uploader *u, void *to, const void *from, size_t bytes);
 

@@ -1,20 +1,27 @@
 /* attention_cuda.cu: ops/attention.h on tensor cores, over paged KV in f16 whose pages lie in the order of the fragments.
  *
- * A tile is 16 rows: the query heads that share a KV head. Per page of 16 keys: S = Q K^T is two mma columns of 8 keys per 16 dimensions,
- * softmax stays in registers (base 2), and S's registers are, as they stand, the A fragments of O += P V.
+ * A tile is 16 rows: the query heads that share a KV head. Per page of 16 keys: S = Q K^T is two mma columns of 8 keys per
+ * 16 dimensions, softmax stays in registers (base 2), and S's registers are, as they stand, the A fragments of O += P V.
  *
  * Versions:
- *   1  generated: a CTA takes one row, one KV head and 512 keys; four warps a quarter each, K and V from memory straight into registers
- *      (16 bytes a lane, 512 bytes a warp in one piece). Bound by bytes: 512 per key and KV head at head_dim 128, and 1.6% more for the
+ *   1  generated: a CTA takes one row, one KV head and 512 keys; four warps a quarter each, K and V from memory straight
+ *      into registers (16 bytes a lane, 512 bytes a warp in one piece). Bound by bytes: 512 per key and KV head at head_dim 128,
+ *      and 1.6% more for the
  *      partial sums, written and read. Predicted 75 - 80% of bandwidth at batch 64, 8k.
- *   2  prompt: a CTA takes 64 rows (70B: 8 tokens x 8 heads) and walks the keys in blocks of 64 that four warps share through shared
- *      memory, two stages of cp.async. Bound by the exponentials and mma about alike: 40% of the bf16 rate predicted.
+ *   2  prompt: a CTA takes 64 rows (70B: 8 tokens x 8 heads) and walks the keys in blocks of 64 that four warps share
+ *      through shared memory, two stages of cp.async. Bound by the exponentials and mma about alike: 40% of the bf16 rate
+ *      predicted.
  * Not measured. */
 #include "kernels/cuda/ops.h"
 
 #define LOG2E 1.44269504088896341f
 
-enum { ATT_WARPS = 4, ATT_THREADS = ATT_WARPS * WARP, WARP_KEYS = ATTENTION_SPLIT / ATT_WARPS, BLOCK_PAGES = ATTENTION_KEYS / KV_PAGE };
+enum {
+	ATT_WARPS = 4,
+	ATT_THREADS = ATT_WARPS * WARP,
+	WARP_KEYS = ATTENTION_SPLIT / ATT_WARPS,
+	BLOCK_PAGES = ATTENTION_KEYS / KV_PAGE
+};
 
 DEVICE float minus_infinity(void)
 {
@@ -25,9 +32,9 @@ DEVICE float minus_infinity(void)
 
 /* C: dimensions / 32. A lane has rows g and g + 8. */
 template <int C> struct tile {
-	uint32_t q[2 * C][4];	/* A fragments: 32 dimensions give two; lane q of four has dimensions 8q .. 8q + 7 of them */
-	float o[4 * C][4];	/* [8 dimensions] */
-	float top[2], sum[2];	/* of a row: largest score so far; this lane's part of the sum */
+	uint32_t q[2 * C][4]; /* A fragments: 32 dimensions give two; lane q of four has dimensions 8q .. 8q + 7 of them */
+	float o[4 * C][4];    /* [8 dimensions] */
+	float top[2], sum[2]; /* of a row: largest score so far; this lane's part of the sum */
 };
 
 /* Two neighbouring elements of a query, in base 2. NULL: a row that is not there. */
@@ -177,8 +184,8 @@ DEVICE uint32_t partial_stride(const struct attention_args &a)
 }
 
 /* A warp's quarter of the split. */
-template <int C> DEVICE void walk(tile<C> &t, const struct attention_args &a, const uint32_t *pages, uint32_t head, uint32_t from,
-				  uint32_t keys)
+template <int C>
+DEVICE void walk(tile<C> &t, const struct attention_args &a, const uint32_t *pages, uint32_t head, uint32_t from, uint32_t keys)
 {
 	const uint32_t end = from + WARP_KEYS < keys ? from + WARP_KEYS : keys, limit[2] = {keys, keys};
 
@@ -199,7 +206,8 @@ template <int C> DEVICE void walk(tile<C> &t, const struct attention_args &a, co
 #pragma unroll
 		for (int p = 0; p < BLOCK_PAGES; p++)
 			if (key + p * KV_PAGE < keys)
-				add_page<C>(t, &s[2 * p], from_memory{page_of(a, pages[key / KV_PAGE + p], head) + a.kv.pad * KV_PAGE},
+				add_page<C>(t, &s[2 * p],
+					    from_memory{page_of(a, pages[key / KV_PAGE + p], head) + a.kv.pad * KV_PAGE},
 					    keys - (key + p * KV_PAGE));
 	}
 }
@@ -209,13 +217,14 @@ template <int C> KERNEL BLOCK_OF(ATT_THREADS) generated(const struct attention_a
 	const uint32_t row = a.decode[blockIdx.z], head = blockIdx.y, split = blockIdx.x, group = a.kv.heads / a.kv.kv_heads;
 	const uint32_t keys = a.rows[row].position + 1, g = lane() / 4, q = lane() % 4, stride = 32 * C + 2;
 	const float *query = a.q + (size_t)row * a.ld + (size_t)head * group * a.kv.head_dim;
-	shared<float> part = shared_at<float>(0, ATT_WARPS * ATTENTION_GROUP_MAX * stride);	/* [warp][row] { o, top, sum } */
+	shared<float> part = shared_at<float>(0, ATT_WARPS * ATTENTION_GROUP_MAX * stride); /* [warp][row] { o, top, sum } */
 	float *out = a.partial + (((size_t)blockIdx.z * a.kv.kv_heads + head) * a.splits + split) * partial_stride(a);
 	tile<C> t;
 
 	if (split * ATTENTION_SPLIT >= keys)
 		return;
-	begin<C>(t, g < group ? query + g * a.kv.head_dim : NULL, g + 8 < group ? query + (g + 8) * a.kv.head_dim : NULL, a.kv.head_dim, a.scale);
+	begin<C>(t, g < group ? query + g * a.kv.head_dim : NULL, g + 8 < group ? query + (g + 8) * a.kv.head_dim : NULL,
+		 a.kv.head_dim, a.scale);
 	walk<C>(t, a, a.pages + a.rows[row].pages, head, split * ATTENTION_SPLIT + warp() * WARP_KEYS, keys);
 	for (int h = 0; h < 2; h++) {
 		uint32_t at = (warp() * ATTENTION_GROUP_MAX + g + 8 * h) * stride;
@@ -254,13 +263,15 @@ KERNEL BLOCK_OF(ATT_THREADS) meet(const struct attention_args a)
 {
 	const uint32_t row = a.decode[blockIdx.y], head = blockIdx.x, group = a.kv.heads / a.kv.kv_heads, stride = a.kv.pad + 2;
 	const uint32_t splits = a.rows[row].position / ATTENTION_SPLIT + 1;
-	const float *part = a.partial + ((size_t)blockIdx.y * a.kv.kv_heads + head / group) * a.splits * partial_stride(a) + head % group * stride;
+	const float *part = a.partial + ((size_t)blockIdx.y * a.kv.kv_heads + head / group) * a.splits * partial_stride(a) +
+			    head % group * stride;
 
 	for (uint32_t d = threadIdx.x; d < a.kv.head_dim; d += ATT_THREADS) {
 		float top = minus_infinity(), v = 0, sum = 0;
 
 		for (uint32_t i = 0; i < splits; i++)
-			top = part[(size_t)i * partial_stride(a) + a.kv.pad] > top ? part[(size_t)i * partial_stride(a) + a.kv.pad] : top;
+			top = part[(size_t)i * partial_stride(a) + a.kv.pad] > top ? part[(size_t)i * partial_stride(a) + a.kv.pad]
+										   : top;
 		for (uint32_t i = 0; i < splits; i++) {
 			const float *p = part + (size_t)i * partial_stride(a);
 			float c = power_of_two(p[a.kv.pad] - top);
@@ -276,12 +287,13 @@ KERNEL BLOCK_OF(ATT_THREADS) meet(const struct attention_args a)
 
 enum { PROMPT_ROWS = 64 };
 template <int C> struct prompt_of {
-	enum { page = 32 * C * KV_PAGE * 4, block = BLOCK_PAGES * page, stages = C > 4 ? 1 : 2 };	/* bytes; a page: K, then V */
+	enum { page = 32 * C * KV_PAGE * 4, block = BLOCK_PAGES * page, stages = C > 4 ? 1 : 2 }; /* bytes; a page: K, then V */
 };
 
 /* The block's pages to shared memory; those that the sequence does not have are zeros. */
-template <int C> DEVICE void fetch_block(const shared<unsigned char> &to, const struct attention_args &a, const uint32_t *pages, uint32_t head,
-					 uint32_t key, uint32_t keys)
+template <int C>
+DEVICE void fetch_block(const shared<unsigned char> &to, const struct attention_args &a, const uint32_t *pages, uint32_t head,
+			uint32_t key, uint32_t keys)
 {
 	const uint32_t units = prompt_of<C>::page / 16;
 
@@ -294,7 +306,8 @@ template <int C> DEVICE void fetch_block(const shared<unsigned char> &to, const 
 	}
 }
 
-template <int C> DEVICE void attend_block(tile<C> &t, const shared<unsigned char> &block, uint32_t key, uint32_t keys, const uint32_t limit[2])
+template <int C>
+DEVICE void attend_block(tile<C> &t, const shared<unsigned char> &block, uint32_t key, uint32_t keys, const uint32_t limit[2])
 {
 	float s[2 * BLOCK_PAGES][4];
 
@@ -319,7 +332,7 @@ template <int C> KERNEL BLOCK_OF(ATT_THREADS) prompt(const struct attention_args
 	const uint32_t keys = a.rows[own.row + own.n - 1].position + 1, stages = prompt_of<C>::stages;
 	const uint32_t *pages = a.pages + a.rows[own.row].pages;
 	uint32_t limit[2];
-	int32_t at[2];	/* of a lane's two rows in q and out; -1: none */
+	int32_t at[2]; /* of a lane's two rows in q and out; -1: none */
 	tile<C> t;
 
 	for (int h = 0; h < 2; h++) {
@@ -337,14 +350,16 @@ template <int C> KERNEL BLOCK_OF(ATT_THREADS) prompt(const struct attention_args
 	for (uint32_t key = 0, n = 0; key < keys; key += ATTENTION_KEYS, n++) {
 		uint32_t ahead = key + (stages - 1) * ATTENTION_KEYS;
 
-		sync_block();	/* nobody reads the stage that is filled now */
+		sync_block(); /* nobody reads the stage that is filled now */
 		if (ahead < keys)
-			fetch_block<C>(shared_at<unsigned char>((n + stages - 1) % stages * prompt_of<C>::block, prompt_of<C>::block), a, pages,
-				       head, ahead, keys);
+			fetch_block<C>(
+				shared_at<unsigned char>((n + stages - 1) % stages * prompt_of<C>::block, prompt_of<C>::block), a,
+				pages, head, ahead, keys);
 		copy_commit();
 		copy_wait<prompt_of<C>::stages - 1>();
 		sync_block();
-		attend_block<C>(t, shared_at<unsigned char>(n % stages * prompt_of<C>::block, prompt_of<C>::block), key, keys, limit);
+		attend_block<C>(t, shared_at<unsigned char>(n % stages * prompt_of<C>::block, prompt_of<C>::block), key, keys,
+				limit);
 	}
 	for (int h = 0; h < 2; h++) {
 		float sum = row_sum(t.sum[h]);
@@ -367,8 +382,8 @@ template <int C> static cudaError_t attend(const struct attention_args *a, cudaS
 	cudaError_t rc = cudaSuccess;
 
 	if (a->n_tiles)
-		rc = LAUNCH(prompt<C>, dim3(a->n_tiles, a->kv.kv_heads), (unsigned)ATT_THREADS, (size_t)(prompt_of<C>::stages * prompt_of<C>::block),
-			    s, *a);
+		rc = LAUNCH(prompt<C>, dim3(a->n_tiles, a->kv.kv_heads), (unsigned)ATT_THREADS,
+			    (size_t)(prompt_of<C>::stages * prompt_of<C>::block), s, *a);
 	if (rc != cudaSuccess || !a->n_decode)
 		return rc;
 	rc = LAUNCH(generated<C>, dim3(a->splits, a->kv.kv_heads, a->n_decode), (unsigned)ATT_THREADS, part, s, *a);

@@ -1,7 +1,8 @@
 /* embed_cuda.cu: rows of the embedding, in whatever form the checkpoint has it.
  *
  * Versions:
- *   1  a thread an element. A row of 8,192 is at most 32 KiB spread over as many sectors as it has 64-byte words: 2 us, once per pass. */
+ *   1  a thread an element. A row of 8,192 is at most 32 KiB spread over as many sectors as it has 64-byte words: 2 us, once
+ *      per pass. */
 #include "kernels/cuda/ops.h"
 
 DEVICE float factor_at(const uint16_t *high, const int8_t *sub, const struct dmatrix &w, uint32_t b, uint32_t r, uint32_t g)

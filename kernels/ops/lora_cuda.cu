@@ -1,11 +1,13 @@
 /* lora_cuda.cu: y += factor B (A x) for blends, at true ranks, on f32 activations (weave.h says the sum).
  *
- * Rows come in items of up to 8 rows of one blend. shrink: a CTA takes 16 rows of a stacked A for one part of an item, over 512 of K;
+ * Rows come in items of up to 8 rows of one blend. shrink: a CTA takes 16 rows of a stacked A for one part of an item, over
+ * 512 of K;
  * expand: a CTA takes 256 outputs of one linear for an item, adds up the splits of h and walks the parts in their order.
  *
  * Versions:
- *   1  plain f32 arithmetic, coalesced 2- and 4-byte loads. Bound by bytes at decode: 70B, r = 16 on seven linears is 414 MB a row with an
- *      adapter of its own, 96 us at 4.3 TB/s, and eight launches a layer. Prompts of one blend read an adapter once per 8 rows from L2;
+ *   1  plain f32 arithmetic, coalesced 2- and 4-byte loads. Bound by bytes at decode: 70B, r = 16 on seven linears is 414 MB
+ *      a row with an adapter of its own, 96 us at 4.3 TB/s, and eight launches a layer. Prompts of one blend read an adapter once
+ *      per 8 rows from L2;
  *      at 4,096 rows 1.7 TFLOP on the CUDA cores, about 5% of the base's time. */
 #include "kernels/cuda/ops.h"
 
@@ -18,14 +20,18 @@ DEVICE float value_at(const struct dfactor &f, uint32_t block, uint32_t k, uint3
 		return ((const float *)f.values)[((size_t)block * f.k + k) * 16 + r];
 	case FORM_F16:
 		return half_bits_to_float(((const uint16_t *)f.values)[((size_t)block * f.k + k) * 16 + r]);
+	case FORM_I8:
+		return (float)((const int8_t *)f.values)[((size_t)block * f.k + k) * 16 + r] *
+		       bits_to_float((uint32_t)f.scales[((size_t)block * (f.k / f.group) + k / f.group) * 16 + r] << 16);
 	default:
-		return bits_to_float((uint32_t)((const uint16_t *)f.values)[((size_t)block * f.k + (k & ~1u)) * 16 + 2 * r + k % 2] << 16);
+		return bits_to_float((uint32_t)((const uint16_t *)f.values)[((size_t)block * f.k + (k & ~1u)) * 16 + 2 * r + k % 2]
+				     << 16);
 	}
 }
 
 /* ---- h = A x ---- */
 
-KERNEL BLOCK_OF(LORA_THREADS) shrink(const struct lora_args a)
+KERNEL BLOCK_OF(LORA_THREADS, 1) shrink(const struct lora_args a)
 {
 	const struct dlora_piece piece = a.pieces[blockIdx.y];
 	const struct dlora_item item = a.items[piece.item];
@@ -33,7 +39,7 @@ KERNEL BLOCK_OF(LORA_THREADS) shrink(const struct lora_args a)
 	const struct dfactor f = part.layers[a.layer].a[a.input];
 	const uint32_t r = threadIdx.x % 16, chain = threadIdx.x / 16, from = blockIdx.z * LORA_SPLIT;
 	const uint32_t end = from + LORA_SPLIT < a.k ? from + LORA_SPLIT : a.k;
-	shared<float> sums = shared_at<float>(0, LORA_ROWS * LORA_THREADS);	/* [row][chain][16] */
+	shared<float> sums = shared_at<float>(0, LORA_ROWS * LORA_THREADS); /* [row][chain][16] */
 	float acc[LORA_ROWS] = {0};
 
 	if (blockIdx.x >= f.blocks)
@@ -62,7 +68,7 @@ KERNEL BLOCK_OF(LORA_THREADS) shrink(const struct lora_args a)
 
 /* ---- y += factor B h ---- */
 
-enum { H_CHUNK = 64 };	/* of h that a CTA holds at a time, for LORA_ROWS rows */
+enum { H_CHUNK = 64 }; /* of h that a CTA holds at a time, for LORA_ROWS rows */
 
 /* Which linear, and which of its outputs this thread has. */
 DEVICE uint32_t output_of(const struct lora_args &a, uint32_t tile, uint32_t *r)
@@ -100,7 +106,8 @@ KERNEL BLOCK_OF(LORA_THREADS, 1) expand(const struct lora_args a)
 
 			sync_block();
 			for (uint32_t e = threadIdx.x; e < item.m * n; e += LORA_THREADS) {
-				const float *from = a.h + (size_t)(item.row + e / n) * a.ldh + part.at + layer->at[linear] + j0 + e % n;
+				const float *from =
+					a.h + (size_t)(item.row + e / n) * a.ldh + part.at + layer->at[linear] + j0 + e % n;
 				float sum = 0;
 
 				for (uint32_t s = 0; s < splits; s++)
@@ -136,7 +143,8 @@ cudaError_t lora_cuda(const struct lora_args *a, cudaStream_t s)
 		return cudaSuccess;
 	for (uint32_t i = 0; i < a->linears; i++)
 		tiles += (a->rows[i] + LORA_THREADS - 1) / LORA_THREADS;
-	rc = LAUNCH(shrink, dim3(a->a_blocks, a->n_pieces, splits), (unsigned)LORA_THREADS, LORA_ROWS * LORA_THREADS * sizeof(float), s, *a);
+	rc = LAUNCH(shrink, dim3(a->a_blocks, a->n_pieces, splits), (unsigned)LORA_THREADS,
+		    LORA_ROWS * LORA_THREADS * sizeof(float), s, *a);
 	if (rc != cudaSuccess)
 		return rc;
 	return LAUNCH(expand, dim3(tiles, a->n_items), (unsigned)LORA_THREADS, LORA_ROWS * H_CHUNK * sizeof(float), s, *a);
@@ -144,7 +152,7 @@ cudaError_t lora_cuda(const struct lora_args *a, cudaStream_t s)
 
 /* ---- the embedding ---- */
 
-KERNEL BLOCK_OF(LORA_THREADS) embed_parts(const struct lora_embed_args a)
+KERNEL BLOCK_OF(LORA_THREADS, 1) embed_parts(const struct lora_embed_args a)
 {
 	const struct dlora_item item = a.items[blockIdx.y];
 	const uint32_t d = blockIdx.x * LORA_THREADS + threadIdx.x;
@@ -169,5 +177,6 @@ cudaError_t lora_embed_cuda(const struct lora_embed_args *a, cudaStream_t s)
 {
 	if (!a->n_items)
 		return cudaSuccess;
-	return LAUNCH(embed_parts, dim3((a->n + LORA_THREADS - 1) / LORA_THREADS, a->n_items), (unsigned)LORA_THREADS, (size_t)0, s, *a);
+	return LAUNCH(embed_parts, dim3((a->n + LORA_THREADS - 1) / LORA_THREADS, a->n_items), (unsigned)LORA_THREADS, (size_t)0, s,
+		      *a);
 }

@@ -1,12 +1,12 @@
 /* matmul_cuda.cu: ops/matmul.h on tensor cores.
  *
  * Versions:
- *   1  thin: up to 32 rows. A CTA takes 32 outputs, each of its 8 warps one slice of K; weights go from memory straight into the registers
- *      that the mma reads (16-byte loads, evict-first), two chunks ahead; slices meet in shared memory.
+ *   1  thin: up to 32 rows. A CTA takes 32 outputs, each of its 8 warps one slice of K; weights go from memory straight into
+ *      the registers that the mma reads (16-byte loads, evict-first), two chunks ahead; slices meet in shared memory.
  *      Bound by bytes: at 85% of 4.3 TB/s a q8 matrix of 8192 x 28672 takes 65 us, q4 (4.5 bits with its factors) 36 us.
  *   2  wide: any number of rows. A CTA takes 128 outputs x 64 rows, weights and activations pass through shared memory in four
- *      stages of cp.async; a warp holds 32 x 32 sums. Bound by shared memory: 2 KiB of operands per 8 mma, that is about half of the
- *      int8 rate and half of the bf16 rate of an SM. wgmma would lift that on Hopper.
+ *      stages of cp.async; a warp holds 32 x 32 sums. Bound by shared memory: 2 KiB of operands per 8 mma, that is about
+ *      half of the int8 rate and half of the bf16 rate of an SM. wgmma would lift that on Hopper.
  * Both give the same bits (ops.h): the same mma steps in the same slices, for a column wherever it stands.
  * Not measured: no device was at hand when this was written; kernels/cuda/NOTES.md has the predictions. */
 #include "kernels/cuda/ops.h"
@@ -16,7 +16,7 @@ enum { BLOCK_ROWS = 16, WORD = 64, STEP_BYTES = 32 };
 /* ---- what a step is, per form ---- */
 
 template <enum form F> struct form_of {
-	enum { words = F == FORM_I4 ? 4 : 8, integer = F == FORM_I4 || F == FORM_I8 };	/* words of a block in one step */
+	enum { words = F == FORM_I4 ? 4 : 8, integer = F == FORM_I4 || F == FORM_I8 }; /* words of a block in one step */
 };
 
 template <enum form F> struct acc_type {
@@ -97,7 +97,7 @@ DEVICE uint32_t next_boundary(const struct dmatrix &w, uint32_t done)
 
 /* Four neighbouring rows' factors; sub NULL: one level. */
 DEVICE void factors(float f[4], const uint16_t *high, const int8_t *sub, const struct dmatrix &w, uint32_t b, uint32_t row,
-			   uint32_t g)
+		    uint32_t g)
 {
 	uint32_t at = sub ? g * w.group / 256 : g;
 	uint2 h = load8(high + (size_t)b * w.block_scales + (size_t)at * BLOCK_ROWS + row);
@@ -113,8 +113,8 @@ DEVICE void factors(float f[4], const uint16_t *high, const int8_t *sub, const s
 
 /* What a lane holds of a warp's sums: COLUMNS tiles of 8 columns, of which it has columns 2q and 2q + 1, for its four rows. */
 template <enum form F, int COLUMNS> struct sums {
-	typename acc_type<F>::type n[2][COLUMNS][4];	/* of the group (integers), or of the slice */
-	float acc[2][COLUMNS][4];			/* of the slice (integers) */
+	typename acc_type<F>::type n[2][COLUMNS][4]; /* of the group (integers), or of the slice */
+	float acc[2][COLUMNS][4];                    /* of the slice (integers) */
 };
 
 template <enum form F, int COLUMNS> DEVICE void clear(sums<F, COLUMNS> &s)
@@ -130,7 +130,7 @@ template <enum form F, int COLUMNS> DEVICE void clear(sums<F, COLUMNS> &s)
 /* acc += factors * n, as ops/matmul.h says, and n = 0. Columns from m on count as zeros. */
 template <enum form F, int COLUMNS>
 DEVICE void fold(sums<F, COLUMNS> &s, const struct dmatrix &w, const struct dform &x, uint32_t b, uint32_t row, uint32_t g,
-			uint32_t column, uint32_t m)
+		 uint32_t column, uint32_t m)
 {
 	float scale[4], min[4];
 
@@ -160,7 +160,7 @@ DEVICE void fold(sums<F, COLUMNS> &s, const struct dmatrix &w, const struct dfor
  * of the activations zeroed, so that its sums can be folded. */
 template <enum form F, int COLUMNS, bool HALVES>
 DEVICE void step(sums<F, COLUMNS> &s, const uint4 v[2], const uint32_t b[COLUMNS][2], const struct dmatrix &w,
-			const struct dform &x, uint32_t block, uint32_t row, uint32_t at, uint32_t column, uint32_t m)
+		 const struct dform &x, uint32_t block, uint32_t row, uint32_t at, uint32_t column, uint32_t m)
 {
 	for (int half = 0; half < (HALVES ? 2 : 1); half++) {
 		bool mine = !HALVES || lane() % 4 / 2 == (uint32_t)half;
@@ -201,7 +201,7 @@ DEVICE uint32_t find(const struct matmul_args &a, uint32_t tile, uint32_t blocks
 
 /* ---- thin ---- */
 
-enum { AHEAD = 4 };	/* 16-byte loads of a lane in a chunk */
+enum { AHEAD = 4 }; /* 16-byte loads of a lane in a chunk */
 
 /* The lane's words of steps at .. of its block; zeros past the end. */
 template <enum form F>
@@ -219,11 +219,10 @@ DEVICE void load_chunk(uint4 v[AHEAD], const unsigned char *codes, const struct 
 	}
 }
 
-template <enum form F, int COLUMNS, bool HALVES>
-KERNEL BLOCK_OF(SLICES * WARP, 1) thin(const struct matmul_args a)
+template <enum form F, int COLUMNS, bool HALVES> KERNEL BLOCK_OF(SLICES *WARP, 1) thin(const struct matmul_args a)
 {
 	const uint32_t g = lane() / 4, q = lane() % 4, per_step = form_of<F>::words / 4, row = g % 4 * 4;
-	shared<float> part = shared_at<float>(0, SLICES * 32 * 8 * COLUMNS);	/* [slice][column][32 outputs] */
+	shared<float> part = shared_at<float>(0, SLICES * 32 * 8 * COLUMNS); /* [slice][column][32 outputs] */
 	uint32_t first, column = blockIdx.y * 8 * COLUMNS;
 	const uint32_t k = find(a, blockIdx.x, 2, &first);
 	const struct dmatrix &w = a.w[k];
@@ -256,7 +255,8 @@ KERNEL BLOCK_OF(SLICES * WARP, 1) thin(const struct matmul_args a)
 				b[c][0] = x.x;
 				b[c][1] = x.y;
 			}
-			step<F, COLUMNS, HALVES>(s, &v[i * per_step], b, w, a.x, real ? block : first, row, at + i, column + 2 * q, a.m);
+			step<F, COLUMNS, HALVES>(s, &v[i * per_step], b, w, a.x, real ? block : first, row, at + i, column + 2 * q,
+						 a.m);
 		}
 	}
 	for (int t = 0; t < 2; t++)
@@ -283,13 +283,14 @@ enum { WIDE_BLOCKS = 8, WIDE_COLUMNS = 64, STAGES = 4, STAGE_STEPS = 2, X_STRIDE
 
 template <enum form F> struct wide_of {
 	enum {
-		words = STAGE_STEPS * form_of<F>::words,	/* of a block in a stage */
+		words = STAGE_STEPS * form_of<F>::words, /* of a block in a stage */
 		weights = WIDE_BLOCKS * words * WORD,
-		stage = weights + WIDE_COLUMNS * X_STRIDE	/* bytes */
+		stage = weights + WIDE_COLUMNS * X_STRIDE /* bytes */
 	};
 };
 
-/* 16-byte unit of row group r (of four rows) in word `word`: swizzled so that eight lanes that read together meet eight banks of 16 bytes. */
+/* 16-byte unit of row group r (of four rows) in word `word`: swizzled so that eight lanes that read together meet eight
+ * banks of 16 bytes. */
 DEVICE uint32_t unit_at(uint32_t word, uint32_t r)
 {
 	uint32_t u = word * 4 + r;
@@ -297,8 +298,9 @@ DEVICE uint32_t unit_at(uint32_t word, uint32_t r)
 	return u ^ ((word >> 1 & 3) << 1);
 }
 
-template <enum form F> DEVICE void fetch_stage(const shared<unsigned char> &to, const struct matmul_args &a, const struct dmatrix &w,
-						      uint32_t first, uint32_t column, uint32_t at)
+template <enum form F>
+DEVICE void fetch_stage(const shared<unsigned char> &to, const struct matmul_args &a, const struct dmatrix &w, uint32_t first,
+			uint32_t column, uint32_t at)
 {
 	const uint32_t words = wide_of<F>::words;
 
@@ -307,18 +309,19 @@ template <enum form F> DEVICE void fetch_stage(const shared<unsigned char> &to, 
 		uint64_t from = ((uint64_t)at * form_of<F>::words + word) * WORD + r * 16;
 		bool real = first + b < w.blocks && from < w.block_bytes;
 
-		copy_async16(to, (b * words * 4 + unit_at(word, r)) * 16, real ? w.codes + (first + b) * w.block_bytes + from : w.codes, real);
+		copy_async16(to, (b * words * 4 + unit_at(word, r)) * 16,
+			     real ? w.codes + (first + b) * w.block_bytes + from : w.codes, real);
 	}
 	for (uint32_t u = threadIdx.x; u < WIDE_COLUMNS * 4; u += WIDE_THREADS) {
 		uint32_t i = column + u / 4, byte = at * STEP_BYTES + u % 4 * 16;
 		bool real = i < a.m && byte < a.x.ldx;
 
-		copy_async16(to, wide_of<F>::weights + u / 4 * X_STRIDE + u % 4 * 16, real ? a.x.x + (size_t)i * a.x.ldx + byte : a.x.x, real);
+		copy_async16(to, wide_of<F>::weights + u / 4 * X_STRIDE + u % 4 * 16,
+			     real ? a.x.x + (size_t)i * a.x.ldx + byte : a.x.x, real);
 	}
 }
 
-template <enum form F, bool HALVES>
-KERNEL BLOCK_OF(WIDE_THREADS, 1) wide(const struct matmul_args a)
+template <enum form F, bool HALVES> KERNEL BLOCK_OF(WIDE_THREADS, 1) wide(const struct matmul_args a)
 {
 	const uint32_t g = lane() / 4, q = lane() % 4, per_step = form_of<F>::words / 4, row = g % 4 * 4, pair = warp() % 4;
 	const uint32_t at_column = warp() / 4 * 32;
@@ -339,7 +342,8 @@ KERNEL BLOCK_OF(WIDE_THREADS, 1) wide(const struct matmul_args a)
 				total[t][c][i] = 0;
 	for (uint32_t i = 0; i + 1 < STAGES; i++) {
 		if (i * STAGE_STEPS < steps)
-			fetch_stage<F>(shared_at<unsigned char>(i * wide_of<F>::stage, wide_of<F>::stage), a, w, first, column, i * STAGE_STEPS);
+			fetch_stage<F>(shared_at<unsigned char>(i * wide_of<F>::stage, wide_of<F>::stage), a, w, first, column,
+				       i * STAGE_STEPS);
 		copy_commit();
 	}
 	for (uint32_t at = 0, stage = 0; at < steps; at += STAGE_STEPS, stage++) {
@@ -348,8 +352,9 @@ KERNEL BLOCK_OF(WIDE_THREADS, 1) wide(const struct matmul_args a)
 		copy_wait<STAGES - 2>();
 		sync_block();
 		if (ahead < steps)
-			fetch_stage<F>(shared_at<unsigned char>((stage + STAGES - 1) % STAGES * wide_of<F>::stage, wide_of<F>::stage), a, w, first,
-				       column, ahead);
+			fetch_stage<F>(
+				shared_at<unsigned char>((stage + STAGES - 1) % STAGES * wide_of<F>::stage, wide_of<F>::stage), a,
+				w, first, column, ahead);
 		copy_commit();
 #pragma unroll
 		for (uint32_t i = 0; i < STAGE_STEPS; i++) {
@@ -360,9 +365,11 @@ KERNEL BLOCK_OF(WIDE_THREADS, 1) wide(const struct matmul_args a)
 				break;
 			for (uint32_t p = 0; p < per_step; p++)
 				v[p] = memory.load16(here + ((2 * pair + g / 4) * wide_of<F>::words * 4 +
-							     unit_at(i * form_of<F>::words + q * per_step + p, g % 4)) * 16);
+							     unit_at(i * form_of<F>::words + q * per_step + p, g % 4)) *
+								    16);
 			for (int c = 0; c < 4; c++) {
-				uint2 x = memory.load8(here + wide_of<F>::weights + (at_column + 8 * c + g) * X_STRIDE + i * STEP_BYTES + 8 * q);
+				uint2 x = memory.load8(here + wide_of<F>::weights + (at_column + 8 * c + g) * X_STRIDE +
+						       i * STEP_BYTES + 8 * q);
 
 				b[c][0] = x.x;
 				b[c][1] = x.y;
@@ -394,12 +401,13 @@ KERNEL BLOCK_OF(WIDE_THREADS, 1) wide(const struct matmul_args a)
 
 /* ---- f32 ---- */
 
-/* Sixteen outputs a CTA, sixteen chains of k = s, s + 16, ... each, which meet in order. For small models and tests: no tensor cores. */
+/* Sixteen outputs a CTA, sixteen chains of k = s, s + 16, ... each, which meet in order. For small models and tests: no
+ * tensor cores. */
 enum { F32_ROWS = 4 };
 KERNEL BLOCK_OF(256) plain_f32(const struct matmul_args a)
 {
 	const uint32_t r = threadIdx.x % 16, chain = threadIdx.x / 16;
-	shared<float> part = shared_at<float>(0, 256 * F32_ROWS);	/* [row][chain][16] */
+	shared<float> part = shared_at<float>(0, 256 * F32_ROWS); /* [row][chain][16] */
 	uint32_t block, first = blockIdx.y * F32_ROWS;
 	const uint32_t k = find(a, blockIdx.x, 1, &block);
 	const struct dmatrix &w = a.w[k];
@@ -447,8 +455,8 @@ template <enum form F, bool HALVES> static cudaError_t launch(const struct matmu
 		return LAUNCH((thin<F, 2, HALVES>), dim3(tiles_of(a, 2)), threads, 2 * part, s, *a);
 	if (a->m <= 32)
 		return LAUNCH((thin<F, 4, HALVES>), dim3(tiles_of(a, 2)), threads, 4 * part, s, *a);
-	return LAUNCH((wide<F, HALVES>), dim3(tiles_of(a, WIDE_BLOCKS), (a->m + WIDE_COLUMNS - 1) / WIDE_COLUMNS), (unsigned)WIDE_THREADS,
-		      (size_t)STAGES * wide_of<F>::stage, s, *a);
+	return LAUNCH((wide<F, HALVES>), dim3(tiles_of(a, WIDE_BLOCKS), (a->m + WIDE_COLUMNS - 1) / WIDE_COLUMNS),
+		      (unsigned)WIDE_THREADS, (size_t)STAGES * wide_of<F>::stage, s, *a);
 }
 
 cudaError_t matmul_cuda(const struct matmul_args *a, cudaStream_t s)
@@ -465,6 +473,7 @@ cudaError_t matmul_cuda(const struct matmul_args *a, cudaStream_t s)
 	case FORM_BF16:
 		return launch<FORM_BF16, false>(a, s);
 	default:
-		return LAUNCH(plain_f32, dim3(tiles_of(a, 1), (a->m + F32_ROWS - 1) / F32_ROWS), 256u, 256 * F32_ROWS * sizeof(float), s, *a);
+		return LAUNCH(plain_f32, dim3(tiles_of(a, 1), (a->m + F32_ROWS - 1) / F32_ROWS), 256u,
+			      256 * F32_ROWS * sizeof(float), s, *a);
 	}
 }

@@ -16,5 +16,6 @@ cudaError_t prepare_cuda(const struct dforms *to, const float *x, uint32_t ld, u
 
 	if (!to->n)
 		return cudaSuccess;
-	return LAUNCH(prepare, dim3(m, (n + span - 1) / span), (unsigned)ROW_THREADS, ROW_WARPS * sizeof(float), s, *to, x, ld, n, span);
+	return LAUNCH(prepare, dim3(m, (n + span - 1) / span), (unsigned)ROW_THREADS, ROW_WARPS * sizeof(float), s, *to, x, ld, n,
+		      span);
 }

@@ -43,7 +43,7 @@ KERNEL BLOCK_OF(ROW_THREADS) rmsnorm(const struct norm_args a)
 	}
 	r = 1.0f / sqrtf(block_sum(sum, scratch) / (float)a.n + a.eps);
 	for (uint32_t c = threadIdx.x; 4 * c < a.n; c += ROW_THREADS) {
-		load_four(v, h, c, a.n);	/* this thread's own words of above */
+		load_four(v, h, c, a.n); /* this thread's own words of above */
 		load_four(w, a.weight, c, a.n);
 		for (uint32_t i = 0; i < 4; i++)
 			v[i] = v[i] * r * w[i];

@@ -1,7 +1,8 @@
 /* rope_cuda.cu: ops/rope.h on q and k, and k and v into their page.
  *
  * Versions:
- *   1  a block a row, angles from a table that the host made in double (the CPU's own bits). 70B shape: 80 KiB in and out a row, 2 us. */
+ *   1  a block a row, angles from a table that the host made in double (the CPU's own bits). 70B shape: 80 KiB in and out a
+ *      row, 2 us. */
 #include "kernels/cuda/ops.h"
 
 DEVICE float rotated(const float *x, uint32_t d, uint32_t half, const float *cosine, const float *sine)
@@ -29,7 +30,8 @@ KERNEL BLOCK_OF(256) rope_store(const struct rope_args a)
 		return;
 	for (uint32_t i = threadIdx.x; i < a.kv.kv_heads * a.kv.pad; i += 256) {
 		uint32_t head = i / a.kv.pad, d = i % a.kv.pad, t = row.position % KV_PAGE;
-		uint16_t *page = a.kv.pool + (uint64_t)row.slot * a.kv.page + a.layer * a.kv.layer + (size_t)head * a.kv.pad * KV_PAGE * 2;
+		uint16_t *page =
+			a.kv.pool + (uint64_t)row.slot * a.kv.page + a.layer * a.kv.layer + (size_t)head * a.kv.pad * KV_PAGE * 2;
 		bool real = d < a.kv.head_dim;
 
 		page[kv_k_at(t, d)] = float_to_half_bits(real ? rotated(k + head * 2 * half, d, half, cosine, sine) : 0);

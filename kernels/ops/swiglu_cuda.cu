@@ -22,5 +22,6 @@ cudaError_t swiglu_cuda(const struct dforms *to, float *gate, const float *up, u
 {
 	uint32_t span = row_span(to, n);
 
-	return LAUNCH(swiglu, dim3(m, (n + span - 1) / span), (unsigned)ROW_THREADS, ROW_WARPS * sizeof(float), s, *to, gate, up, ld, n, span);
+	return LAUNCH(swiglu, dim3(m, (n + span - 1) / span), (unsigned)ROW_THREADS, ROW_WARPS * sizeof(float), s, *to, gate, up,
+		      ld, n, span);
 }

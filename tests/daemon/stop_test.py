@@ -43,7 +43,7 @@ def test_exit_codes_say_what_is_wrong():
             (base, 78, "model"), ([*base, "--model", MODEL, "--quant", "nf4"], 78, "nf4: unsupported"),
             ([*base, "--model", MODEL, "--quant", "q5"], 78, "none|q8|q4|nf4"), ([*base, "--model", MODEL, "--threads", "many"], 78, "threads"),
             ([*base, "--model", MODEL, "--store", "redis://x"], 78, "expected auto, none"), ([*base, "--model", MODEL, "--blends", "a=b"], 78, "NAME=ADAPTER:SCALE"),
-            ([*base, "--model", MODEL, "--device", "cuda:0"], 69, "unavailable"), ([*base, "--model", MODEL, "--device", "gpu"], 78, "cuda:N"),
+            ([*base, "--model", MODEL, "--device", "cuda:0", "--cuda-module", "/nonexistent/weft-cuda.so"], 69, "/nonexistent/weft-cuda.so"), ([*base, "--model", MODEL, "--device", "gpu"], 78, "cuda:N"),
             ([*base, "--model", "/nonexistent"], 69, "/nonexistent"), ([*base, "--model", MODEL, "--plugins", t], 69, "decoder"),
             ([*base, "--model", MODEL, "--request", "tcp://127.0.0.1:1"], 78, "allow_plain_tcp"),
             ([*base, "--model", MODEL, "--request", "ipc://@abstract"], 78, "absolute"), ([*base, "--model", MODEL, "--request", ends[3]], 78, "same"),

@@ -26,7 +26,8 @@ struct shim_graph {
 	std::vector<std::function<void()>> nodes;
 };
 
-namespace {
+namespace
+{
 
 struct block {
 	unsigned char *map;
@@ -34,7 +35,7 @@ struct block {
 	bool device;
 };
 
-std::map<const unsigned char *, block> blocks;	/* by the address handed out */
+std::map<const unsigned char *, block> blocks; /* by the address handed out */
 std::vector<shim_stream *> streams;
 size_t device_bytes = (size_t)8 << 30, device_used;
 int devices = 1;
@@ -161,7 +162,8 @@ const char *shim_where(const void *p)
 
 	if (!b)
 		return "which the device does not have";
-	snprintf(text, sizeof(text), "%td bytes from the beginning of an allocation of %zu", (const unsigned char *)p - start, b->bytes);
+	snprintf(text, sizeof(text), "%td bytes from the beginning of an allocation of %zu", (const unsigned char *)p - start,
+		 b->bytes);
 	return text;
 }
 
@@ -173,11 +175,12 @@ void shim_check_words(const char *kernel, const void *p, size_t bytes)
 		void *where;
 
 		memcpy(&word, (const unsigned char *)p + i, 8);
-		if (word < 1u << 20 || word >> 47)
+		/* A small number beside another number, or beside what a struct's padding holds, is no address. */
+		if ((uint32_t)word < 1u << 20 || word >> 47)
 			continue;
 		where = (void *)(word & ~(uint64_t)(page() - 1));
 		if (msync(where, page(), MS_ASYNC) && errno == ENOMEM)
-			continue;	/* a number that looks like an address */
+			continue; /* a number that looks like an address */
 		const block *b = block_at((void *)word, &start);
 
 		if (!b || !b->device)
@@ -301,7 +304,8 @@ cudaError_t cudaFreeHost(void *p)
 
 cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, cudaMemcpyKind kind, cudaStream_t s)
 {
-	if ((kind != cudaMemcpyDeviceToHost && !holds(to, bytes, true)) || (kind != cudaMemcpyHostToDevice && !holds(from, bytes, true))) {
+	if ((kind != cudaMemcpyDeviceToHost && !holds(to, bytes, true)) ||
+	    (kind != cudaMemcpyHostToDevice && !holds(from, bytes, true))) {
 		shim_set_fault("cudaMemcpyAsync", "beyond the device's memory");
 		return cudaErrorInvalidValue;
 	}

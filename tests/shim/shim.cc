@@ -21,7 +21,8 @@
 
 dim3 threadIdx, blockIdx, blockDim, gridDim;
 
-namespace {
+namespace
+{
 
 enum { STACK = (ASAN_FIBERS ? 256 : 64) << 10, MAX_THREADS = 1024, MAX_SHARED = 227 << 10, LANES = 32 };
 enum state { READY, AT_WARP, AT_BLOCK, DONE };
@@ -34,10 +35,10 @@ struct context {
 #else
 	ucontext_t uc;
 #endif
-	void *fake;	/* of the address sanitizer */
+	void *fake; /* of the address sanitizer */
 };
 
-struct pending {	/* one cp.async on its way */
+struct pending { /* one cp.async on its way */
 	unsigned char *to;
 	const void *from;
 	bool keep;
@@ -50,7 +51,7 @@ struct fiber {
 	state s;
 	uint32_t tid;
 	std::vector<pending> copies;
-	uint32_t group;	/* groups committed */
+	uint32_t group; /* groups committed */
 };
 
 struct warp_state {
@@ -64,9 +65,9 @@ struct warp_state {
 /* What is known of one byte of shared memory. */
 struct shadow {
 	uint16_t writer, reader;
-	bool written, pending;	/* in this block; by cp.async, not waited for */
-	bool lanes, warps;	/* more readers than `reader`: of its warp since its last barrier; of other warps in this block epoch */
-	uint32_t w_block, w_warp, r_block, r_warp;	/* epochs of the last write and read */
+	bool written, pending; /* in this block; by cp.async, not waited for */
+	bool lanes, warps; /* more readers than `reader`: of its warp since its last barrier; of other warps in this block epoch */
+	uint32_t w_block, w_warp, r_block, r_warp; /* epochs of the last write and read */
 };
 
 struct {
@@ -75,7 +76,7 @@ struct {
 	fiber fibers[MAX_THREADS];
 	warp_state warps[MAX_THREADS / LANES];
 	unsigned threads, n_warps, alive, at_block;
-	uint32_t epoch;		/* barriers of the block so far */
+	uint32_t epoch; /* barriers of the block so far */
 	size_t shared_bytes;
 	fiber *now;
 	context main;
@@ -134,12 +135,12 @@ void prepare(fiber *f)
 			abort();
 	}
 #if ASAN_FIBERS
-	__asan_unpoison_memory_region(f->stack, STACK);	/* a launch that ended with a fault left frames behind */
+	__asan_unpoison_memory_region(f->stack, STACK); /* a launch that ended with a fault left frames behind */
 #endif
 #if defined(__x86_64__)
 	void **sp = (void **)(f->stack + STACK - 64);
 
-	*--sp = NULL;		/* where enter() would return to */
+	*--sp = NULL; /* where enter() would return to */
 	*--sp = (void *)enter;
 	for (int i = 0; i < 6; i++)
 		*--sp = NULL;
@@ -265,7 +266,7 @@ void run_block(void)
 			continue;
 		if (g.at_block)
 			fault_from_scheduler(g.at_block < g.threads ? "a block barrier that some threads never reach"
-								     : "a block barrier that does not open");
+								    : "a block barrier that does not open");
 		else
 			fault_from_scheduler("warp-wide words that some lanes never call");
 	}
@@ -336,7 +337,7 @@ unsigned byte_of(uint32_t r, unsigned i)
 /* Both operands as whole matrices, from the registers that hold them: gpu.h's table. */
 void mma_u8s8_op(void *const arg[])
 {
-	int32_t a[16][32], b[32][8];
+	int32_t a[16][32], b[8][32];
 
 	for (unsigned t = 0; t < LANES; t++) {
 		const mma_arg *m = (const mma_arg *)arg[t];
@@ -346,14 +347,14 @@ void mma_u8s8_op(void *const arg[])
 				a[t / 4 + r % 2 * 8][r / 2 * 16 + t % 4 * 4 + i] = (int32_t)byte_of(m->a[r], i);
 		for (unsigned r = 0; r < 2; r++)
 			for (unsigned i = 0; i < 4; i++)
-				b[r * 16 + t % 4 * 4 + i][t / 4] = (int8_t)byte_of(m->b[r], i);
+				b[t / 4][r * 16 + t % 4 * 4 + i] = (int8_t)byte_of(m->b[r], i);
 	}
 	for (unsigned t = 0; t < LANES; t++)
 		for (unsigned r = 0; r < 4; r++) {
 			int32_t sum = 0;
 
 			for (unsigned k = 0; k < 32; k++)
-				sum += a[t / 4 + r / 2 * 8][k] * b[k][t % 4 * 2 + r % 2];
+				sum += a[t / 4 + r / 2 * 8][k] * b[t % 4 * 2 + r % 2][k];
 			((int32_t *)((const mma_arg *)arg[t])->d)[r] += sum;
 		}
 }
@@ -366,7 +367,7 @@ float bf16_bits_to_float(uint16_t h)
 /* Sums in double, rounded once: a device keeps some bits fewer, in an order of its own that does not depend on row or column. */
 void mma_float(void *const arg[], float (*value)(uint16_t))
 {
-	float a[16][16], b[16][8];
+	double a[16][16], b[8][16];
 
 	for (unsigned t = 0; t < LANES; t++) {
 		const mma_arg *m = (const mma_arg *)arg[t];
@@ -376,7 +377,7 @@ void mma_float(void *const arg[], float (*value)(uint16_t))
 				a[t / 4 + r % 2 * 8][r / 2 * 8 + t % 4 * 2 + i] = value((uint16_t)(m->a[r] >> 16 * i));
 		for (unsigned r = 0; r < 2; r++)
 			for (unsigned i = 0; i < 2; i++)
-				b[r * 8 + t % 4 * 2 + i][t / 4] = value((uint16_t)(m->b[r] >> 16 * i));
+				b[t / 4][r * 8 + t % 4 * 2 + i] = value((uint16_t)(m->b[r] >> 16 * i));
 	}
 	for (unsigned t = 0; t < LANES; t++)
 		for (unsigned r = 0; r < 4; r++) {
@@ -384,7 +385,7 @@ void mma_float(void *const arg[], float (*value)(uint16_t))
 			double sum = *d;
 
 			for (unsigned k = 0; k < 16; k++)
-				sum += (double)a[t / 4 + r / 2 * 8][k] * b[k][t % 4 * 2 + r % 2];
+				sum += a[t / 4 + r / 2 * 8][k] * b[t % 4 * 2 + r % 2][k];
 			*d = (float)sum;
 		}
 }
@@ -450,11 +451,13 @@ void note_write(unsigned char *p, size_t bytes, const char *what)
 		if (s->pending)
 			shim_fail("%s byte %zu of shared memory, where a cp.async is on its way", what, at);
 		if (s->written && meets(s->writer, s->w_block, s->w_warp))
-			shim_fail("race: %s byte %zu of shared memory, thread %u wrote it with no barrier between", what, at, s->writer);
+			shim_fail("race: %s byte %zu of shared memory, thread %u wrote it with no barrier between", what, at,
+				  s->writer);
 		if (read_meets(s) && s->reader == me)
 			shim_fail("race: %s byte %zu of shared memory, other threads read it with no barrier between", what, at);
 		if (read_meets(s))
-			shim_fail("race: %s byte %zu of shared memory, thread %u read it with no barrier between", what, at, s->reader);
+			shim_fail("race: %s byte %zu of shared memory, thread %u read it with no barrier between", what, at,
+				  s->reader);
 		s->written = true;
 		s->writer = (uint16_t)me;
 		s->w_block = g.epoch;
@@ -472,7 +475,7 @@ void on_segv(int signal, siginfo_t *info, void *context)
 		memset(&dfl, 0, sizeof(dfl));
 		dfl.sa_handler = SIG_DFL;
 		sigaction(signal, &dfl, NULL);
-		return;		/* and again, for the debugger */
+		return; /* and again, for the debugger */
 	}
 	shim_fail("global memory at %p, %s", info->si_addr, shim_where(info->si_addr));
 }
@@ -494,7 +497,7 @@ void shim_fail(const char *fmt, ...)
 	vsnprintf(fault_text + at, sizeof(fault_text) - at, fmt, args);
 	va_end(args);
 	have_fault = g.failed = true;
-	leave(false);	/* for good: the scheduler sees `failed` */
+	leave(false); /* for good: the scheduler sees `failed` */
 	abort();
 }
 
@@ -543,7 +546,8 @@ void shim_read(const void *p, size_t bytes)
 		if (!s->written)
 			shim_fail("reads byte %zu of shared memory, which nobody has written in this block", i);
 		if (meets(s->writer, s->w_block, s->w_warp))
-			shim_fail("race: reads byte %zu of shared memory, thread %u wrote it with no barrier between", i, s->writer);
+			shim_fail("race: reads byte %zu of shared memory, thread %u wrote it with no barrier between", i,
+				  s->writer);
 		note_read(s);
 	}
 }
@@ -557,7 +561,7 @@ void shim_copy_async(unsigned char *to, const void *src, bool keep)
 {
 	note_write(to, 16, "copies (cp.async) to");
 	if (keep)
-		(void)*(const volatile unsigned char *)src;	/* faults now, where the source is outside */
+		(void)*(const volatile unsigned char *)src; /* faults now, where the source is outside */
 	for (unsigned i = 0; i < 16; i++)
 		shadows[to - block_memory + i].pending = true;
 	g.now->copies.push_back(pending{to, src, keep, g.now->group});
@@ -587,7 +591,7 @@ void shim_copy_wait(int groups)
 		else
 			memset(c.to, 0, 16);
 		for (unsigned k = 0; k < 16; k++)
-			shadows[c.to - block_memory + k].w_block = 0;	/* ours: no race with the cp.async itself */
+			shadows[c.to - block_memory + k].w_block = 0; /* ours: no race with the cp.async itself */
 		note_write(c.to, 16, "cp.async lands on");
 	}
 	list.resize(left);

@@ -6,7 +6,8 @@
  *     touched between cp.async and its wait; misaligned vector access anywhere
  *   - global memory: outside an allocation (guard pages before and behind), never written (filled with NaNs), a pointer of the host
  *   - a barrier that some threads do not reach, warp-wide words that not all lanes call together, fibers that wait for each other
- * The first fault ends the launch; it is what cudaGetLastError() and every later call on that device return (shim_fault() has the text).
+ * The first fault ends the launch; it is what cudaGetLastError() and every later call on that device return (shim_fault()
+ * has the text).
  *
  * Streams do not run until somebody waits for them, so a copy that nobody waited for shows. Graphs record and replay. */
 #ifndef WEFT_SHIM_H
@@ -25,7 +26,9 @@
 
 struct dim3 {
 	unsigned x, y, z;
-	dim3(unsigned x = 1, unsigned y = 1, unsigned z = 1) : x(x), y(y), z(z) {}
+	dim3(unsigned x = 1, unsigned y = 1, unsigned z = 1) : x(x), y(y), z(z)
+	{
+	}
 };
 struct uint2 {
 	uint32_t x, y;
@@ -100,15 +103,17 @@ cudaError_t cudaGraphExecDestroy(cudaGraphExec_t x);
 
 /* ---- for tests ---- */
 
+#pragma GCC visibility push(default)
 extern "C" {
-void shim_seed(uint64_t seed);		/* of the orders to come */
-const char *shim_fault(void);		/* NULL: none since shim_reset() */
-void shim_reset(void);			/* forget the fault */
-void shim_memory(size_t bytes);		/* of the pretended device; what is allocated counts against it */
+void shim_seed(uint64_t seed);  /* of the orders to come */
+const char *shim_fault(void);   /* NULL: none since shim_reset() */
+void shim_reset(void);          /* forget the fault */
+void shim_memory(size_t bytes); /* of the pretended device; what is allocated counts against it */
 void shim_devices(int n);
-uint64_t shim_launches(void);		/* kernels run so far, those of graphs included */
-size_t shim_allocated(void);		/* bytes of the device in use */
+uint64_t shim_launches(void); /* kernels run so far, those of graphs included */
+size_t shim_allocated(void);  /* bytes of the device in use */
 }
+#pragma GCC visibility pop
 
 /* ---- launching ---- */
 
@@ -117,8 +122,8 @@ void shim_check_words(const char *kernel, const void *p, size_t bytes);
 cudaError_t shim_launch(const char *kernel, dim3 grid, unsigned block, size_t shared, cudaStream_t s, std::function<void()> body);
 
 template <typename... P, typename... A>
-static inline cudaError_t shim_start(const char *name, void (*kernel)(P...), dim3 grid, unsigned block, size_t shared, cudaStream_t s,
-				     A... a)
+static inline cudaError_t shim_start(const char *name, void (*kernel)(P...), dim3 grid, unsigned block, size_t shared,
+				     cudaStream_t s, A... a)
 {
 	(shim_check_words(name, &a, sizeof(a)), ...);
 	return shim_launch(name, grid, block, shared, s, [=] { kernel(a...); });
@@ -150,7 +155,7 @@ template <typename T> struct shared_ref {
 	}
 	T operator+=(T v) const
 	{
-		return *this = (T)((T)*this + v);
+		return *this = (T)((T) * this + v);
 	}
 };
 

@@ -137,9 +137,22 @@ static void halves_are_the_devices_halves(void **)
 	static const struct {
 		float f;
 		uint16_t h;
-	} pair[] = {{0, 0},		 {-0.0f, 0x8000},   {1, 0x3c00},	    {65504, 0x7bff},	  {65519, 0x7bff},     {65520, 0x7c00},
-		    {1e9f, 0x7c00},	 {0x1p-24f, 1},	    {0x1.8p-24f, 2},	    {0x1p-25f, 0},	  {0x1.1p-25f, 1},     {0x1p-14f, 0x0400},
-		    {0x1.002p0f, 0x3c00}, {0x1.006p0f, 0x3c02}, {0x1.ff8p-15f, 0x03ff}, {INFINITY, 0x7c00}};
+	} pair[] = {{0, 0},
+		    {-0.0f, 0x8000},
+		    {1, 0x3c00},
+		    {65504, 0x7bff},
+		    {65519, 0x7bff},
+		    {65520, 0x7c00},
+		    {1e9f, 0x7c00},
+		    {0x1p-24f, 1},
+		    {0x1.8p-24f, 2},
+		    {0x1p-25f, 0},
+		    {0x1.1p-25f, 1},
+		    {0x1p-14f, 0x0400},
+		    {0x1.002p0f, 0x3c00},
+		    {0x1.006p0f, 0x3c02},
+		    {0x1.ff8p-15f, 0x03ff},
+		    {INFINITY, 0x7c00}};
 
 	for (unsigned i = 0; i < sizeof(pair) / sizeof(pair[0]); i++)
 		if (float_to_half_bits(pair[i].f) != pair[i].h)

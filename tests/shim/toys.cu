@@ -47,7 +47,7 @@ KERNEL no_barrier(const float *x, float *out)
 	shared<float> s = shared_at<float>(0, 64);
 
 	s[threadIdx.x] = x[threadIdx.x];
-	out[threadIdx.x] = s[(threadIdx.x + 32) % 64];	/* another warp's */
+	out[threadIdx.x] = s[(threadIdx.x + 32) % 64]; /* another warp's */
 }
 
 KERNEL no_warp_barrier(const float *x, float *out)
@@ -55,7 +55,7 @@ KERNEL no_warp_barrier(const float *x, float *out)
 	shared<float> s = shared_at<float>(0, 64);
 
 	s[threadIdx.x] = x[threadIdx.x];
-	out[threadIdx.x] = s[threadIdx.x ^ 1];	/* another lane's: a device may well get away with it */
+	out[threadIdx.x] = s[threadIdx.x ^ 1]; /* another lane's: a device may well get away with it */
 }
 
 KERNEL write_after_read(float *out)
@@ -65,7 +65,7 @@ KERNEL write_after_read(float *out)
 	s[threadIdx.x] = 1;
 	sync_block();
 	out[threadIdx.x] = s[(threadIdx.x + 32) % 64];
-	s[threadIdx.x] = 2;	/* while others read */
+	s[threadIdx.x] = 2; /* while others read */
 }
 
 KERNEL two_writers(float *out)
@@ -190,28 +190,31 @@ cudaError_t toy_sum(const float *x, float *out, uint32_t n, cudaStream_t s)
 	return LAUNCH(sum_block, dim3((n + 127) / 128), 128u, 128 * sizeof(float), s, x, out, n);
 }
 
-#define TOY(name, bytes, ...) {#name, [](const float *x, float *out, cudaStream_t s) { return LAUNCH(name, dim3(3), 64u, (size_t)(bytes), s, __VA_ARGS__); }}
+#define TOY(name, bytes, ...)                                                                                                      \
+	{                                                                                                                          \
+#name, [](const float *x, float *out,                                                                              \
+			  cudaStream_t s) { return LAUNCH(name, dim3(3), 64u, (size_t)(bytes), s, __VA_ARGS__); }                  \
+	}
 static const float on_the_host[4] = {1, 2, 3, 4};
 #define AS_BYTES ((const uint8_t *)x)
 
 const struct toy sound_toys[] = {TOY(sound_copy, 1024, AS_BYTES, out), TOY(sound_warps, 256, out), {NULL, NULL}};
-const struct toy broken_toys[] = {
-	TOY(no_barrier, 256, x, out),
-	TOY(no_warp_barrier, 256, x, out),
-	TOY(write_after_read, 256, out),
-	TOY(two_writers, 256, out),
-	TOY(beyond_shared, 256, out),
-	TOY(more_shared_than_launched, 256, out),
-	TOY(unwritten_shared, 256, out),
-	TOY(no_wait, 1024, AS_BYTES, out),
-	TOY(wait_for_too_few, 2048, AS_BYTES, out),
-	TOY(copied_without_barrier, 1024, AS_BYTES, out),
-	TOY(divergent_barrier, 0, out),
-	TOY(early_exit, 0, out),
-	TOY(mixed_words, 0, out),
-	TOY(past_the_end, 0, x + 256 - 64, out),
-	TOY(before_the_beginning, 0, out),
-	TOY(misaligned, 0, x, out),
-	TOY(host_pointer, 0, on_the_host, out),
-	TOY(host_pointer_in_a_struct, 0, (box{1, on_the_host}), out),
-	{NULL, NULL}};
+const struct toy broken_toys[] = {TOY(no_barrier, 256, x, out),
+				  TOY(no_warp_barrier, 256, x, out),
+				  TOY(write_after_read, 256, out),
+				  TOY(two_writers, 256, out),
+				  TOY(beyond_shared, 256, out),
+				  TOY(more_shared_than_launched, 256, out),
+				  TOY(unwritten_shared, 256, out),
+				  TOY(no_wait, 1024, AS_BYTES, out),
+				  TOY(wait_for_too_few, 2048, AS_BYTES, out),
+				  TOY(copied_without_barrier, 1024, AS_BYTES, out),
+				  TOY(divergent_barrier, 0, out),
+				  TOY(early_exit, 0, out),
+				  TOY(mixed_words, 0, out),
+				  TOY(past_the_end, 0, x + 256 - 64, out),
+				  TOY(before_the_beginning, 0, out),
+				  TOY(misaligned, 0, x, out),
+				  TOY(host_pointer, 0, on_the_host, out),
+				  TOY(host_pointer_in_a_struct, 0, (box{1, on_the_host}), out),
+				  {NULL, NULL}};

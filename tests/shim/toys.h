@@ -9,7 +9,7 @@ struct toy {
 	const char *name;
 	cudaError_t (*run)(const float *x, float *out, cudaStream_t s);
 };
-extern const struct toy sound_toys[], broken_toys[];	/* end with name NULL */
+extern const struct toy sound_toys[], broken_toys[]; /* end with name NULL */
 cudaError_t toy_sum(const float *x, float *out, uint32_t n, cudaStream_t s);
 
 #endif

@@ -1,0 +1,24 @@
+/* device.h: the core's half of backend.h: a module loaded at run time, and what the core has in the module's words. */
+#ifndef WEFT_DEVICE_H
+#define WEFT_DEVICE_H
+
+#include "core.h"
+
+struct core_ctx;
+struct device;
+
+/* what: "cuda:N", or "auto" for the first one. module NULL: weft-cuda.so among the installed files. p's model stays in use. */
+int device_open(struct device **out, const char *what, const char *module, const struct core_ctx_params *p, uint32_t max_context,
+		struct core_error *err);
+void device_close(struct device *d);                 /* NULL is fine */
+const char *device_describe(const struct device *d); /* which, and what it holds: one line */
+const char *device_name(const struct device *d);     /* "cuda:0" */
+
+/* A blend on the device; release what was acquired. NULL gives NULL. */
+int device_acquire(struct device *d, void **resident, const struct core_blend *b, struct core_error *err);
+void device_release(struct device *d, void *resident);
+
+/* c's rows are checked and have their pages; gives c its logits. */
+int device_forward(struct core_ctx *c, struct core_error *err);
+
+#endif
