@@ -1,10 +1,12 @@
 /* store.c: the front of the store: the list of ops, the writer thread, group commit, what happens when the disk or the server does
  * not play along.
  *
- *     WORKING --- commit fails: full, down, broken --> FAILING: every op that can be answered gets the code; stubborn ones, and
- * what stands behind ^                                                |     them of the same job, wait in front; reads are still
- * served
- *        +----- a try succeeds (after a pause that grows, at most PAUSE_MAX)
+ *     WORKING --- commit fails: full, down, broken ---> FAILING
+ *        ^                                                 |
+ *        +--- a try succeeds (pauses grow to PAUSE_MAX) ---+
+ *
+ * While it fails, every op that can be answered gets the code; stubborn ones, and what stands behind them of the same job, wait in
+ * front; reads are served where that is possible.
  *
  * A transaction that fails for another reason (one op is bad, not the world) is run again op by op, so that one bad op fails alone.
  */
