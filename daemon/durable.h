@@ -37,7 +37,6 @@ struct durable {
 	TAILQ_HEAD(, job) dirty;
 	uint32_t held[2];    /* durable jobs in memory that have not ended, by class */
 	bool claiming, hungry, asking, beating, sweeping, watching, closing;
-	int64_t due;         /* of the nearest delayed job that we know of; wall clock, ms; 0: none */
 	int64_t beat_at, sweep_at, watch_at; /* ns */
 	uint64_t cursor;     /* of STORE_OP_WATCH */
 	struct histogram commit; /* of the journal: from the op to its end, microseconds */

@@ -690,7 +690,7 @@ static void drop(struct server *s, struct job *j)
 		stop_loading(s, j);
 		deadline_disarm(&s->deadlines, &j->deadline);
 		deadline_disarm(&s->deadlines, &j->patience);
-		if (topics_find(&s->topics, j->topic))
+		if (j->by_topic.tqe_prev) /* it has entered */
 			topics_drop_job(&s->topics, j, &s->deadlines);
 		count_durable(s, j, -1);
 		put_down(s, j);
@@ -863,7 +863,6 @@ static void fill_claimed(struct server *s, struct job *j, const struct revival *
 	j->op = strcmp(row->op, "score") == 0 ? "score" : "generate";
 	j->class = row->batch_class ? CLASS_BATCH : CLASS_INTERACTIVE;
 	j->priority = row->priority;
-	j->keep = true;
 	j->accepted_at = clock_now() - (age > 0 ? age : 0) * 1000000;
 	memset(j->topic, 0, sizeof j->topic);
 	snprintf(j->topic, sizeof j->topic, "%s", row->topic);
@@ -914,6 +913,7 @@ void server_revive(struct server *s, struct draft *d, const struct revival *v, c
 	uint32_t pages = weigh(s, d);
 	fill(s, j, d, v->row.identity, pages, clock_now());
 	fill_claimed(s, j, v);
+	j->keep |= !d->work; /* else as it was asked for: a client of before has its grace to come back */
 	count_durable(s, j, 1);
 	s->durable.claimed++;
 	s->durable.recovered += v->row.started;
@@ -1053,6 +1053,7 @@ static void on_done(struct server *s, struct job *j, const struct engine_event *
 	if (job_state_final(j->state))
 		return;
 	if (e->end == END_RELEASED && j->why == WHY_NONE && !j->broken) {
+		queue_remove(&s->queue, &j->entry); /* it was parked, perhaps */
 		journal_leave(s, j);
 		return;
 	}
@@ -1085,6 +1086,8 @@ static void on_preempted(struct server *s, struct job *j)
 		j->entry.pages = j->entry.pages > s->pages_total / 2 ? s->pages_total : 2 * j->entry.pages;
 	job_move(&s->jobs, j, JOB_PREEMPTED);
 	publish_plain(s, j, "preempted");
+	if (j->journal && j->journal->leave_to >= 0)
+		return; /* on its way back to the store */
 	if (j->why == WHY_NONE && queue_push(&s->queue, &j->entry)) {
 		j->broken = "out of memory";
 		engine_cancel(s->engine, j->id);
@@ -1320,6 +1323,7 @@ static void stop_durable(struct server *s, struct job *j)
 	if (j->journal->lost || j->journal->admitting)
 		return;
 	j->journal->leave_to = STORE_QUEUED;
+	queue_remove(&s->queue, &j->entry);
 	journal_leave(s, j);
 }
 

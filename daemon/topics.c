@@ -105,6 +105,7 @@ void topics_drop_job(struct topics *t, struct job *j, struct deadlines *h)
 	if (!p)
 		return;
 	TAILQ_REMOVE(&p->jobs, j, by_topic);
+	j->by_topic.tqe_prev = NULL;
 	topics_let_go(t, p, h);
 }
 

@@ -199,6 +199,20 @@ def test_a_job_that_kills_its_daemon_three_times_is_dead_and_the_others_go_on():
                 same_answer(ended(p, job)[-1], want)
 
 
+def test_after_a_restart_a_job_that_wants_a_listener_still_does():
+    with House("--threads", "1", "--disconnect-grace", "50ms") as h:
+        d = h.up()
+        with h.peer() as p, h.peer() as q:
+            lonely = q.generate(durable=True, on_disconnect="cancel", **dict(LONG, n=16))
+            kept = q.generate(durable=True, **dict(LONG, seed=4))
+            q.seen(lonely, "delta")
+            d.kill()
+            q.deafen()
+            h.up()
+            assert ended(p, lonely)[-1]["state"] == "cancelled"
+            assert ended(p, kept)[-1]["state"] == "done"
+
+
 def limit_files(d, size):
     """Files of the daemon may not grow beyond size: for the store the disk is full there."""
     hard = resource.prlimit(d.pid, resource.RLIMIT_FSIZE)[1]
