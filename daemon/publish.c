@@ -416,7 +416,7 @@ static const char *unheld_state(int state)
 void publish_write_unheld_end(struct wire_buf *b, uint64_t job, uint64_t seq, int state, const char *code, const char *reason)
 {
 	static const char *const usage[] = {"prompt_tokens", "completion_tokens", "cached_tokens"};
-	bool error = code && code[0];
+	bool error = (state == STORE_FAILED || state == STORE_DEAD) && code && code[0]; /* a cancelled job has a reason for the store only */
 	wire_map(b, 7 + error);
 	wire_str(b, "v");
 	wire_uint(b, WIRE_VERSION);

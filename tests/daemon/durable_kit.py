@@ -20,9 +20,9 @@ class House:
         self.args = ["--state", f"{self.folder}/state", *(["--store", store] if store else []), *args]
         self.daemon = None
 
-    def up(self, *args, ready=True):
+    def up(self, *args, ready=True, **kw):
         plugins = ":".join(os.path.join(BUILD, p) for p in ("plugins/.libs", "tests/daemon/poison/.libs"))
-        self.daemon = Weftd(*self.args, *args, plugins=plugins, request=self.request, answer=self.answer, ready=ready)
+        self.daemon = Weftd(*self.args, *args, plugins=plugins, request=self.request, answer=self.answer, ready=ready, **kw)
         return self.daemon
 
     def peer(self, topic=None, **kw):

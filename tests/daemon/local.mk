@@ -42,13 +42,14 @@ daemon_scripts = \
 	tests/daemon/load_test.py \
 	tests/daemon/durable_test.py \
 	tests/daemon/batch_test.py \
+	tests/daemon/crash.py \
 	tests/daemon/adapter_stress.py \
 	tests/daemon/adapter_hostile_test.py \
 	tests/daemon/metrics_test.py \
 	tests/daemon/adapter_registry_test.py \
 	tests/daemon/fuse_test.py tests/daemon/learn_test.py tests/daemon/check_test.py
 TESTS += $(daemon_scripts)
-EXTRA_DIST += $(daemon_scripts) tests/daemon/peer.py tests/daemon/durable_kit.py tests/daemon/adapter_kit.py tests/daemon/adapter_count.py tests/daemon/RESULTS.md
+EXTRA_DIST += $(daemon_scripts) tests/daemon/peer.py tests/daemon/durable_kit.py tests/daemon/mixed_load.py tests/daemon/adapter_kit.py tests/daemon/adapter_count.py tests/daemon/RESULTS.md
 
 # The fuzz target: always as a fixed run in `make check`, with --enable-fuzzers as a libFuzzer program, too.
 check_PROGRAMS += tests/daemon/fuzz_request_fixed
@@ -69,3 +70,9 @@ endif
 check_LTLIBRARIES += tests/daemon/poison/poison.la
 tests_daemon_poison_poison_la_SOURCES = tests/daemon/poison.c
 tests_daemon_poison_poison_la_LDFLAGS = $(engine_module_flags)
+
+# What kills weftd in the middle of a call, for the long harness.
+check_LTLIBRARIES += tests/daemon/crash_point.la
+tests_daemon_crash_point_la_SOURCES = tests/daemon/crash_point.c
+tests_daemon_crash_point_la_LDFLAGS = -module -avoid-version -shared -no-undefined -rpath /nowhere
+tests_daemon_crash_point_la_LIBADD = -ldl
