@@ -18,7 +18,7 @@ def sampling(rng):
     pool = [dict(temperature=rng.choice((0, 0.6, 1.3))), dict(top_k=rng.choice((3, 40))), dict(top_p=0.9), dict(min_p=0.02), dict(typical_p=0.95),
             dict(top_n_sigma=1.5), dict(xtc_probability=0.5, xtc_threshold=0.05), dict(mirostat=2, mirostat_tau=4.0),
             dict(dry_multiplier=0.8, dry_allowed_length=1, dry_penalty_last_n=0), dict(repetition_penalty=1.2), dict(presence_penalty=0.5),
-            dict(frequency_penalty=0.4), dict(logit_bias={"300": 2.0, "259": -100.0}), dict(min_tokens=5), dict(stop=[" the", "ing"]), dict(stop=["."]),
+            dict(frequency_penalty=0.4), dict(logit_bias={"300": 2.0, "259": -100.0}), dict(min_tokens=3), dict(stop=[" the", "ing"]), dict(stop=["."]),
             dict(stop_token_ids=[269, 13]), dict(logprobs=rng.randrange(4)), dict(prompt_logprobs=1), dict(echo=True), dict(n=rng.choice((2, 3)))]
     fields = {}
     for one in rng.sample(pool, rng.randrange(2, 7)):
