@@ -229,7 +229,7 @@ class Client:
 class Run:
     def __init__(self, house, catalogue, seed, folder):
         self.house, self.catalogue, self.rng, self.folder = house, catalogue, random.Random(seed), folder
-        self.client = Client(house, catalogue, self.rng)
+        self.client, self.d = Client(house, catalogue, self.rng), None
         self.moments, self.kills, self.epoch, self.jobs = collections.Counter(), 0, 0, 0
         self.kept = []              # tickets that nobody closed: looked at again at the very end
         self.crashes, self.since = 0, 0
@@ -385,6 +385,9 @@ class Run:
     def at_migrate(self):
         """The store is taken back to the first schema; weftd is killed in bringing it up, or shortly after."""
         path = os.path.join(self.house.folder, "state", "weft.db")
+        if not os.path.exists(path):
+            self.at_time()      # the very first start
+            return
         db = sqlite3.connect(path, isolation_level=None)
         if db.execute("PRAGMA user_version").fetchone()[0] == 2:
             db.executescript("BEGIN; DROP TABLE tally; PRAGMA user_version = 1; COMMIT")
@@ -572,7 +575,7 @@ def main():
                         run.settle()
                 run.last_look()
             except BaseException:
-                print(f"seed {args.seed}, after {run.kills} kills: {dict(run.moments)}\n{run.d.log() if os.path.exists(run.d.log_path) else ''}", file=sys.stderr)
+                print(f"seed {args.seed}, after {run.kills} kills: {dict(run.moments)}\n{run.d.log() if run.d and os.path.exists(run.d.log_path) else ''}", file=sys.stderr)
                 raise
             run.client.p.close()
     print(f"   {run.kills} kills at: {', '.join(f'{k} {v}' for k, v in sorted(run.moments.items()))}")
