@@ -7,6 +7,7 @@
 Leaving the block sends SIGTERM and asks for exit status 0; d.kill() and d.wait() are for tests that end it themselves.
 Knows of the protocol only that `hello` is answered. Needs pyzmq and msgpack."""
 import os
+import resource
 import shutil
 import signal
 import subprocess
@@ -28,7 +29,7 @@ def skip(reason):
 
 
 class Weftd:
-    def __init__(self, *args, model=None, plugins=None, env=None, request=None, answer=None, ready=True):
+    def __init__(self, *args, model=None, plugins=None, env=None, request=None, answer=None, ready=True, limit=None):
         self.folder = tempfile.mkdtemp(prefix="weft-", dir="/tmp")    # short: a socket path holds 107 bytes
         self.request = request or f"ipc://{self.folder}/request"
         self.answer = answer or f"ipc://{self.folder}/answer"
@@ -38,9 +39,10 @@ class Weftd:
                      "--answer", self.answer, "--plugins", plugins, *args]
         self.log_path = os.path.join(self.folder, "log")
         self.ended = False
+        before = limit and (lambda: resource.setrlimit(limit[0], (limit[1], limit[1])))     # limit: (RLIMIT_..., value), from the start
         with open(self.log_path, "wb") as log:
             self.process = subprocess.Popen(self.argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=self.folder,
-                                            env={**os.environ, **(env or {})})
+                                            env={**os.environ, **(env or {})}, preexec_fn=before)
         self.pid = self.process.pid
         if ready:
             try:

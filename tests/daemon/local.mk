@@ -73,8 +73,12 @@ check_LTLIBRARIES += tests/daemon/poison/poison.la
 tests_daemon_poison_poison_la_SOURCES = tests/daemon/poison.c
 tests_daemon_poison_poison_la_LDFLAGS = $(engine_module_flags)
 
-# What kills weftd in the middle of a call, for the long harness.
+# What is preloaded into weftd: it dies in the middle of a call; its wall clock jumps.
 check_LTLIBRARIES += tests/daemon/crash_point.la
 tests_daemon_crash_point_la_SOURCES = tests/daemon/crash_point.c
 tests_daemon_crash_point_la_LDFLAGS = -module -avoid-version -shared -no-undefined -rpath /nowhere
 tests_daemon_crash_point_la_LIBADD = -ldl
+check_LTLIBRARIES += tests/daemon/clock_jump.la
+tests_daemon_clock_jump_la_SOURCES = tests/daemon/clock_jump.c
+tests_daemon_clock_jump_la_LDFLAGS = -module -avoid-version -shared -no-undefined -rpath /nowhere
+tests_daemon_clock_jump_la_LIBADD = -ldl
