@@ -11,4 +11,4 @@ include tests/bench/local.mk
 # The demo model travels with the sources: the tests and `./autogen.sh run` stand on it.
 EXTRA_DIST += tests/demo/model tests/demo/adapters tests/demo/heldout tests/demo/README.md tests/demo/RESULTS.md tests/demo/prompts.txt \
 	tests/demo/requirements.txt tests/demo/demolib.py tests/demo/make_data.py tests/demo/train_base.py tests/demo/train_adapters.py \
-	tests/demo/evaluate.py
+	tests/demo/evaluate.py tests/demo/score.py

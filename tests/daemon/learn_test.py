@@ -3,6 +3,8 @@ byte for byte."""
 import json
 import os
 import shutil
+import subprocess
+import sys
 import tempfile
 
 import adapter_kit
@@ -100,6 +102,14 @@ def test_the_same_seed_gives_the_same_file_and_another_does_not():
         assert [len(a["weights"]) for a in f.read("again")["adapters"]] == [4, 4]
         assert f.read("again")["learned"]["held_out_examples"] == 3      # a fifth
         assert sorted(os.listdir(f.adapters)) == ["again.blend.json", "orderline", "tailor"]
+
+
+def test_the_demo_s_questions_are_counted_without_torch():
+    with Place() as f, f.weftd() as d:
+        r = subprocess.run([sys.executable, os.path.join(DEMO, "score.py"), "--request", d.request, "--answer", d.answer, "--skip", "90", "--adapter", "orderline=1",
+                            "orderline", "tailor"], capture_output=True, text=True, timeout=60)
+        assert r.stdout.splitlines() == ["orderline: 10 questions, exact 10 (100 %), key facts 10 (100 %)",
+                                         "tailor: 10 questions, exact 0 (0 %), key facts 0 (0 %)"], r
 
 
 def test_a_search_is_learning_too():
