@@ -5,7 +5,7 @@ import tempfile
 
 import adapter_kit
 from adapter_kit import listed, loaded
-from peer import SRC, Peer, Weftd, run
+from peer import DEADLINE, SRC, Peer, Weftd, run
 
 
 class Place:
@@ -25,7 +25,7 @@ class Place:
 
 
 def checked(p, name):
-    p.wait(lambda: listed(p, name).get("check", {}).get("state") not in (None, "pending"), f"check of {name}")
+    p.wait(lambda: listed(p, name).get("check", {}).get("state") not in (None, "pending"), f"check of {name}", deadline=10 * DEADLINE)
     return listed(p, name)
 
 
@@ -53,7 +53,7 @@ def test_what_does_not_pass_is_failed_and_refused_until_it_is_replaced():
         assert checked(p, "wild")["residency"] == "failed"
         adapter_kit.write(os.path.join(f.path, "wild"), rank=4, seed=1)
         p.call("adapter.load", name="wild")
-        p.wait(lambda: listed(p, "wild").get("check", {}).get("state") == "passed", "the check of what replaced it")
+        p.wait(lambda: listed(p, "wild").get("check", {}).get("state") == "passed", "the check of what replaced it", deadline=10 * DEADLINE)
         assert listed(p, "wild")["residency"] == "resident"
         p.done(p.generate(prompt="x", max_tokens=2, adapters={"wild": 1}))
 

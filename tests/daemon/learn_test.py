@@ -8,7 +8,7 @@ import sys
 import tempfile
 
 import adapter_kit
-from peer import SRC, Peer, Weftd, run
+from peer import DEADLINE, SRC, Peer, Weftd, run
 
 DEMO = os.path.join(SRC, "tests", "demo")
 QUICK = dict(by="global", steps=3, batch=4, seed=1, rate=0.2)
@@ -50,8 +50,14 @@ def learn(p, **fields):
     return p.call("adapter.learn", **{"topic": p.topic, "adapters": ["tailor", "orderline"], **fields})["job"]
 
 
+def learning_done(p, job):
+    """A task has what others leave of the CPUs: on a busy machine, and under sanitizers, it takes its time."""
+    p.wait(lambda: p.events.get(job) and p.events[job][-1]["event"] == "done", f"the end of job {job}", deadline=10 * DEADLINE)
+    return p.done(job)
+
+
 def learned(p, **fields):
-    done = p.done(learn(p, **fields))
+    done = learning_done(p, learn(p, **fields))
     assert done["state"] == "done", done
     return done["result"]
 
@@ -73,15 +79,15 @@ def answer(p, messages, **fields):
 
 def test_a_learned_blend_serves_both_tasks_under_its_name():
     with Place() as f, f.weftd() as d, Peer(d) as p:
-        job = learn(p, name="both", data=mixed(12), held_out=mixed(6, 12), steps=12, batch=8, rate=0.1, seed=3)
-        r = p.done(job)["result"]
+        job = learn(p, name="both", data=mixed(6), held_out=mixed(4, 12), steps=6, batch=6, rate=0.15, seed=3)
+        r = learning_done(p, job)["result"]
         h = r["held_out"]
         assert h["learned"] < h["uniform"] < min(h["adapters"].values()) < h["base"], h
-        assert r["held_out_examples"] == 12 and r["examples"] == 24
+        assert r["held_out_examples"] == 8 and r["examples"] == 12
         steps = [e for e in p.events[job] if e["event"] == "progress"]
-        assert steps and steps[-1]["done"] == steps[-1]["total"] == 12 and steps[-1]["detail"]["loss"] > 0
+        assert steps and steps[-1]["done"] == steps[-1]["total"] == 6 and steps[-1]["detail"]["loss"] > 0
         file = f.read("both")
-        assert len(file["learned"]["curve"]) == 12 and file["learned"]["held_out"] == h
+        assert len(file["learned"]["curve"]) == 6 and file["learned"]["held_out"] == h
         assert file["learned"]["curve"][-1] == steps[-1]["detail"]["loss"]
         weights = {a["name"]: a["weight"] for a in file["adapters"]}
         b = listed(p, "both")
@@ -95,12 +101,12 @@ def test_the_same_seed_gives_the_same_file_and_another_does_not():
     with Place() as f, f.weftd() as d, Peer(d) as p:
         files = []
         for seed in (5, 5, 6):
-            learned(p, name="again", data=mixed(6), **{**QUICK, "seed": seed, "by": "module"}, replace=True)
+            learned(p, name="again", data=mixed(4), **{**QUICK, "seed": seed, "by": "module"}, replace=True)
             with open(f.file("again"), "rb") as g:
                 files.append(g.read())
         assert files[0] == files[1] != files[2]
         assert [len(a["weights"]) for a in f.read("again")["adapters"]] == [4, 4]
-        assert f.read("again")["learned"]["held_out_examples"] == 3      # a fifth
+        assert f.read("again")["learned"]["held_out_examples"] == 2      # a fifth
         assert sorted(os.listdir(f.adapters)) == ["again.blend.json", "orderline", "tailor"]
 
 
@@ -179,14 +185,14 @@ def test_what_makes_no_sense_is_refused_with_its_field():
             got = refused(p, **fields)
             assert got == want, (fields, got, want)
         os.rename(os.path.join(f.adapters, "tailor", "adapter_model.safetensors"), os.path.join(f.adapters, "tailor", "away"))
-        done = p.done(learn(p, name="x", data=mixed(2), **QUICK))
+        done = learning_done(p, learn(p, name="x", data=mixed(2), **QUICK))
         assert done["state"] == "failed" and "tailor" in done["error"]["message"], done
 
 
 def test_a_cancelled_learning_leaves_nothing_and_disturbs_nobody():
     with Place() as f, f.weftd() as d, Peer(d) as p:
         job = learn(p, name="long", data=mixed(12), by="module", steps=100000, batch=16)
-        p.seen(job, "progress")
+        p.wait(lambda: any(e["event"] == "progress" for e in p.events.get(job, ())), "a step", deadline=10 * DEADLINE)
         answer(p, lines("base", 1)[0]["messages"])
         p.call("cancel", job=job)
         assert p.done(job)["state"] == "cancelled"
