@@ -148,7 +148,8 @@ static void show_share(const struct follow *f, const struct weft_event *e)
 {
 	const struct answer *a = f->answer;
 
-	fprintf(stderr, "%s, %llu%%", a->task != NULL ? a->task : "reading the prompt", (unsigned long long)(e->done * 100 / e->total));
+	fprintf(stderr, "%s, %llu%%", a->task != NULL ? a->task : "reading the prompt",
+		(unsigned long long)(e->done * 100 / e->total));
 	if (a->n_losses > 0)
 		fprintf(stderr, ", loss %.4f", a->last_loss);
 }
@@ -221,6 +222,12 @@ static int give_up(struct follow *f, uint64_t job)
 	return 0;
 }
 
+static bool is_away(const struct weft_client_error *e)
+{
+	return e->code == WEFT_CLIENT_EUNREACHABLE || e->code == WEFT_CLIENT_ETIMEOUT ||
+	       (e->code == WEFT_CLIENT_EREFUSED && e->retry);
+}
+
 static int ask_whether_it_lives(struct follow *f, uint64_t job)
 {
 	struct weft_request *r = weft_request_new("job");
@@ -228,6 +235,18 @@ static int ask_whether_it_lives(struct follow *f, uint64_t job)
 	int status;
 
 	weft_request_uint(r, "job", job);
+	if (f->answer->patient && weft_client_call(f->cli->client, r, &reply, f->cli->timeout) < 0 &&
+	    is_away(weft_client_error(f->cli->client))) {
+		weft_request_free(r);
+		if (f->progress && !f->streamed) {
+			clear_progress(f);
+			fputs("the server is away: waiting for it", stderr);
+			f->shown = true;
+		}
+		return 0;
+	}
+	weft_reply_free(reply);
+	reply = NULL;
 	status = cli_call(f->cli, r, &reply);
 	weft_reply_free(reply);
 	return status;

@@ -95,6 +95,7 @@ struct answer {     /* what came of a job */
 	char *text; /* of choice 0; malloc'ed */
 	size_t text_len;
 	int interrupted; /* the signal that made us cancel it; 0 */
+	bool patient;    /* the job is durable: a server that is away comes back to it */
 	const char *task; /* what a task does, for the progress line ("fusing"); NULL: it is no task */
 	struct weft_reply *done; /* of a task: its done event, for the command to show */
 	size_t n_losses;         /* that its progress told of, as detail.loss */
@@ -110,7 +111,7 @@ void answer_print_choices(const struct weft_reply *done); /* generate: texts; sc
 
 /* ---- cmd-*.c ---- */
 
-extern const struct cli_option batch_options[], generate_options[], chat_options[], score_options[], jobs_options[], results_options[],
+extern const struct cli_option batch_options[], generate_options[], chat_options[], score_options[], jobs_options[], delay_options[], results_options[],
 	tokenize_options[], adapters_options[];
 int cmd_generate(struct cli *cli);
 int cmd_chat(struct cli *cli);
@@ -120,6 +121,8 @@ int cmd_job(struct cli *cli);
 int cmd_cancel(struct cli *cli);
 int cmd_results(struct cli *cli);
 int cmd_close(struct cli *cli);
+int cmd_verb(struct cli *cli); /* bury, kick, touch */
+int cmd_delay(struct cli *cli);
 int cmd_hello(struct cli *cli);
 int cmd_plugins(struct cli *cli);
 int cmd_stats(struct cli *cli);

@@ -10,6 +10,9 @@
 	{"deadline-ms", "MS", "the job expires when it has not ended by then"},                                                  \
 	{"queue-ms", "MS", "the job expires when it has not started by then"},                                                   \
 	{"on-disconnect", "WHAT", "cancel or keep: what becomes of the job when this client goes away"},                        \
+	{"durable", NULL, "the job is on disk before it counts as accepted: it survives any end of the server"},                 \
+	{"key", "KEY", "durable, and sending it again with the same key is harmless: it is the same job"},                       \
+	{"delay-ms", "MS", "with durable: the job begins to wait in the queue only then"},                                       \
 	{"adapter", "NAME=SCALE", "an adapter and its scale; may be repeated"},                                                  \
 	{"model", "NAME", "a blend by its name (weft adapters), or the base"}
 /* clang-format on */
@@ -95,9 +98,16 @@ static void add_samplers(struct weft_request *r, const char *text)
 
 int request_common(struct cli *cli, struct weft_request *r)
 {
-	static const char *const numbers[][2] = {
-		{"priority", "priority"}, {"deadline-ms", "deadline_ms"}, {"queue-ms", "queue_ms"}, {"seed", "seed"}};
-	static const char *const texts[][2] = {{"class", "class"}, {"on-disconnect", "on_disconnect"}, {"template", "template"}, {"model", "model"}};
+	static const char *const numbers[][2] = {{"priority", "priority"},
+						 {"deadline-ms", "deadline_ms"},
+						 {"queue-ms", "queue_ms"},
+						 {"delay-ms", "delay_ms"},
+						 {"seed", "seed"}};
+	static const char *const texts[][2] = {{"class", "class"},
+					       {"on-disconnect", "on_disconnect"},
+					       {"key", "key"},
+					       {"template", "template"},
+					       {"model", "model"}};
 	int status = 0;
 	uint64_t v;
 
@@ -109,6 +119,8 @@ int request_common(struct cli *cli, struct weft_request *r)
 	for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++)
 		if (option_given(cli, texts[i][0]))
 			weft_request_str(r, texts[i][1], option_value(cli, texts[i][0]));
+	if (option_given(cli, "durable"))
+		weft_request_bool(r, "durable", true);
 	if (option_given(cli, "decoder"))
 		cli_add_json(r, "decoder", json_pack("{s:s}", "name", option_value(cli, "decoder")));
 	if (option_given(cli, "samplers"))
@@ -183,6 +195,7 @@ int cmd_generate(struct cli *cli)
 	} else if (weft_client_submit(cli->client, r, &job, NULL, cli->timeout) < 0) {
 		status = cli_failed(cli, 0);
 	} else {
+		a.patient = option_given(cli, "durable") || option_given(cli, "key");
 		status = answer_follow(cli, job, option_given(cli, "figures"), &a);
 	}
 end:

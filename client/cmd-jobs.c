@@ -3,8 +3,14 @@
 #include <stdlib.h>
 #include <string.h>
 
+const struct cli_option delay_options[] = {
+	{"delay-ms", "MS", "how long the job rests"},
+	{0},
+};
+
 const struct cli_option jobs_options[] = {
-	{"state", "STATE", "only jobs in this state: queued, running, preempted, done, failed, cancelled or expired"},
+	{"state", "STATE",
+	 "only jobs in this state: queued, running, preempted, delayed, buried, done, failed, cancelled, expired or dead"},
 	{"class", "CLASS", "only jobs of this class: interactive or batch"},
 	{"limit", "N", "at most so many, 1 to 1000; default 100"},
 	{"after", "JOB", "only jobs with a higher number"},
@@ -36,13 +42,13 @@ static void print_jobs(const struct weft_reply *r)
 	static const char p[] = "jobs.%zu.%s";
 	size_t n = weft_reply_count(r, "jobs");
 
-	printf("%8s  %-9s  %-12s  %-11s %8s %9s %9s %7s %7s\n", "JOB", "STATE", "OP", "CLASS", "PRIORITY", "AGE/s", "RUN/s",
-	       "PROMPT", "ANSWER");
+	printf("%8s  %-9s  %-12s  %-11s %8s %9s %9s %7s %7s  %s\n", "JOB", "STATE", "OP", "CLASS", "PRIORITY", "AGE/s", "RUN/s",
+	       "PROMPT", "ANSWER", "HOLDER");
 	for (size_t i = 0; i < n; i++)
-		printf("%8llu  %-9s  %-12s  %-11s %8llu %9.1f %9.1f %7llu %7llu\n", uint_at(r, p, i, "job"),
+		printf("%8llu  %-9s  %-12s  %-11s %8llu %9.1f %9.1f %7llu %7llu  %s\n", uint_at(r, p, i, "job"),
 		       str_at(r, p, i, "state"), str_at(r, p, i, "op"), str_at(r, p, i, "class"), uint_at(r, p, i, "priority"),
 		       (double)uint_at(r, p, i, "age_ms") / 1000, (double)uint_at(r, p, i, "running_ms") / 1000,
-		       uint_at(r, p, i, "prompt_tokens"), uint_at(r, p, i, "completion_tokens"));
+		       uint_at(r, p, i, "prompt_tokens"), uint_at(r, p, i, "completion_tokens"), str_at(r, p, i, "owner"));
 }
 
 int cmd_jobs(struct cli *cli)
@@ -112,7 +118,7 @@ int cmd_job(struct cli *cli)
 	return status;
 }
 
-/* cancel and close take several jobs: all are tried; the first failure is the exit code. */
+/* cancel, close, bury, kick and touch take several jobs: all are tried; the first failure is the exit code. */
 static int each_job(struct cli *cli, const char *op)
 {
 	int first = 0;
@@ -140,4 +146,35 @@ int cmd_cancel(struct cli *cli)
 int cmd_close(struct cli *cli)
 {
 	return each_job(cli, "close");
+}
+
+int cmd_verb(struct cli *cli)
+{
+	return each_job(cli, cli->command->name);
+}
+
+int cmd_delay(struct cli *cli)
+{
+	struct weft_request *r;
+	struct weft_reply *reply;
+	const char *result;
+	uint64_t job, ms;
+	int status = cli_job_argument(cli, cli->args[0], &job);
+
+	if (status == 0 && !option_uint(cli, "delay-ms", &ms, &status) && status == 0)
+		status = cli_usage(cli, "--delay-ms is missing");
+	if (status != 0)
+		return status;
+	r = weft_request_new("delay");
+	weft_request_uint(r, "job", job);
+	weft_request_uint(r, "delay_ms", ms);
+	if ((status = cli_call(cli, r, &reply)) != 0)
+		return status;
+	result = weft_reply_str(reply, "result", NULL);
+	if (cli->json)
+		status = cli_print_json(reply, NULL);
+	else
+		printf("%s %s\n", cli->args[0], result != NULL ? result : "");
+	weft_reply_free(reply);
+	return status;
 }

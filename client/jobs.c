@@ -19,7 +19,7 @@ static const struct {
 } kinds[] = {
 	{"queued", WEFT_EVENT_QUEUED}, {"started", WEFT_EVENT_STARTED},     {"progress", WEFT_EVENT_PROGRESS},
 	{"delta", WEFT_EVENT_DELTA},   {"preempted", WEFT_EVENT_PREEMPTED}, {"resumed", WEFT_EVENT_RESUMED},
-	{"done", WEFT_EVENT_DONE},
+	{"done", WEFT_EVENT_DONE},     {"recovered", WEFT_EVENT_RECOVERED},
 };
 
 static uint64_t uint_at(const struct weft_reply *r, const char *path)
@@ -384,6 +384,8 @@ int weft_client_submit(struct weft_client *c, const struct weft_request *r, uint
 		return err;
 	}
 	job_heard(j);
+	if (weft_reply_has(accepted, "existing"))
+		j->check_at = client_now(); /* what it said so far was said before we listened */
 	j->next = c->jobs;
 	c->jobs = j;
 	*job = j->id;

@@ -176,13 +176,22 @@ int request_check(const struct weft_request *r, struct weft_client_error *error)
 	return 0;
 }
 
+/* With a key the server knows the second one for the first. */
+static bool has_key(const struct weft_request *r)
+{
+	for (size_t i = 0; i < r->n_fields; i++)
+		if (strcmp(r->names[i], "key") == 0)
+			return true;
+	return false;
+}
+
 bool request_may_repeat(const struct weft_request *r)
 {
 	static const char *const once[] = {"generate", "score", "adapter.fuse", "adapter.learn"};
 
 	for (size_t i = 0; i < sizeof(once) / sizeof(once[0]); i++)
 		if (strcmp(r->op, once[i]) == 0)
-			return false;
+			return i < 2 && has_key(r);
 	return true;
 }
 

@@ -127,7 +127,7 @@ WEFT_API const char *weft_client_topic(const struct weft_client *c); /* 32 hex c
 WEFT_API int weft_client_connect(struct weft_client *c, struct weft_reply **hello, int timeout) WEFT_MUST_CHECK;
 
 /* Sends one request and waits for its reply. When no reply comes, the request is sent again until the timeout, if its operation may
- * be repeated (all but those that make jobs: generate, score, adapter.fuse, adapter.learn). *reply (may be NULL) is set on success only; the caller frees it. */
+ * be repeated (all but those that make jobs: generate and score without a key, adapter.fuse, adapter.learn). *reply (may be NULL) is set on success only; the caller frees it. */
 WEFT_API int weft_client_call(struct weft_client *c, const struct weft_request *r, struct weft_reply **reply,
 			      int timeout) WEFT_MUST_CHECK;
 
@@ -145,7 +145,8 @@ enum weft_event_kind {
 	WEFT_EVENT_DELTA,    /* choice, text, tokens */
 	WEFT_EVENT_PREEMPTED,
 	WEFT_EVENT_RESUMED,
-	WEFT_EVENT_DONE /* state, choices, usage, timing, error; of a task: state, timing, error, and "result" in body */
+	WEFT_EVENT_DONE,     /* state, choices, usage, timing, error; of a task: state, timing, error, and "result" in body */
+	WEFT_EVENT_RECOVERED /* a durable job goes on after its server went */
 };
 
 struct weft_choice {

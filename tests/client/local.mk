@@ -60,6 +60,7 @@ client_scripts = \
 	tests/client/cli_fuse_test.py \
 	tests/client/cli_learn_test.py \
 	tests/client/cli_batch_test.py \
+	tests/client/cli_durable_test.py \
 	tests/client/cli_test.py \
 	tests/client/curve_test.py \
 	tests/client/foreign.py \
