@@ -176,42 +176,18 @@ static void down_part(void *arg, uint32_t i)
 
 /* ---- up: y += B h, part after part ---- */
 
-/* Blocks b .. b + n - 1 of a matrix of floats, as a matrix. */
-static struct matrix blocks_of(const struct matrix *w, uint32_t b, uint32_t n)
-{
-	struct matrix v = *w;
-
-	v.codes += b * matrix_block_bytes(w);
-	if (w->groups)
-		v.scales += b * matrix_block_scales(w);
-	v.rows = n * LANES;
-	v.blocks = n;
-	return v;
-}
-
-static void add(float *restrict y, const float *restrict t, const float *restrict gain, uint32_t n)
-{
-	if (gain)
-		for (uint32_t k = 0; k < n; k++)
-			y[k] = (y[k] + t[k]) * gain[k];
-	else
-		for (uint32_t k = 0; k < n; k++)
-			y[k] += t[k];
-}
-
-/* One piece, up to MATMUL_CHUNK blocks of outputs from b on. */
-static void up_chunk(const struct weave_step *s, const struct weave_piece *p, const struct adapter_linear *l,
-		     const struct buffer *out, uint32_t b, uint32_t n)
+/* One piece, blocks b0 .. b1 - 1 of outputs. */
+static void up_range(const struct weave_step *s, const struct weave_piece *p, const struct adapter_linear *l,
+		     const struct buffer *out, uint32_t b0, uint32_t b1)
 {
 	const struct weave *w = &s->c->weave;
-	float t[WEAVE_ROWS * MATMUL_CHUNK * LANES];
-	struct matrix some = blocks_of(&l->b, b, n);
 	struct rows h = {.f = w->h + p->row * w->ld + p->part->at + l->at, .ld = w->ld};
+	float *y = out->data + p->row * out->ld;
 
-	s->c->ops->matmul(t, MATMUL_CHUNK * LANES, &some, &h, p->m, 0, n);
-	for (uint32_t i = 0; i < p->m; i++)
-		add(out->data + (p->row + i) * out->ld + b * LANES, t + i * MATMUL_CHUNK * LANES,
-		    l->gain ? l->gain + b * LANES : NULL, n * LANES);
+	s->c->ops->matmul_add(y, out->ld, &l->b, &h, p->m, b0, b1);
+	for (uint32_t i = 0; l->gain && i < p->m; i++, y += out->ld)
+		for (uint32_t k = b0 * LANES; k < b1 * LANES; k++)
+			y[k] *= l->gain[k];
 }
 
 /* Outputs of the k-th linear of an input, in blocks. */
@@ -230,13 +206,17 @@ static unsigned first_linear(enum adapter_input input)
 	return first[input];
 }
 
-/* Asks for blocks b .. b + n - 1 ahead of their use: the ranges that a part reads are too short for the hardware to guess. */
-static void fetch(const struct matrix *w, uint32_t b, uint32_t n)
+/* Asks for the first of blocks b0 .. b1 - 1 and all their scales ahead of their use: the ranges that a part reads are too short for
+ * the hardware to guess. The product itself fetches the blocks that follow. */
+static void fetch(const struct matrix *w, uint32_t b0, uint32_t b1)
 {
-	size_t bytes = matrix_block_bytes(w);
+	size_t bytes = matrix_block_bytes(w), scales = matrix_block_scales(w) * sizeof(w->scales[0]), n = (b1 - b0) * bytes;
+	const char *codes = (const char *)w->codes + b0 * bytes, *scale = (const char *)w->scales + b0 * scales;
 
-	for (const unsigned char *c = w->codes + b * bytes; c < w->codes + (b + n) * bytes; c += 64)
-		__builtin_prefetch(c, 0, 2);
+	for (size_t i = 0; i < (n < 2048 ? n : 2048); i += 64)
+		__builtin_prefetch(codes + i, 0, 2);
+	for (size_t i = 0; i < (b1 - b0) * scales; i += 64)
+		__builtin_prefetch(scale + i, 0, 2);
 }
 
 static const struct adapter_linear *linear_of(const struct weave_step *s, uint32_t piece, unsigned linear)
@@ -263,14 +243,10 @@ static void up_part(void *arg, uint32_t i)
 	for (uint32_t p = 0; p < w->n; p++) {
 		const struct adapter_linear *y = linear_of(s, p, l), *next = p + 1 < w->n ? linear_of(s, p + 1, l) : NULL;
 
-		for (uint32_t b = b0; b < end; b += MATMUL_CHUNK) {
-			uint32_t n = end - b < MATMUL_CHUNK ? end - b : MATMUL_CHUNK;
-
-			if (next && next->rank && next != y)
-				fetch(&next->b, b, n);
-			if (y->rank)
-				up_chunk(s, &w->piece[p], y, s->out[k], b, n);
-		}
+		if (next && next->rank && next != y)
+			fetch(&next->b, b0, end);
+		if (y->rank)
+			up_range(s, &w->piece[p], y, s->out[k], b0, end);
 	}
 }
 
@@ -297,7 +273,7 @@ void weave(struct core_ctx *c, uint32_t layer, enum adapter_input input, const s
 void weave_embed(const struct core_ctx *c, uint32_t i)
 {
 	const struct core_blend *blend = c->rows[i].seq->blend;
-	float h[LORA_RANK_MAX + LANES], t[MATMUL_CHUNK * LANES], *x = c->x.data + i * c->x.ld;
+	float h[LORA_RANK_MAX + LANES], *x = c->x.data + i * c->x.ld;
 
 	for (uint32_t k = 0; blend && k < blend->n; k++) {
 		const struct adapter_embed *e = &blend->parts[k].adapter->embed;
@@ -310,12 +286,6 @@ void weave_embed(const struct core_ctx *c, uint32_t i)
 		f = blend_embed_factor(&blend->parts[k]);
 		for (uint32_t j = 0; j < e->b.kpad; j++)
 			h[j] = j < e->rank ? f * a[j] : 0;
-		for (uint32_t b = 0; b < e->b.blocks; b += MATMUL_CHUNK) {
-			uint32_t n = e->b.blocks - b < MATMUL_CHUNK ? e->b.blocks - b : MATMUL_CHUNK;
-			struct matrix some = blocks_of(&e->b, b, n);
-
-			c->ops->matmul(t, MATMUL_CHUNK * LANES, &some, &r, 1, 0, n);
-			add(x + b * LANES, t, NULL, n * LANES);
-		}
+		c->ops->matmul_add(x, 0, &e->b, &r, 1, 0, e->b.blocks);
 	}
 }

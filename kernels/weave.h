@@ -6,7 +6,7 @@
  *   - an adapter's factors are read from memory once per linear, also when several blends share it.
  * Then, beside each product of the base, weave() adds y += f B (A x) in two steps over the pool:
  *   down   piece by piece: h = f A x, for all linears that read x
- *   up     range of outputs by range of outputs, over all pieces: t = B h by the base's own product, then y += t
+ *   up     range of outputs by range of outputs, over all pieces: y += B h
  * x is the f32 activation, also where the base is quantised; the order of every sum is that of matmul.h. */
 #ifndef WEFT_WEAVE_H
 #define WEFT_WEAVE_H

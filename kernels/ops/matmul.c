@@ -111,6 +111,14 @@ static float dot_int(const struct matrix *w, uint32_t b, uint32_t lane, const st
 	return acc;
 }
 
+void matmul_add_plain(float *out, size_t ldo, const struct matrix *w, const struct rows *x, uint32_t m, uint32_t b0, uint32_t b1)
+{
+	for (uint32_t i = 0; i < m; i++)
+		for (uint32_t r = b0 * LANES; r < b1 * LANES; r++)
+			out[i * ldo + r] += w->kind == PACK_S8 ? dot_s8(w, r / LANES, r % LANES, x->f + i * x->ld)
+							       : dot_float(w, r / LANES, r % LANES, x->f + i * x->ld);
+}
+
 void matmul_plain(float *out, size_t ldo, const struct matrix *w, const struct rows *x, uint32_t m, uint32_t b0, uint32_t b1)
 {
 	for (uint32_t i = 0; i < m; i++)

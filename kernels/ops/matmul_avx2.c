@@ -124,11 +124,16 @@ VEC void int_kind(float *out, size_t ldo, const struct matrix *w, const struct r
 void matmul_avx2(float *out, size_t ldo, const struct matrix *w, const struct rows *x, uint32_t m, uint32_t b0, uint32_t b1)
 {
 	if (w->kind != PACK_INT)
-		matmul_floats(out, ldo, w, x, m, b0, b1);
+		matmul_floats(out, ldo, w, x, m, b0, b1, false);
 	else if (w->bits == 4)
 		int_kind(out, ldo, w, x, m, b0, b1, CODES_4);
 	else if (w->zero == 128)
 		int_kind(out, ldo, w, x, m, b0, b1, CODES_SIGNED);
 	else
 		int_kind(out, ldo, w, x, m, b0, b1, CODES_8);
+}
+
+void matmul_add_avx2(float *out, size_t ldo, const struct matrix *w, const struct rows *x, uint32_t m, uint32_t b0, uint32_t b1)
+{
+	matmul_floats(out, ldo, w, x, m, b0, b1, true);
 }

@@ -225,9 +225,14 @@ void matmul_avx512(float *out, size_t ldo, const struct matrix *w, const struct 
 	struct place p = { out, ldo, w, x, 0, b0, 0, 1 };
 
 	if (w->kind != PACK_INT)
-		matmul_floats(out, ldo, w, x, m, b0, b1);
+		matmul_floats(out, ldo, w, x, m, b0, b1, false);
 	else if (w->bits == 8)
 		int_bits(p, m, b1, 8);
 	else
 		int_bits(p, m, b1, 4);
+}
+
+void matmul_add_avx512(float *out, size_t ldo, const struct matrix *w, const struct rows *x, uint32_t m, uint32_t b0, uint32_t b1)
+{
+	matmul_floats(out, ldo, w, x, m, b0, b1, true);
 }

@@ -20,7 +20,15 @@ struct float_place {
 	size_t ldx;
 	uint32_t b0;
 	bool ahead;		/* fetch the blocks that come next into the cache meanwhile */
+	bool add;		/* to what out holds */
 };
+
+VEC void float_store(const struct float_place *p, uint32_t i, uint32_t b, v16 acc)
+{
+	float *out = p->out + i * p->ldo + (p->b0 + b) * LANES;
+
+	v16_store(out, p->add ? v16_add(v16_load(out), acc) : acc);
+}
 
 /* rows and blocks are constants where this is called. */
 VEC void float_tile(const struct float_place *p, uint32_t rows, uint32_t blocks, enum pack_kind kind)
@@ -74,7 +82,7 @@ VEC void float_tile(const struct float_place *p, uint32_t rows, uint32_t blocks,
 	for (uint32_t i = 0; i < rows; i++)
 		UNROLL
 		for (uint32_t b = 0; b < blocks; b++)
-			v16_store(p->out + i * p->ldo + (p->b0 + b) * LANES, acc[i][b]);
+			float_store(p, i, b, acc[i][b]);
 }
 
 /* PACK_S8. The chains of neighbouring groups do not depend on each other, so even one row by one block keeps the multipliers busy. */
@@ -125,7 +133,7 @@ VEC void s8_tile(const struct float_place *p, uint32_t rows, uint32_t blocks)
 	for (uint32_t i = 0; i < rows; i++)
 		UNROLL
 		for (uint32_t b = 0; b < blocks; b++)
-			v16_store(p->out + i * p->ldo + (p->b0 + b) * LANES, acc[i][b]);
+			float_store(p, i, b, acc[i][b]);
 }
 
 VEC void s8_blocks(struct float_place p, uint32_t m, uint32_t blocks)
@@ -147,6 +155,8 @@ VEC void s8_blocks(struct float_place p, uint32_t m, uint32_t blocks)
 
 VEC void s8_kind(struct float_place p, uint32_t m, uint32_t b1)
 {
+	for (; m == 1 && p.b0 + MATMUL_CHUNK <= b1; p.b0 += MATMUL_CHUNK)
+		s8_tile(&p, 1, MATMUL_CHUNK);
 	for (; p.b0 + TILE_BLOCKS <= b1; p.b0 += TILE_BLOCKS)
 		s8_blocks(p, m, TILE_BLOCKS);
 	for (; p.b0 < b1; p.b0++)
@@ -190,9 +200,13 @@ VEC void float_blocks(struct float_place p, uint32_t m, uint32_t blocks, enum pa
 
 VEC void float_kind(struct float_place p, uint32_t m, uint32_t b1, enum pack_kind kind)
 {
-	if (m == 1 && b1 - p.b0 == MATMUL_CHUNK) {	/* one row: more blocks give the chains that hide latency */
-		float_tile(&p, 1, MATMUL_CHUNK, kind);
-		return;
+	if (m == 1) {	/* more blocks give the chains that hide latency */
+		for (; p.b0 + MATMUL_CHUNK <= b1; p.b0 += MATMUL_CHUNK)
+			float_tile(&p, 1, MATMUL_CHUNK, kind);
+		if (p.b0 + 3 == b1) {
+			float_tile(&p, 1, 3, kind);
+			return;
+		}
 	}
 	for (; p.b0 + TILE_BLOCKS <= b1; p.b0 += TILE_BLOCKS)
 		float_blocks(p, m, TILE_BLOCKS, kind);
@@ -200,9 +214,10 @@ VEC void float_kind(struct float_place p, uint32_t m, uint32_t b1, enum pack_kin
 		float_blocks(p, m, 1, kind);
 }
 
-VEC void matmul_floats(float *out, size_t ldo, const struct matrix *w, const struct rows *x, uint32_t m, uint32_t b0, uint32_t b1)
+VEC void matmul_floats(float *out, size_t ldo, const struct matrix *w, const struct rows *x, uint32_t m, uint32_t b0, uint32_t b1,
+		       bool add)
 {
-	struct float_place p = { out, ldo, w, x->f, x->ld, b0, false };
+	struct float_place p = { out, ldo, w, x->f, x->ld, b0, false, add };
 
 	if (w->kind == PACK_BF16)
 		float_kind(p, m, b1, PACK_BF16);

@@ -12,7 +12,7 @@
 struct ops {
 	rmsnorm_fn *rmsnorm;
 	quantize_fn *quantize;
-	matmul_fn *matmul;
+	matmul_fn *matmul, *matmul_add;
 	kv_store_fn *kv_store;
 	attention_fn *attention;
 	swiglu_fn *swiglu;

@@ -79,12 +79,41 @@ static void same_bits(const struct matrix *w, uint32_t m, const char *what)
 	free_rows(&a);
 }
 
+/* out += product: the bits of the product, added once; over more blocks at a time than a product takes. */
+static void adds_to_the_same_bits(const struct matrix *w, uint32_t m, const char *what)
+{
+	struct activations a = make_rows(w, m);
+	size_t ldo = w->blocks * LANES + 16;
+	float *product = multiply(ops_for(CORE_CPU_PLAIN), w, &a, m, ldo), *before = malloc(m * ldo * sizeof(float));
+
+	fill_hard(before, m * ldo);
+	for (const char *const *cpu = cpus_here(); *cpu; cpu++) {
+		float *got = malloc(m * ldo * sizeof(float));
+
+		memcpy(got, before, m * ldo * sizeof(float));
+		ops_named(*cpu)->matmul_add(got, ldo, w, &a.rows, m, 0, w->blocks);
+		for (size_t i = 0; i < m * ldo; i++) {
+			float want = i % ldo < w->blocks * LANES ? before[i] + product[i] : before[i];
+
+			if (memcmp(&got[i], &want, 4))
+				fail_msg("%s (%u x %u), %u rows, %s: += at [%zu][%zu] gives %a, expected %a", what, w->rows, w->cols, m,
+					 *cpu, i / ldo, i % ldo, got[i], want);
+		}
+		free(got);
+	}
+	free(product);
+	free(before);
+	free_rows(&a);
+}
+
 static void all_counts(const struct matrix *w, const char *what)
 {
 	static const uint32_t counts[] = { 1, 2, 3, 4, 5, 7, 8, 9, 12, 13, 16, 17, 29, 32, 49, 65 };
 
 	for (unsigned i = 0; i < sizeof(counts) / sizeof(counts[0]); i++)
 		same_bits(w, counts[i], what);
+	for (uint32_t m = 1; m <= 25 && w->kind != PACK_INT; m += m < 4 ? 1 : 7)
+		adds_to_the_same_bits(w, m, what);
 }
 
 static void every_file_type_multiplies_to_the_same_bits_everywhere(void **state)
