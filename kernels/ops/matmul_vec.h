@@ -85,6 +85,26 @@ VEC void float_tile(const struct float_place *p, uint32_t rows, uint32_t blocks,
 			float_store(p, i, b, acc[i][b]);
 }
 
+enum { S8_STEP = 4 };	/* of k: a cache line of a block */
+
+VEC void s8_step(v16 t[S8_ROWS][MATMUL_CHUNK], const unsigned char *c, size_t stride, const float *x, size_t ldx, uint32_t rows,
+		 uint32_t blocks, uint32_t n)
+{
+	UNROLL
+	for (uint32_t k = 0; k < n; k++) {
+		v16 v[MATMUL_CHUNK];
+
+		UNROLL
+		for (uint32_t b = 0; b < blocks; b++)
+			v[b] = v16_bytes(c + k * LANES + b * stride);
+		UNROLL
+		for (uint32_t i = 0; i < rows; i++)
+			UNROLL
+			for (uint32_t b = 0; b < blocks; b++)
+				t[i][b] = v16_fma(v[b], v16_all(x[i * ldx + k]), t[i][b]);
+	}
+}
+
 /* PACK_S8. The chains of neighbouring groups do not depend on each other, so even one row by one block keeps the multipliers busy. */
 VEC void s8_tile(const struct float_place *p, uint32_t rows, uint32_t blocks)
 {
@@ -108,20 +128,18 @@ VEC void s8_tile(const struct float_place *p, uint32_t rows, uint32_t blocks)
 			UNROLL
 			for (uint32_t b = 0; b < blocks; b++)
 				t[i][b] = v16_zero();
-		for (uint32_t k = 0; k < w->group; k++, c += 16, x++) {
-			v16 v[MATMUL_CHUNK];
+		for (uint32_t k = 0; k < w->group; k += S8_STEP) {
+			uint32_t n = w->group - k < S8_STEP ? w->group - k : S8_STEP;
 
 			UNROLL
-			for (uint32_t b = 0; b < blocks; b++) {
-				if (k % 4 == 0)
-					_mm_prefetch((const char *)c + next + b * stride, _MM_HINT_T1);
-				v[b] = v16_bytes(c + b * stride);
-			}
-			UNROLL
-			for (uint32_t i = 0; i < rows; i++)
-				UNROLL
-				for (uint32_t b = 0; b < blocks; b++)
-					t[i][b] = v16_fma(v[b], v16_all(x[i * p->ldx]), t[i][b]);
+			for (uint32_t b = 0; b < blocks; b++)
+				_mm_prefetch((const char *)c + next + b * stride, _MM_HINT_T1);
+			if (n == S8_STEP)
+				s8_step(t, c, stride, x, p->ldx, rows, blocks, S8_STEP);
+			else
+				s8_step(t, c, stride, x, p->ldx, rows, blocks, n);
+			c += n * LANES;
+			x += n;
 		}
 		UNROLL
 		for (uint32_t i = 0; i < rows; i++)
