@@ -90,16 +90,23 @@ DEVICE uint2 load8(const void *p)
 	return *static_cast<const uint2 *>(p);
 }
 
+/* A policy for load16_once: what it loads is the first to leave L2. Pure, so that a loop makes it once. */
+DEVICE uint64_t policy_once(void)
+{
+	uint64_t policy;
+
+	asm("createpolicy.fractional.L2::evict_first.b64 %0, 1.0;" : "=l"(policy));
+	return policy;
+}
+
 /* Read once by the whole grid: not kept in L1, the first to leave L2. */
 DEVICE uint4 load16_once(const void *p)
 {
 	uint4 v;
 
-	asm volatile("{ .reg .b64 policy;\n\t"
-		     "createpolicy.fractional.L2::evict_first.b64 policy, 1.0;\n\t"
-		     "ld.global.nc.L1::no_allocate.L2::cache_hint.v4.u32 {%0, %1, %2, %3}, [%4], policy; }"
+	asm volatile("ld.global.nc.L1::no_allocate.L2::cache_hint.v4.u32 {%0, %1, %2, %3}, [%4], %5;"
 		     : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)
-		     : "l"(p));
+		     : "l"(p), "l"(policy_once()));
 	return v;
 }
 

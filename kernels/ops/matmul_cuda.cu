@@ -325,8 +325,9 @@ template <enum form F, bool HALVES> KERNEL BLOCK_OF(WIDE_THREADS, 1) wide(const 
 {
 	const uint32_t g = lane() / 4, q = lane() % 4, per_step = form_of<F>::words / 4, row = g % 4 * 4, pair = warp() % 4;
 	const uint32_t at_column = warp() / 4 * 32;
-	uint32_t first, column = blockIdx.y * WIDE_COLUMNS;
-	const uint32_t k = find(a, blockIdx.x, WIDE_BLOCKS, &first);
+	/* Columns go first: the blocks that run together share a few tiles of the weights, which pass through L2 once. */
+	uint32_t first, column = blockIdx.x * WIDE_COLUMNS;
+	const uint32_t k = find(a, blockIdx.y, WIDE_BLOCKS, &first);
 	const struct dmatrix &w = a.w[k];
 	const uint32_t steps = steps_of(w), block = first + 2 * pair + g / 4;
 	const uint32_t real_block = block < w.blocks ? block : first;
@@ -455,7 +456,7 @@ template <enum form F, bool HALVES> static cudaError_t launch(const struct matmu
 		return LAUNCH((thin<F, 2, HALVES>), dim3(tiles_of(a, 2)), threads, 2 * part, s, *a);
 	if (a->m <= 32)
 		return LAUNCH((thin<F, 4, HALVES>), dim3(tiles_of(a, 2)), threads, 4 * part, s, *a);
-	return LAUNCH((wide<F, HALVES>), dim3(tiles_of(a, WIDE_BLOCKS), (a->m + WIDE_COLUMNS - 1) / WIDE_COLUMNS),
+	return LAUNCH((wide<F, HALVES>), dim3((a->m + WIDE_COLUMNS - 1) / WIDE_COLUMNS, tiles_of(a, WIDE_BLOCKS)),
 		      (unsigned)WIDE_THREADS, (size_t)STAGES * wide_of<F>::stage, s, *a);
 }
 

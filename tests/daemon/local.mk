@@ -37,6 +37,7 @@ daemon_scripts = \
 	tests/daemon/jobs_test.py \
 	tests/daemon/requests_test.py \
 	tests/daemon/stop_test.py \
+	tests/daemon/device_test.py \
 	tests/daemon/tcp_test.py \
 	tests/daemon/many_jobs_test.py \
 	tests/daemon/load_test.py \

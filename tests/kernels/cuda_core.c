@@ -418,7 +418,7 @@ static void holds(enum core_quant quant, bool with_blend)
 	in_chunks(&t, PROMPT);
 	in_chunks(&t, 7);
 	among_neighbours(&t, 2, false);
-	among_neighbours(&t, 10, true);
+	among_neighbours(&t, 6, true);
 	in_forks(&t);
 	assert_int_equal(core_ctx_pages_free(t.c), PAGES);
 	free(t.want);

@@ -1,0 +1,34 @@
+"""weftd with its model on a CUDA device (the shim's): the same bytes alone and among others, and what --device says when there is none."""
+import os
+
+from peer import BUILD, SRC, Peer, Weftd, run
+
+MODULE = os.path.join(BUILD, "kernels", ".libs", "weft-cuda-shim.so")
+ADAPTERS = os.path.join(SRC, "tests", "demo", "adapters")
+
+
+def text_of(done):
+    return done["choices"][0]["text"]
+
+
+def test_answers_from_the_device_are_the_same_bytes_alone_and_among_others():
+    asks = [{"prompt": "What does the shop sell?", "temperature": 0},
+            {"prompt": "Two tables, please", "adapters": {"orderline": 1.0}, "temperature": 0},
+            {"prompt": "Once", "adapters": {"orderline": 0.5, "tailor": 0.5}, "temperature": 0.8, "seed": 7}]
+    with Weftd("--device", "cuda:0", "--cuda-module", MODULE, "--adapters", ADAPTERS) as d, Peer(d) as p:
+        assert p.call("hello")["model"]["backend"] == "cuda:0"
+        assert "device = cuda:0: cuda:0 shim, sm_90: weights" in d.log(), d.log()
+        alone = [text_of(p.done(p.generate(max_tokens=6, **a))) for a in asks]
+        jobs = [p.generate(max_tokens=6, **a) for a in asks]
+        assert [text_of(p.done(j)) for j in jobs] == alone
+        assert any(alone), alone
+
+
+def test_auto_without_a_module_takes_the_cpu_and_says_why():
+    with Weftd("--device", "auto", "--cuda-module", "/nonexistent/weft-cuda.so") as d, Peer(d) as p:
+        assert p.call("hello")["model"]["backend"].startswith("cpu-")
+        assert "device = auto: the CPU, because cuda:0: the CUDA core cannot be loaded: /nonexistent/weft-cuda.so" in d.log(), d.log()
+
+
+if __name__ == "__main__":
+    run(globals())
