@@ -35,6 +35,11 @@ struct sqlite_store {
 	char *path, *owner, *model;
 	int lock_fd;
 	int wal_pages;
+	struct {
+		bool known;
+		dev_t dev;
+		ino_t ino;
+	} files[2]; /* PATH and its log, as this connection has them */
 	bool was_broken; /* the connection was given up: before going on, what the log has is written to the file */
 };
 
@@ -231,6 +236,7 @@ static void disconnect(struct sqlite_store *s)
 	s->begin_stmt = s->commit_stmt = s->rollback_stmt = NULL;
 	sqlite3_close(s->conn);
 	s->conn = NULL;
+	memset(s->files, 0, sizeof(s->files));
 }
 
 static int pragma(struct sqlite_store *s, const char *text)
@@ -356,10 +362,34 @@ static int lite_apply(void *self, struct store_op *op, char text[static STORE_TE
 	return give_text(s, store_apply(&s->db, op), text);
 }
 
+/* What is written to files that somebody took away is lost with them, though SQLite goes on as if nothing were. So each commit looks whether
+ * they still stand where the next start will look for them; when they were put back, all goes on. */
+static int in_place(struct sqlite_store *s)
+{
+	static const char *const ends[] = {"", "-wal"};
+	char path[4300];
+	struct stat st;
+	for (int i = 0; i < 2; i++) {
+		snprintf(path, sizeof(path), "%s%s", s->path, ends[i]);
+		bool there = stat(path, &st) == 0;
+		if (!s->files[i].known && there) {
+			s->files[i].known = true;
+			s->files[i].dev = st.st_dev;
+			s->files[i].ino = st.st_ino;
+		} else if (s->files[i].known && (!there || st.st_dev != s->files[i].dev || st.st_ino != s->files[i].ino)) {
+			snprintf(s->db.text, sizeof(s->db.text), "%.200s was %s: put it back", path, there ? "replaced" : "moved or removed");
+			return STORE_EDOWN;
+		}
+	}
+	return 0;
+}
+
 static int lite_commit(void *self, char text[static STORE_TEXT])
 {
 	struct sqlite_store *s = self;
 	int rc = store_flush(&s->db);
+	if (rc >= 0)
+		rc = in_place(s);
 	if (rc >= 0)
 		rc = control(s, s->commit_stmt, "commit");
 	return give_text(s, rc, text);
