@@ -3,6 +3,7 @@
 #include "boot.h"
 #include "conf.h"
 #include "keys.h"
+#include "files.h"
 #include "log.h"
 #include "loop.h"
 #include <errno.h>
@@ -12,7 +13,6 @@
 #include <sodium.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -154,16 +154,6 @@ static void keep_standard_files(void)
 		close(fd);
 }
 
-/* libzmq ends the process when it runs out of descriptors in the wrong place. */
-static void raise_file_limit(void)
-{
-	struct rlimit r;
-	if (getrlimit(RLIMIT_NOFILE, &r) == 0 && r.rlim_cur < r.rlim_max) {
-		r.rlim_cur = r.rlim_max;
-		setrlimit(RLIMIT_NOFILE, &r);
-	}
-}
-
 int main(int argc, char **argv)
 {
 	struct command command = {0};
@@ -180,13 +170,15 @@ int main(int argc, char **argv)
 	}
 	log_start();
 	log_set_level(log_level_parse(conf.log_level));
-	raise_file_limit();
 	umask(0027);
 	signal(SIGPIPE, SIG_IGN);
 	signal(SIGXFSZ, SIG_IGN); /* a store at its file's limit is full: an error, not the end */
 	code = EXIT_INTERNAL;
 	if (sodium_init() < 0) {
 		log_error("libsodium does not start");
+	} else if (files_init(why, sizeof why)) {
+		log_error("%s", why);
+		code = EXIT_UNAVAILABLE;
 	} else if (command.check_only) {
 		code = check_only(&conf);
 	} else if (conf.state[0] && (code = boot_lock_state(conf.state, why))) {

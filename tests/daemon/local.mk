@@ -43,6 +43,7 @@ daemon_scripts = \
 	tests/daemon/load_test.py \
 	tests/daemon/durable_test.py \
 	tests/daemon/batch_test.py \
+	tests/daemon/trouble_test.py \
 	tests/daemon/crash.py \
 	tests/daemon/fleet.py \
 	tests/daemon/soak.py \
