@@ -49,9 +49,9 @@ class Place:
         return self.daemon is not None and self.daemon.process.poll() is None
 
     def gone(self):
-        """Takes note of an end; what it ended with must be an end that was asked for, or one that says that the database is out of reach."""
+        """Takes note of an end; what it ended with must be an end that was asked for (-15: before it listened), or one that says that the database is out of reach."""
         status, log = self.daemon.wait(), self.daemon.log()
-        assert (status in (0, -9) or (status == 73 and "error: store: " in log)) and "Sanitizer" not in log and "runtime error" not in log, f"weftd {self.number} ended with {status}:\n{log}"
+        assert (status in (0, -9, -15) or (status == 73 and "error: store: " in log)) and "Sanitizer" not in log and "runtime error" not in log, f"weftd {self.number} ended with {status}:\n{log}"
         self.daemon.ended = True
         self.daemon.finish(True)
         self.daemon = None
