@@ -84,3 +84,7 @@ check_LTLIBRARIES += tests/daemon/clock_jump.la
 tests_daemon_clock_jump_la_SOURCES = tests/daemon/clock_jump.c
 tests_daemon_clock_jump_la_LDFLAGS = -module -avoid-version -shared -no-undefined -rpath /nowhere
 tests_daemon_clock_jump_la_LIBADD = -ldl
+if POSTGRESQL
+TESTS += tests/daemon/fleet_test.sh
+endif
+EXTRA_DIST += tests/daemon/fleet_test.sh tests/daemon/fleet_test.py
