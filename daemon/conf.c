@@ -15,7 +15,7 @@
 const struct conf_option conf_options[] = {
 	{"model", "model", CONF_STRING, AT(model), "", 0, 0, NULL, 0,
 	 "Folder of a Hugging Face checkpoint, or a .gguf file; must be given."},
-	{"model", "device", CONF_STRING, AT(device), "auto", 0, 0, NULL, 0,
+	{"model", "device", CONF_STRING, AT(device), "cpu", 0, 0, NULL, 0,
 	 "Where the model runs: cpu; cuda:N, and a device that is not there is an error, never a silent change; or auto, the first CUDA "
 	 "device if it can be used, else the CPU, and the log says why."},
 	{"model", "cuda_module", CONF_STRING, AT(cuda_module), "", 0, 0, NULL, 0,
