@@ -490,8 +490,8 @@ static int tidy_fleet(struct db *db)
 		sql_get_text_in(&q, 0, owner[n], sizeof(owner[n]));
 	int rc = sql_end(&q);
 	for (int i = 0; i < n && rc >= 0; i++) {
-		static const enum sql_id drops[] = {SQL_LOST_DROP, SQL_OWNER_DROP};
-		for (int k = 0; k < 2 && rc >= 0; k++) {
+		static const enum sql_id drops[] = {SQL_LOST_DROP, SQL_MARK_DROP, SQL_OWNER_DROP};
+		for (int k = 0; k < 3 && rc >= 0; k++) {
 			sql_start(&q, db, drops[k]);
 			sql_text(&q, owner[i]);
 			rc = sql_run(&q);

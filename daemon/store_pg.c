@@ -8,8 +8,9 @@
  *     ops     ...
  *     commit  counts, the number of the transaction -> one; COMMIT -> one
  *
- * When the connection goes while COMMIT is under way nobody knows whether it happened. The server does: settle() asks it for the
- * fate of that number.
+ * When the connection goes while COMMIT is under way nobody knows whether it happened. The server does: settle() waits until that number
+ * is no longer in progress, and then looks for the mark that each of our transactions leaves. (The number's fate alone would not do: a
+ * server that crashed gives numbers out again that it had not yet written down, and then tells of another transaction.)
  *
  * Every wait has a deadline (a server that hangs is a server that is down), and the server has its own for statements and locks. */
 #include "store_sql.h"
@@ -35,6 +36,7 @@ struct pg_store {
 	unsigned pending; /* results that are on their way and that nobody waits for */
 	bool unsynced;    /* something was sent after the last sync */
 	int64_t xid;      /* of the commit in doubt */
+	int64_t mark;     /* what it left in meta; never the same twice */
 	int xid_pid;      /* the server's process of it */
 	char *url, *owner, *model, schema[NAME_MAX_LEN + 1], channel[NAME_MAX_LEN + 8];
 	int patience; /* ms until a server that does not answer is gone */
@@ -605,10 +607,20 @@ static int tell_others(struct pg_store *s)
 	return sql_run(&q);
 }
 
+/* Where our marks are. */
+static const char *mark_name(const struct pg_store *s, char name[static 160])
+{
+	snprintf(name, 160, "commit %.128s", s->owner);
+	return name;
+}
+
 static int get_xid(struct pg_store *s)
 {
 	struct sql q;
+	char name[160];
 	sql_start(&q, &s->db, SQL_XID);
+	sql_text(&q, mark_name(s, name));
+	sql_int(&q, ++s->mark);
 	if (sql_row(&q) == 1)
 		s->xid = sql_get_int(&q, 0);
 	return sql_end(&q);
@@ -687,6 +699,17 @@ static int ask_fate(struct pg_store *s, char fate[static 16])
 	return sql_end(&q);
 }
 
+static int look_for_mark(struct pg_store *s, bool *there)
+{
+	struct sql q;
+	char name[160];
+	sql_start(&q, &s->db, SQL_MARK);
+	sql_text(&q, mark_name(s, name));
+	while (sql_row(&q) == 1)
+		*there = sql_get_int(&q, 0) == s->mark;
+	return sql_end(&q);
+}
+
 static int settle(struct pg_store *s)
 {
 	char fate[16];
@@ -704,7 +727,11 @@ static int settle(struct pg_store *s)
 		set_text(s, "commit", "the server has not yet decided about it");
 		return STORE_EDOWN;
 	}
-	return strcmp(fate, "committed") == 0 ? STORE_OK : STORE_STALE;
+	bool there = false;
+	rc = look_for_mark(s, &there);
+	if (s->conn)
+		sync_up(s);
+	return rc < 0 ? rc : there ? STORE_OK : STORE_STALE;
 }
 
 static int pg_settle(void *self, char text[static STORE_TEXT])

@@ -160,7 +160,11 @@ SQL(TIDY_NOTES, "DELETE FROM note WHERE at < $1")
 
 /* ---- the connection */
 SQL(NOW, "SELECT CAST(floor(extract(epoch FROM clock_timestamp()) * 1000) AS bigint), txid_snapshot_xmin(txid_current_snapshot())")
-SQL(XID, "SELECT coalesce(txid_current_if_assigned(), 0)")
+/* The mark goes with what it vouches for; a transaction that has changed nothing gets no number by it. */
+SQL(XID, "WITH x AS (SELECT coalesce(txid_current_if_assigned(), 0) AS n), m AS (INSERT INTO meta (name, value) SELECT $1, $2 FROM x WHERE n <> 0 "
+	 "ON CONFLICT (name) DO UPDATE SET value = excluded.value) SELECT n FROM x")
+SQL(MARK, "SELECT value FROM meta WHERE name = $1")
+SQL(MARK_DROP, "DELETE FROM meta WHERE name = 'commit ' || $1")
 SQL(FATE, "SELECT txid_status($1)")
 SQL(END_PROCESS, "SELECT pg_terminate_backend(CAST($1 AS integer))")
 SQL(NOTIFY, "SELECT pg_notify($1, '')")
