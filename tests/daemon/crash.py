@@ -30,7 +30,7 @@ from mixed_load import Catalogue, bits
 from peer import BUILD, DEADLINE, Refused
 
 CRASH_POINT = os.path.join(BUILD, "tests", "daemon", ".libs", "crash_point.so")
-LIVE = 14               # jobs under way
+LIVE, ROWS = 14, 30     # jobs under way; rows of a batch, about
 ROUND = 1.2             # seconds after which a daemon is killed if its moment has not come
 ENDS = ("done", "failed", "cancelled", "expired", "dead")
 FUSE = [dict(name="fused-cat", adapters={"a": 0.5, "b": 1.0}, type="cat"), dict(name="fused-svd", adapters={"a": 0.5, "c": 1.0}, type="svd", svd_rank=4),
@@ -161,6 +161,8 @@ class Client:
         b = self.batch
         if b.id is None:
             self.ask(self.opened(b), "batch.open", name=b.name)
+            return
+        if b.acked >= ROWS:
             return
         while len(b.rows) < b.acked + 1 or (self.rng.random() < 0.7 and len(b.rows) < b.acked + 12):
             b.rows.append(self.catalogue.draw(self.rng))
