@@ -10,7 +10,7 @@
 
 T=$(mktemp -d /tmp/weft-XXXXXX) || exit 99	# short: a socket path holds 107 bytes
 WEFTD_PID=
-DEADLINE=60
+DEADLINE=$((120 * ${WEFT_TEST_PATIENCE:-1}))
 
 weft() {
 	"$top_builddir/client/weft" "$@"
