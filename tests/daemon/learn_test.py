@@ -113,7 +113,7 @@ def test_the_same_seed_gives_the_same_file_and_another_does_not():
 def test_the_demo_s_questions_are_counted_without_torch():
     with Place() as f, f.weftd() as d:
         r = subprocess.run([sys.executable, os.path.join(DEMO, "score.py"), "--request", d.request, "--answer", d.answer, "--skip", "90", "--adapter", "orderline=1",
-                            "orderline", "tailor"], capture_output=True, text=True, timeout=60)
+                            "orderline", "tailor"], capture_output=True, text=True, timeout=DEADLINE)
         assert r.stdout.splitlines() == ["orderline: 10 questions, exact 10 (100 %), key facts 10 (100 %)",
                                          "tailor: 10 questions, exact 0 (0 %), key facts 0 (0 %)"], r
 
