@@ -10,7 +10,7 @@ from durable_kit import House  # noqa: E402
 from peer import BUILD, DEADLINE, run  # noqa: E402
 
 WEFT = os.path.join(BUILD, "client", "weft")
-LONG = ("--raw", "--n", "6", "--ignore-eos", "--max-tokens", "400", "--seed", "5")
+LONG = ("--raw", "--n", "16", "--ignore-eos", "--max-tokens", "450", "--seed", "5")
 
 
 def start(h, *args):
