@@ -53,7 +53,7 @@ def test_malformed_frames_are_answered_and_the_next_good_request_too():
         with Peer(d) as q:      # the ids of what was sent above may be anything
             q.wait(lambda: (lambda c: c["queued"] + c["running"] == 0)(q.call("stats")["jobs"]), "the jobs that were good all the same")
             assert q.done(q.generate(prompt="still here", max_tokens=2))["state"] == "done"
-        assert memory(d) - before < 64 << 20, (before, memory(d))
+        assert memory(d) - before < (320 if "ASAN_OPTIONS" in os.environ else 64) << 20, (before, memory(d))
 
 
 def test_large_frames_stay_within_bounds_and_keep_their_order():
