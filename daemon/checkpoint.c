@@ -6,10 +6,12 @@
  *
  *     magic, format
  *     digest of all that follows
- *     identity    model, blend, request, the decoder's and each sampler's file: 16 bytes of digest each
+ *     identity    model, kind of device, blend, request, the decoder's and each sampler's file: 16 bytes of digest each
  *     counters    plan, tokens drawn, tokens scored
  *     sequences   next number, how many; each: number, tokens, how many of them stand in the prompt or the sequence before, the
- * rest choices     how many; each: index, flags, held bytes of the detokeniser, samplers (chain.c) decoder     length, bytes
+ *                 rest
+ *     choices     how many; each: index, flags, held bytes of the detokeniser, samplers (chain.c)
+ *     decoder     length, bytes
  *
  * Nothing in it depends on time or on neighbours, so a job that was cut off and one that was not have the same bytes at the same
  * place. */
@@ -22,6 +24,7 @@
 #include "daemon/run.h"
 
 enum { FORMAT = 1, DIGEST = 16 };
+enum { PLUGINS_AT = 4 }; /* in the identity */
 enum { MAGIC_LEN = 8, HEAD = MAGIC_LEN + 4 + DIGEST };
 static const char magic[MAGIC_LEN + 1] = "weftckpt";
 
@@ -114,6 +117,16 @@ static void put_hex(struct bytes_out *o, const char *hex)
 	bytes_put(o, raw, sizeof raw);
 }
 
+/* CPU and GPU each agree with themselves, not with each other (P1): an answer is of one of them. Which one of several GPUs does
+ * not matter: "cuda:0" and "cuda:1" are "cuda". */
+static void put_device(struct bytes_out *o, const char *device)
+{
+	uint8_t digest[DIGEST];
+
+	crypto_generichash(digest, sizeof digest, (const uint8_t *)device, strcspn(device, ":"), NULL, 0);
+	bytes_put(o, digest, sizeof digest);
+}
+
 /* Fills job->identity. False: out of memory. */
 static bool identify(struct weft_job *job)
 {
@@ -125,6 +138,7 @@ static bool identify(struct weft_job *job)
 		return true;
 	hash_request(spec, request);
 	put_hex(o, job->model->digest);
+	put_device(o, core_ctx_device(job->core));
 	put_hex(o, core_blend_digest(spec->blend));
 	bytes_put(o, request, sizeof request);
 	put_hex(o, spec->decoder.plugin->digest);
@@ -140,16 +154,16 @@ static bool identify(struct weft_job *job)
 /* What differs, in words; NULL: nothing. In this order the later ones mean something: the list of plugins is the request's. */
 static const char *other_identity(const struct weft_job *job, const uint8_t *theirs, char *room, size_t size)
 {
-	static const char *const what[] = {"it is of another model", "it is of another blend of adapters",
-					   "it is of another request"};
+	static const char *const what[PLUGINS_AT] = {"it is of another model", "it was computed on another kind of device",
+						     "it is of another blend of adapters", "it is of another request"};
 	const uint8_t *ours = job->identity.data;
 
 	for (size_t i = 0; i * DIGEST < job->identity.len; i++) {
 		if (memcmp(ours + i * DIGEST, theirs + i * DIGEST, DIGEST) == 0)
 			continue;
-		if (i < 3)
+		if (i < PLUGINS_AT)
 			return what[i];
-		const struct plugin_args *a = i == 3 ? &job->spec->decoder : &job->spec->samplers[i - 4];
+		const struct plugin_args *a = i == PLUGINS_AT ? &job->spec->decoder : &job->spec->samplers[i - PLUGINS_AT - 1];
 		snprintf(room, size, "it was made by another version of the plugin %s", a->plugin->desc->name);
 		return room;
 	}

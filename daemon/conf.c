@@ -32,7 +32,7 @@ const struct conf_option conf_options[] = {
 	{"model", "template", CONF_CHOICE, AT(template), "fashiongpt", 0, 0, TEMPLATE_NAMES, CONF_RELOADABLE,
 	 "Prompt template of chat messages when the request names none."},
 	{"model", "adapter_quant", CONF_CHOICE, AT(adapter_quant), "exact", 0, 0, "auto|exact|q8", 0,
-	 "What the factors of adapters become at load: exact keeps the file's precision, q8 halves their memory; auto is "
+	 "What the factors of adapters become at load: exact keeps the file's precision, q8 nearly halves their memory; auto is "
 	 "q8 beside a quantised base, else exact."},
 	{"model", "adapters", CONF_STRING, AT(adapters), "", 0, 0, NULL, 0,
 	 "Folders of LoRA adapters, separated by colons: each PEFT folder or .gguf file in them can be named by requests."},

@@ -77,6 +77,8 @@ static void write_engine(const struct server *s, struct wire_buf *b)
 		{"prompt_tokens", atomic_load(&e->prompt_rows)},
 		{"generated_tokens", atomic_load(&e->draws)},
 		{"preemptions", atomic_load(&e->preemptions)},
+		{"checkpoints", atomic_load(&e->checkpoints)},
+		{"checkpoint_bytes", atomic_load(&e->checkpoint_bytes)},
 		{"running", atomic_load(&e->running)},
 		{"pages_used", atomic_load(&e->pages_used)},
 		{"pages_total", s->pages_total},

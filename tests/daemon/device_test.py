@@ -1,6 +1,7 @@
 """weftd with its model on a CUDA device (the shim's): the same bytes alone and among others, and what --device says when there is none."""
 import os
 
+from durable_kit import House, ended
 from peer import BUILD, SRC, Peer, Weftd, run
 
 MODULE = os.path.join(BUILD, "kernels", ".libs", "weft-cuda-shim.so")
@@ -28,6 +29,19 @@ def test_auto_without_a_module_takes_the_cpu_and_says_why():
     with Weftd("--device", "auto", "--cuda-module", "/nonexistent/weft-cuda.so") as d, Peer(d) as p:
         assert p.call("hello")["model"]["backend"].startswith("cpu-")
         assert "device = auto: the CPU, because cuda:0: the CUDA core cannot be loaded: /nonexistent/weft-cuda.so" in d.log(), d.log()
+
+
+def test_an_answer_that_the_cpu_began_is_not_ended_by_a_device():
+    with House() as h:
+        d = h.up()
+        with h.peer() as p:
+            job = p.generate(prompt="Tell me about wool.", max_tokens=450, n=16, ignore_eos=True, seed=3, durable=True)
+            p.wait(lambda: p.call("stats")["engine"]["checkpoints"] > 0, "a checkpoint")
+            d.kill()
+            h.up("--device", "cuda:0", "--cuda-module", MODULE)
+            p.listen()
+            done = ended(p, job)[-1]
+            assert done["state"] == "failed" and "another kind of device" in done["error"]["message"], done["error"]
 
 
 if __name__ == "__main__":

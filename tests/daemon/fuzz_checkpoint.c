@@ -117,7 +117,7 @@ static void keep_seed(struct request *r, const struct engine_event *e, size_t n_
 {
 	const uint8_t *blob = e->blob;
 
-	r->identity_len = DIGEST * (4 + n_samplers);
+	r->identity_len = DIGEST * (5 + n_samplers);
 	CHECK(e->blob_len > HEAD + r->identity_len && r->identity_len <= sizeof r->identity);
 	memcpy(r->identity, blob + HEAD, r->identity_len);
 	if (r->n == CUTS)
