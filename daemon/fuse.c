@@ -3,6 +3,7 @@
 #include "fuse.h"
 #include "fields.h"
 #include "log.h"
+#include "pairs.h"
 #include <inttypes.h>
 #include <math.h>
 #include <sodium.h>
@@ -150,24 +151,6 @@ static int check(const struct fusing *f, const msgpack_object *body, struct prob
 	if (rc)
 		return problem_set(p, WIRE_INVALID_ARGUMENT, strcmp(field, "parts") == 0 ? "adapters" : field, "%s", err.text);
 	return 0;
-}
-
-static void pair_str(struct wire_buf *b, const char *key, const char *v)
-{
-	wire_str(b, key);
-	wire_str(b, v);
-}
-
-static void pair_uint(struct wire_buf *b, const char *key, uint64_t v)
-{
-	wire_str(b, key);
-	wire_uint(b, v);
-}
-
-static void pair_float(struct wire_buf *b, const char *key, double v)
-{
-	wire_str(b, key);
-	wire_float(b, v);
 }
 
 /* The effective set: a request with these options makes the same bytes. */

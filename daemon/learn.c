@@ -3,6 +3,7 @@
 #include "learn.h"
 #include "blend_file.h"
 #include "fields.h"
+#include "pairs.h"
 #include <sodium.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -279,24 +280,6 @@ static int take_numbers(struct learning *l, const msgpack_object *body, struct p
 	q->batch = (uint32_t)batch;
 	q->population = (uint32_t)population;
 	return 0;
-}
-
-static void pair_str(struct wire_buf *b, const char *key, const char *v)
-{
-	wire_str(b, key);
-	wire_str(b, v);
-}
-
-static void pair_uint(struct wire_buf *b, const char *key, uint64_t v)
-{
-	wire_str(b, key);
-	wire_uint(b, v);
-}
-
-static void pair_float(struct wire_buf *b, const char *key, double v)
-{
-	wire_str(b, key);
-	wire_float(b, v);
 }
 
 /* The effective set: a request with these options and the same data makes the same file. */

@@ -24,6 +24,7 @@ daemon_libdaemon_la_SOURCES = \
 	daemon/names.c daemon/names.h \
 	daemon/notify.c daemon/notify.h \
 	daemon/options.c daemon/options.h \
+	daemon/pairs.h \
 	daemon/problem.c daemon/problem.h \
 	daemon/publish.c daemon/publish.h \
 	daemon/queue.c daemon/queue.h \

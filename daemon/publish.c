@@ -1,6 +1,7 @@
 /* publish.c: one function for each event; PROTOCOL.md section 10 is what they write. */
 #include "publish.h"
 #include "log.h"
+#include "pairs.h"
 #include <stdlib.h>
 #include <string.h>
 
@@ -48,18 +49,6 @@ static void finish(struct server *s, struct job *j, struct wire_buf *b, enum wei
 		journal_note(s, j, len, weight != PASSING);
 	else
 		s->publish(s->publish_arg, j->topic, data, len);
-}
-
-static void pair_uint(struct wire_buf *b, const char *key, uint64_t v)
-{
-	wire_str(b, key);
-	wire_uint(b, v);
-}
-
-static void pair_str(struct wire_buf *b, const char *key, const char *v)
-{
-	wire_str(b, key);
-	wire_str(b, v);
 }
 
 static void pair_ms(struct wire_buf *b, const char *key, int64_t ns)

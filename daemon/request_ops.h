@@ -2,6 +2,7 @@
 #ifndef WEFT_DAEMON_REQUEST_OPS_H
 #define WEFT_DAEMON_REQUEST_OPS_H
 
+#include "pairs.h"
 #include "request.h"
 
 enum { RESULTS_MAX = 1 << 20, JOBS_MAX = 1000 };
@@ -31,24 +32,6 @@ static inline void put_head(const struct request *r, struct wire_buf *b, bool ok
 	r->id ? wire_object(b, r->id) : wire_nil(b);
 	wire_str(b, "ok");
 	wire_bool(b, ok);
-}
-
-static inline void pair_uint(struct wire_buf *b, const char *key, uint64_t v)
-{
-	wire_str(b, key);
-	wire_uint(b, v);
-}
-
-static inline void pair_str(struct wire_buf *b, const char *key, const char *v)
-{
-	wire_str(b, key);
-	wire_str(b, v);
-}
-
-static inline void pair_bool(struct wire_buf *b, const char *key, bool v)
-{
-	wire_str(b, key);
-	wire_bool(b, v);
 }
 
 /* The answer goes on in `step` when the op is finished: r->result, freed with the request. NULL: out of memory. Returns 0, or -1. */
