@@ -1,4 +1,5 @@
-/* request_jobs.c: operations on jobs. A job is in memory, in the store, or both: then memory knows better, until its end is on disk. */
+/* request_jobs.c: operations on jobs. A job is in memory, in the store, or both: then memory knows better, until its end is on
+ * disk. */
 #include "publish.h"
 #include "request_ops.h"
 #include "saved.h"
@@ -301,8 +302,8 @@ static void take_jobs(const struct request *r, const struct server *s, const str
 	}
 }
 
-static void put_listing(const struct request *r, const struct server *s, const struct filter *f, const struct listing *l, bool partial,
-			struct wire_buf *b)
+static void put_listing(const struct request *r, const struct server *s, const struct filter *f, const struct listing *l,
+			bool partial, struct wire_buf *b)
 {
 	size_t n = l->n_jobs + l->n_views < f->limit ? l->n_jobs + l->n_views : f->limit;
 	put_head(r, b, true, 2 + partial);
@@ -342,11 +343,11 @@ static int jobs_listed(struct request *r, struct server *s, struct wire_buf *b)
 
 int answer_jobs(struct request *r, struct server *s, struct wire_buf *b)
 {
-	static const int states[JOB_N_STATES] = {[JOB_QUEUED] = STORE_QUEUED,   [JOB_RUNNING] = STORE_RUNNING,
-						 [JOB_PREEMPTED] = -2,          [JOB_DELAYED] = STORE_DELAYED,
-						 [JOB_BURIED] = STORE_BURIED,   [JOB_DONE] = STORE_DONE,
-						 [JOB_FAILED] = STORE_FAILED,   [JOB_EXPIRED] = STORE_EXPIRED,
-						 [JOB_DEAD] = STORE_DEAD,       [JOB_CANCELLED] = STORE_CANCELLED};
+	static const int states[JOB_N_STATES] = {
+		[JOB_QUEUED] = STORE_QUEUED,      [JOB_RUNNING] = STORE_RUNNING, [JOB_PREEMPTED] = -2,
+		[JOB_DELAYED] = STORE_DELAYED,    [JOB_BURIED] = STORE_BURIED,   [JOB_DONE] = STORE_DONE,
+		[JOB_FAILED] = STORE_FAILED,      [JOB_EXPIRED] = STORE_EXPIRED, [JOB_DEAD] = STORE_DEAD,
+		[JOB_CANCELLED] = STORE_CANCELLED};
 	struct filter f;
 	if (read_filter(r, &f))
 		return -1;
@@ -495,8 +496,11 @@ static int put_verb(struct request *r, uint64_t id, const char *state, const cha
 
 static const char *verb_word(enum store_verb verb)
 {
-	static const char *const words[] = {[STORE_CANCEL] = "cancelled", [STORE_BURY] = "buried", [STORE_KICK] = "kicked",
-					    [STORE_DELAY] = "delayed",    [STORE_TOUCH] = "touched"};
+	static const char *const words[] = {[STORE_CANCEL] = "cancelled",
+					    [STORE_BURY] = "buried",
+					    [STORE_KICK] = "kicked",
+					    [STORE_DELAY] = "delayed",
+					    [STORE_TOUCH] = "touched"};
 	return words[verb];
 }
 
@@ -562,36 +566,37 @@ static int verb_viewed(struct request *r, struct server *s, struct wire_buf *b)
 	return request_wait(r, s, op, verb_done);
 }
 
-/* Of a job that is not here. */
-static int ask_verb(struct request *r, struct server *s, uint64_t id)
+/* The job of a verb, when it is here. Else *j is NULL and what is returned is the answer: a problem, or the store is asked. */
+static int verb_here(struct request *r, struct server *s, struct job **j)
 {
-	return view(r, s, id, verb_viewed);
+	uint64_t id;
+	*j = NULL;
+	if (request_job_id(r, &id))
+		return -1;
+	*j = request_find(r, s, id);
+	return *j ? 0 : view(r, s, id, verb_viewed);
 }
 
 int answer_cancel(struct request *r, struct server *s, struct wire_buf *b)
 {
-	uint64_t id;
-	if (request_job_id(r, &id))
-		return -1;
-	struct job *j = request_find(r, s, id);
+	struct job *j;
+	int rc = verb_here(r, s, &j);
 	if (!j)
-		return ask_verb(r, s, id);
+		return rc;
 	bool ended = server_end(s, j, WHY_CANCEL);
-	return put_verb(r, id, job_state_name(server_state_of(j)), ended ? "cancelled" : "noop", b);
+	return put_verb(r, j->id, job_state_name(server_state_of(j)), ended ? "cancelled" : "noop", b);
 }
 
 int answer_close(struct request *r, struct server *s, struct wire_buf *b)
 {
-	uint64_t id;
-	if (request_job_id(r, &id))
-		return -1;
-	struct job *j = request_find(r, s, id);
+	struct job *j;
+	int rc = verb_here(r, s, &j);
 	if (!j)
-		return ask_verb(r, s, id);
+		return rc;
 	if (j->journal || !job_state_final(j->state))
 		return problem_set(&r->problem, WIRE_CONFLICT, "job", "the job is %s: only an ended job can be closed",
 				   job_state_name(server_state_of(j)));
-	put_verb(r, id, NULL, NULL, b);
+	put_verb(r, j->id, NULL, NULL, b);
 	server_forget(s, j);
 	return 0;
 }
@@ -599,18 +604,16 @@ int answer_close(struct request *r, struct server *s, struct wire_buf *b)
 /* Gives a job that is here back to the store. */
 static int leave(struct request *r, struct server *s, int state, int64_t run_at, struct wire_buf *b)
 {
-	uint64_t id;
-	if (request_job_id(r, &id))
-		return -1;
-	struct job *j = request_find(r, s, id);
+	struct job *j;
+	int rc = verb_here(r, s, &j);
 	if (!j)
-		return ask_verb(r, s, id);
+		return rc;
 	if (!j->journal)
 		return problem_set(&r->problem, WIRE_CONFLICT, "job", "only a durable job can be buried or delayed");
 	if (job_state_final(j->state))
 		return problem_set(&r->problem, WIRE_CONFLICT, "job", "the job is at its end");
 	server_leave(s, j, state, run_at);
-	return put_verb(r, id, job_state_name(server_state_of(j)), state == STORE_BURIED ? "buried" : "delayed", b);
+	return put_verb(r, j->id, job_state_name(server_state_of(j)), state == STORE_BURIED ? "buried" : "delayed", b);
 }
 
 int answer_bury(struct request *r, struct server *s, struct wire_buf *b)
@@ -627,15 +630,13 @@ int answer_delay(struct request *r, struct server *s, struct wire_buf *b)
 /* kick and touch of a job that is here: it waits or runs already, and its retention has not begun. */
 static int leave_alone(struct request *r, struct server *s, struct wire_buf *b)
 {
-	uint64_t id;
-	if (request_job_id(r, &id))
-		return -1;
-	struct job *j = request_find(r, s, id);
+	struct job *j;
+	int rc = verb_here(r, s, &j);
 	if (!j)
-		return ask_verb(r, s, id);
+		return rc;
 	if (!j->journal)
 		return problem_set(&r->problem, WIRE_CONFLICT, "job", "only a durable job can be kicked or touched");
-	return put_verb(r, id, job_state_name(server_state_of(j)), "noop", b);
+	return put_verb(r, j->id, job_state_name(server_state_of(j)), "noop", b);
 }
 
 int answer_kick(struct request *r, struct server *s, struct wire_buf *b)
