@@ -309,3 +309,41 @@ int answer_follow(struct cli *cli, uint64_t job, bool figures, struct answer *a)
 	show_end(&f, e, figures);
 	return a->interrupted ? 128 + a->interrupted : f.broken ? EXIT_FAILED : answer_exit_code(e->body);
 }
+
+int answer_detach(struct cli *cli, struct weft_request *r)
+{
+	struct weft_reply *reply;
+	uint64_t job;
+	int status = EXIT_OK;
+
+	if (weft_client_submit(cli->client, r, &job, &reply, cli->timeout) < 0)
+		return cli_failed(cli, 0);
+	if (cli->json)
+		status = cli_print_json(reply, NULL);
+	else
+		printf("%llu\n", (unsigned long long)job);
+	weft_reply_free(reply);
+	return status;
+}
+
+int answer_task(struct cli *cli, struct weft_request *r, int status, const char *doing, void (*print)(const struct answer *a))
+{
+	struct answer a = {.task = doing};
+	uint64_t job;
+
+	if (r == NULL)
+		status = cli_usage(cli, "out of memory");
+	if (status == 0)
+		status = cli_open(cli);
+	if (status == 0 && option_given(cli, "detach"))
+		status = answer_detach(cli, r);
+	else if (status == 0 && weft_client_submit(cli->client, r, &job, NULL, cli->timeout) < 0)
+		status = cli_failed(cli, 0);
+	else if (status == 0)
+		status = answer_follow(cli, job, false, &a);
+	if (a.done != NULL && !cli->json)
+		print(&a);
+	answer_finish(&a);
+	weft_request_free(r);
+	return status;
+}

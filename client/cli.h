@@ -66,6 +66,7 @@ const char *option_value(const struct cli *cli, const char *name); /* the last o
 bool option_given(const struct cli *cli, const char *name);
 bool option_uint(const struct cli *cli, const char *name, uint64_t *value,
 		 int *status); /* false: not given, or *status is a usage error's */
+bool option_float(const struct cli *cli, const char *name, double *value, int *status); /* as above */
 void options_finish(struct cli *cli);
 void options_into(const struct cli *cli, struct weft_request *r); /* the sampling options */
 
@@ -105,6 +106,11 @@ void answer_finish(struct answer *a);
 /* Follows a submitted job to its end: text to stdout as it comes (or, with --json, each event as a line), progress to a stderr that
  * is a terminal, and the figures when they are wanted. Returns the exit code. */
 int answer_follow(struct cli *cli, uint64_t job, bool figures, struct answer *a);
+/* Submits what makes a job, and prints its number (or, with --json, the reply): --detach. Returns the exit code. */
+int answer_detach(struct cli *cli, struct weft_request *r);
+/* Submits what makes a task and, unless --detach is given, follows it to its end; `doing` stands in the line of progress, `print`
+ * shows what came of it. Frees r (NULL: out of memory). status: of making r; not 0: it is returned. */
+int answer_task(struct cli *cli, struct weft_request *r, int status, const char *doing, void (*print)(const struct answer *a));
 int answer_exit_code(const struct weft_reply *done);      /* of the state of a done event */
 void answer_report_end(const struct weft_reply *done);    /* says on stderr why it is no success, if it is none */
 void answer_print_choices(const struct weft_reply *done); /* generate: texts; score: a table; a task: its result */

@@ -1,6 +1,5 @@
 /* cmd-fuse.c: `weft adapters fuse`: one adapter made of several, or a base with several in it. */
 #include "cli.h"
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -10,21 +9,14 @@ static int add_numbers(struct cli *cli, struct weft_request *r)
 				 *const broken[][2] = {{"density", "density"}, {"svd-clamp", "svd_clamp"}};
 	int status = 0;
 	uint64_t v;
+	double x;
 
 	for (size_t i = 0; i < 2 && status == 0; i++)
 		if (option_uint(cli, whole[i][0], &v, &status))
 			weft_request_uint(r, whole[i][1], v);
-	for (size_t i = 0; i < 2 && status == 0; i++) {
-		const char *text = option_value(cli, broken[i][0]);
-		char *end;
-		double x = text != NULL ? strtod(text, &end) : 0;
-		if (text == NULL)
-			continue;
-		if (end == text || *end != 0 || !isfinite(x))
-			status = cli_usage(cli, "--%s wants a number, not \"%s\"", broken[i][0], text);
-		else
+	for (size_t i = 0; i < 2 && status == 0; i++)
+		if (option_float(cli, broken[i][0], &x, &status))
 			weft_request_float(r, broken[i][1], x);
-	}
 	return status;
 }
 
@@ -49,8 +41,9 @@ static int make_request(struct cli *cli, struct weft_request *r, const char *nam
 	return status != 0 ? status : request_common(cli, r);
 }
 
-static void print_made(const struct weft_reply *done)
+static void print_made(const struct answer *a)
 {
+	const struct weft_reply *done = a->done;
 	const char *name = weft_reply_str(done, "result.name", NULL), *form = weft_reply_str(done, "result.form", NULL),
 		   *digest = weft_reply_str(done, "result.digest", NULL);
 	uint64_t rank = 0, modules = 0, bytes = 0;
@@ -70,35 +63,9 @@ static void print_made(const struct weft_reply *done)
 	putchar('\n');
 }
 
-static int wait_for(struct cli *cli, uint64_t job)
-{
-	struct answer a = {.task = "fusing"};
-	int status = answer_follow(cli, job, false, &a);
-
-	if (a.done != NULL && !cli->json)
-		print_made(a.done);
-	answer_finish(&a);
-	return status;
-}
-
 int adapters_fuse(struct cli *cli, const char *name)
 {
 	struct weft_request *r = weft_request_new("adapter.fuse");
-	struct weft_reply *reply = NULL;
-	uint64_t job;
-	int status = r == NULL ? cli_usage(cli, "out of memory") : make_request(cli, r, name);
 
-	if (status == 0)
-		status = cli_open(cli);
-	if (status == 0 && weft_client_submit(cli->client, r, &job, &reply, cli->timeout) < 0)
-		status = cli_failed(cli, 0);
-	else if (status == 0 && !option_given(cli, "detach"))
-		status = wait_for(cli, job);
-	else if (status == 0 && cli->json)
-		status = cli_print_json(reply, NULL);
-	else if (status == 0)
-		printf("%llu\n", (unsigned long long)job);
-	weft_reply_free(reply);
-	weft_request_free(r);
-	return status;
+	return answer_task(cli, r, r == NULL ? 0 : make_request(cli, r, name), "fusing", print_made);
 }

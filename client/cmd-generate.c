@@ -158,22 +158,6 @@ static int add_prompt(struct cli *cli, struct weft_request *r, char *text, size_
 	return 0;
 }
 
-static int detach(struct cli *cli, struct weft_request *r)
-{
-	struct weft_reply *reply;
-	uint64_t job;
-	int status = EXIT_OK;
-
-	if (weft_client_submit(cli->client, r, &job, &reply, cli->timeout) < 0)
-		return cli_failed(cli, 0);
-	if (cli->json)
-		status = cli_print_json(reply, NULL);
-	else
-		printf("%llu\n", (unsigned long long)job);
-	weft_reply_free(reply);
-	return status;
-}
-
 int cmd_generate(struct cli *cli)
 {
 	struct weft_request *r = weft_request_new("generate");
@@ -191,7 +175,7 @@ int cmd_generate(struct cli *cli)
 	if (option_given(cli, "detach")) {
 		if (!option_given(cli, "on-disconnect"))
 			weft_request_str(r, "on_disconnect", "keep");
-		status = detach(cli, r);
+		status = answer_detach(cli, r);
 	} else if (weft_client_submit(cli->client, r, &job, NULL, cli->timeout) < 0) {
 		status = cli_failed(cli, 0);
 	} else {

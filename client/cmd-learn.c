@@ -1,7 +1,6 @@
 /* cmd-learn.c: `weft adapters learn`: the weights of a blend, learned from files of prompts and answers. */
 #include "cli.h"
 #include <errno.h>
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -70,8 +69,7 @@ static int check_size(struct cli *cli, size_t bytes)
 	weft_reply_free(hello);
 	if (most == 0 || bytes + ENVELOPE <= most)
 		return 0;
-	fprintf(stderr,
-		"weft %s: the data come to %zu bytes, the server takes messages of %llu (max_message): give fewer lines\n",
+	fprintf(stderr, "weft %s: the data come to %zu bytes, the server takes messages of %llu (max_message): give fewer lines\n",
 		cli->command->name, bytes, (unsigned long long)most);
 	return EXIT_FAILED;
 }
@@ -110,47 +108,34 @@ static int add_names(struct cli *cli, struct weft_request *r)
 
 static int add_numbers(struct cli *cli, struct weft_request *r)
 {
-	static const char *const whole[][2] = {{"steps", "steps"},
-					       {"batch", "batch"},
-					       {"population", "population"},
-					       {"seed", "seed"},
-					       {"priority", "priority"},
-					       {"deadline-ms", "deadline_ms"},
+	static const char *const whole[][2] = {{"steps", "steps"},      {"batch", "batch"},       {"population", "population"},
+					       {"seed", "seed"},        {"priority", "priority"}, {"deadline-ms", "deadline_ms"},
 					       {"queue-ms", "queue_ms"}};
 	static const char *const broken[] = {"rate", "penalty", "bound"};
 	int status = 0;
 	uint64_t v;
+	double x;
 
 	for (size_t i = 0; i < sizeof(whole) / sizeof(whole[0]) && status == 0; i++)
 		if (option_uint(cli, whole[i][0], &v, &status))
 			weft_request_uint(r, whole[i][1], v);
-	for (size_t i = 0; i < sizeof(broken) / sizeof(broken[0]) && status == 0; i++) {
-		const char *text = option_value(cli, broken[i]);
-		char *end;
-		double x = text != NULL ? strtod(text, &end) : 0;
-		if (text == NULL)
-			continue;
-		if (end == text || *end != 0 || !isfinite(x))
-			status = cli_usage(cli, "--%s wants a number, not \"%s\"", broken[i], text);
-		else
+	for (size_t i = 0; i < sizeof(broken) / sizeof(broken[0]) && status == 0; i++)
+		if (option_float(cli, broken[i], &x, &status))
 			weft_request_float(r, broken[i], x);
-	}
 	return status;
 }
 
 static int make_request(struct cli *cli, struct weft_request *r, const char *name)
 {
-	static const char *const texts[][2] = {{"by", "by"},
-					       {"method", "method"},
-					       {"form", "form"},
-					       {"template", "template"},
-					       {"class", "class"},
-					       {"on-disconnect", "on_disconnect"}};
+	static const char *const texts[][2] = {{"by", "by"},       {"method", "method"},
+					       {"form", "form"},   {"template", "template"},
+					       {"class", "class"}, {"on-disconnect", "on_disconnect"}};
 	size_t bytes = 0;
 	int status;
 
 	if (!option_given(cli, "data"))
-		return cli_usage(cli, "learned from what? --data FILE, with a JSON object of prompt or messages, and answer, on each line");
+		return cli_usage(
+			cli, "learned from what? --data FILE, with a JSON object of prompt or messages, and answer, on each line");
 	weft_request_str(r, "name", name);
 	for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++)
 		if (option_given(cli, texts[i][0]))
@@ -172,21 +157,22 @@ static double number_at(const json_t *o, const char *key)
 }
 
 /* Names of adapters may have dots, so the JSON text is read. */
-static void print_learned(const struct weft_reply *done, const struct answer *a)
+static void print_learned(const struct answer *a)
 {
-	char *text = weft_reply_json(done, "result");
+	char *text = weft_reply_json(a->done, "result");
 	json_t *r = text != NULL ? json_loads(text, 0, NULL) : NULL, *held_out = json_object_get(r, "held_out"), *v;
 	const char *name;
 
 	if (r == NULL)
 		return;
 	printf("%s: learned by %s, %s, from %.0f examples%s", json_string_value(json_object_get(r, "name")),
-	       json_string_value(json_object_get(r, "method")), json_string_value(json_object_get(r, "by")), number_at(r, "examples"),
-	       a->n_losses > 0 ? "" : "\n");
+	       json_string_value(json_object_get(r, "method")), json_string_value(json_object_get(r, "by")),
+	       number_at(r, "examples"), a->n_losses > 0 ? "" : "\n");
 	if (a->n_losses > 0)
 		printf(": loss %.4f, in the end %.4f\n", a->first_loss, a->last_loss);
 	json_object_foreach(json_object_get(r, "weights"), name, v) printf("  %-30s weight %+.4f\n", name, json_number_value(v));
-	printf("mean loss on %.0f held-out examples\n  %-30s %.4f\n", number_at(r, "held_out_examples"), "base", number_at(held_out, "base"));
+	printf("mean loss on %.0f held-out examples\n  %-30s %.4f\n", number_at(r, "held_out_examples"), "base",
+	       number_at(held_out, "base"));
 	json_object_foreach(json_object_get(held_out, "adapters"), name, v) printf("  %-30s %.4f\n", name, json_number_value(v));
 	printf("  %-30s %.4f\n  %-30s %.4f\n", "uniform blend", number_at(held_out, "uniform"), "learned blend",
 	       number_at(held_out, "learned"));
@@ -194,35 +180,9 @@ static void print_learned(const struct weft_reply *done, const struct answer *a)
 	free(text);
 }
 
-static int wait_for(struct cli *cli, uint64_t job)
-{
-	struct answer a = {.task = "learning"};
-	int status = answer_follow(cli, job, false, &a);
-
-	if (a.done != NULL && !cli->json)
-		print_learned(a.done, &a);
-	answer_finish(&a);
-	return status;
-}
-
 int adapters_learn(struct cli *cli, const char *name)
 {
 	struct weft_request *r = weft_request_new("adapter.learn");
-	struct weft_reply *reply = NULL;
-	uint64_t job;
-	int status = r == NULL ? cli_usage(cli, "out of memory") : make_request(cli, r, name);
 
-	if (status == 0)
-		status = cli_open(cli);
-	if (status == 0 && weft_client_submit(cli->client, r, &job, &reply, cli->timeout) < 0)
-		status = cli_failed(cli, 0);
-	else if (status == 0 && !option_given(cli, "detach"))
-		status = wait_for(cli, job);
-	else if (status == 0 && cli->json)
-		status = cli_print_json(reply, NULL);
-	else if (status == 0)
-		printf("%llu\n", (unsigned long long)job);
-	weft_reply_free(reply);
-	weft_request_free(r);
-	return status;
+	return answer_task(cli, r, r == NULL ? 0 : make_request(cli, r, name), "learning", print_learned);
 }

@@ -5,6 +5,7 @@
  * reach it. */
 #include "cli.h"
 #include <errno.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -309,6 +310,20 @@ bool option_uint(const struct cli *cli, const char *name, uint64_t *value, int *
 	if (text[0] >= '0' && text[0] <= '9' && *end == 0 && errno == 0)
 		return true;
 	*status = cli_usage(cli, "--%s wants a whole number, not \"%s\"", name, text);
+	return false;
+}
+
+bool option_float(const struct cli *cli, const char *name, double *value, int *status)
+{
+	const char *text = option_value(cli, name);
+	char *end;
+
+	if (text == NULL)
+		return false;
+	*value = strtod(text, &end);
+	if (end != text && *end == 0 && isfinite(*value))
+		return true;
+	*status = cli_usage(cli, "--%s wants a number, not \"%s\"", name, text);
 	return false;
 }
 
