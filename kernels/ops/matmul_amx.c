@@ -73,18 +73,6 @@ static void unpack(uint8_t *to, const unsigned char *from, size_t lines)
 	}
 }
 
-VEC v16 factors(const uint16_t *high, const int8_t *sub, const struct matrix *w, uint32_t b, uint32_t g)
-{
-	v16 f;
-
-	high += b * matrix_block_scales(w);
-	if (!w->two_level)
-		return v16_half(high + (size_t)g * LANES);
-	f = v16_half(high + (size_t)g * w->group / SUPER * LANES);
-	return v16_mul(f, _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(
-				  _mm_loadu_si128((const __m128i *)(sub + ((size_t)b * w->groups + g) * LANES)))));
-}
-
 /* Codes of 4 bits go to `room`. */
 static void stage(struct slice *s, uint8_t *room, uint32_t blocks)
 {

@@ -11,18 +11,6 @@ VEC v16 to_floats(__m256i lo, __m256i hi)
 	return (v16){ _mm256_cvtepi32_ps(lo), _mm256_cvtepi32_ps(hi) };
 }
 
-VEC v16 factors(const uint16_t *high, const int8_t *sub, const struct matrix *w, uint32_t b, uint32_t g)
-{
-	__m128i s;
-
-	high += b * matrix_block_scales(w);
-	if (!w->two_level)
-		return v16_half(high + (size_t)g * LANES);
-	s = _mm_loadu_si128((const __m128i *)(sub + ((size_t)b * w->groups + g) * LANES));
-	return v16_mul(v16_half(high + (size_t)g * w->group / SUPER * LANES),
-		       to_floats(_mm256_cvtepi8_epi32(s), _mm256_cvtepi8_epi32(_mm_srli_si128(s, 8))));
-}
-
 VEC __m256i four(const int8_t *q)
 {
 	int32_t v;

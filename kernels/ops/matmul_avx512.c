@@ -3,18 +3,6 @@
 
 enum { INT_ROWS = 6, AHEAD = 2048 };
 
-VEC v16 factors(const uint16_t *high, const int8_t *sub, const struct matrix *w, uint32_t b, uint32_t g)
-{
-	v16 f;
-
-	high += b * matrix_block_scales(w);
-	if (!w->two_level)
-		return v16_half(high + (size_t)g * LANES);
-	f = v16_half(high + (size_t)g * w->group / SUPER * LANES);
-	return v16_mul(f, _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(
-				  _mm_loadu_si128((const __m128i *)(sub + ((size_t)b * w->groups + g) * LANES)))));
-}
-
 VEC __m512i four(const int8_t *q)
 {
 	int32_t v;

@@ -1,5 +1,6 @@
-/* matmul_vec.h: matmul.h's float kinds on 16 lanes: one chain per output element, TILE_ROWS activation rows by TILE_BLOCKS blocks
- * of weights at a time, so that each weight is loaded (and widened) once per tile and there are chains enough to hide latency. */
+/* matmul_vec.h: what the vector forms of matmul.h share: the factors of integer kinds, and all of the float kinds, on 16 lanes. Of these, one
+ * chain per output element, TILE_ROWS activation rows by TILE_BLOCKS blocks of weights at a time, so that each weight is loaded (and
+ * widened) once per tile and there are chains enough to hide latency. */
 #include "matmul.h"
 #include "vec16.h"
 
@@ -22,6 +23,15 @@ struct float_place {
 	bool ahead;		/* fetch the blocks that come next into the cache meanwhile */
 	bool add;		/* to what out holds */
 };
+
+/* The factors of a group of block b, one a lane: scales, or minima. Two-level: an f16 for each SUPER k, times 8 bits for each group. */
+VEC v16 factors(const uint16_t *high, const int8_t *sub, const struct matrix *w, uint32_t b, uint32_t g)
+{
+	high += b * matrix_block_scales(w);
+	if (!w->two_level)
+		return v16_half(high + (size_t)g * LANES);
+	return v16_mul(v16_half(high + (size_t)g * w->group / SUPER * LANES), v16_bytes(sub + ((size_t)b * w->groups + g) * LANES));
+}
 
 VEC void float_store(const struct float_place *p, uint32_t i, uint32_t b, v16 acc)
 {
