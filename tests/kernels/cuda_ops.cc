@@ -11,6 +11,7 @@
 #include <vector>
 extern "C" {
 #include <cmocka.h>
+#include "hard_numbers.h"
 #include "kernels/format/blocks.h"
 #include "kernels/ops/ops.h"
 #include "kernels/pack.h"
@@ -85,27 +86,6 @@ template <typename T> struct on_device {
 	}
 };
 
-static uint64_t seed_state = 88172645463325252u;
-static uint32_t random_bits(void)
-{
-	seed_state ^= seed_state << 13;
-	seed_state ^= seed_state >> 7;
-	seed_state ^= seed_state << 17;
-	return (uint32_t)(seed_state >> 32);
-}
-
-static float random_unit(void)
-{
-	return (float)(int32_t)random_bits() / 2147483648.0f;
-}
-
-static float random_hard(void)
-{
-	uint32_t kind = random_bits() % 64;
-
-	return kind == 0 ? 0 : kind == 1 ? 200 * random_unit() : random_unit();
-}
-
 static uint32_t round_up(uint32_t n, uint32_t to)
 {
 	return (n + to - 1) / to * to;
@@ -126,25 +106,6 @@ static std::vector<float> hard_rows(uint32_t m, uint32_t n, uint32_t ld)
 
 static const enum tensor_type block_types[] = {TENSOR_Q4_0, TENSOR_Q4_1, TENSOR_Q5_0, TENSOR_Q5_1, TENSOR_Q8_0,
 					       TENSOR_Q2_K, TENSOR_Q3_K, TENSOR_Q4_K, TENSOR_Q5_K, TENSOR_Q6_K};
-
-static void put_factors(enum tensor_type t, unsigned char *block)
-{
-	int at[2] = {0, -1};
-
-	if (t == TENSOR_Q4_1 || t == TENSOR_Q5_1 || t == TENSOR_Q4_K || t == TENSOR_Q5_K)
-		at[1] = 2;
-	else if (t == TENSOR_Q2_K)
-		at[0] = 80, at[1] = 82;
-	else if (t == TENSOR_Q3_K)
-		at[0] = 108;
-	else if (t == TENSOR_Q6_K)
-		at[0] = 208;
-	for (int i = 0; i < 2 && at[i] >= 0; i++) {
-		uint16_t h = float_to_half(random_bits() % 50 ? 0.02f * random_unit() : 0);
-
-		memcpy(block + at[i], &h, 2);
-	}
-}
 
 static std::vector<unsigned char> tensor_data(enum tensor_type type, uint32_t rows, uint32_t cols)
 {

@@ -20,6 +20,7 @@ check_PROGRAMS += $(core_tests)
 TESTS += $(core_tests)
 endif
 core_test_cppflags = $(AM_CPPFLAGS) $(CMOCKA_CFLAGS)
+EXTRA_DIST += tests/kernels/hard_numbers.h
 gguf_model_headers = tests/kernels/gguf_model.h tests/kernels/gguf_build.h tests/kernels/ops_test.h tests/kernels/core_test.h
 core_test_ldadd = kernels/libcore.la $(CMOCKA_LIBS) -lm
 EXTRA_DIST += tests/kernels/fixtures/golden

@@ -3,6 +3,7 @@
 #define WEFT_OPS_TEST_H
 
 #include "core_test.h"
+#include "hard_numbers.h"
 #include "kernels/format/blocks.h"
 #include "kernels/ops/ops.h"
 #include "kernels/pack.h"
@@ -14,30 +15,6 @@ static inline const struct ops *ops_named(const char *cpu)
 			return ops_for((enum core_cpu)i);
 	fail_msg("no instruction set %s", cpu);
 	return NULL;
-}
-
-static uint64_t seed_state __attribute__((unused)) = 88172645463325252u;
-
-static inline uint32_t random_bits(void)
-{
-	seed_state ^= seed_state << 13;
-	seed_state ^= seed_state >> 7;
-	seed_state ^= seed_state << 17;
-	return (uint32_t)(seed_state >> 32);
-}
-
-/* -1 .. 1 */
-static inline float random_unit(void)
-{
-	return (float)(int32_t)random_bits() / 2147483648.0f;
-}
-
-/* Mostly small, now and then zero or two hundred times larger, as activations of language models are. */
-static inline float random_hard(void)
-{
-	uint32_t kind = random_bits() % 64;
-
-	return kind == 0 ? 0 : kind == 1 ? 200 * random_unit() : random_unit();
 }
 
 static inline void fill_hard(float *x, size_t n)
@@ -61,26 +38,6 @@ static const enum tensor_type all_types[] __attribute__((unused)) = {
 	TENSOR_Q2_K, TENSOR_Q3_K, TENSOR_Q4_K, TENSOR_Q5_K, TENSOR_Q6_K
 };
 enum { N_TYPES = sizeof(all_types) / sizeof(all_types[0]) };
-
-/* Where a block keeps its f16 factors; -1 ends. */
-static inline void put_factors(enum tensor_type t, unsigned char *block)
-{
-	int at[2] = { 0, -1 };
-
-	if (t == TENSOR_Q4_1 || t == TENSOR_Q5_1 || t == TENSOR_Q4_K || t == TENSOR_Q5_K)
-		at[1] = 2;
-	else if (t == TENSOR_Q2_K)
-		at[0] = 80, at[1] = 82;
-	else if (t == TENSOR_Q3_K)
-		at[0] = 108;
-	else if (t == TENSOR_Q6_K)
-		at[0] = 208;
-	for (int i = 0; i < 2 && at[i] >= 0; i++) {
-		uint16_t h = float_to_half(random_bits() % 50 ? 0.02f * random_unit() : 0);
-
-		memcpy(block + at[i], &h, 2);
-	}
-}
 
 /* A tensor of random contents; free data. */
 static inline struct tensor random_tensor(enum tensor_type type, uint32_t rows, uint32_t cols)
