@@ -32,7 +32,8 @@ daemon_libdaemon_la_SOURCES = \
 	daemon/durable.c daemon/durable.h \
 	daemon/saved.c daemon/saved.h \
 	daemon/request.c daemon/request_jobs.c daemon/request_batch.c daemon/request.h daemon/request_ops.h \
-	daemon/server.c daemon/server.h \
+	daemon/server.c daemon/server.h daemon/server_parts.h \
+	daemon/server_accept.c daemon/server_durable.c daemon/server_run.c \
 	daemon/sockets.c daemon/sockets.h \
 	daemon/stats.c daemon/stats.h \
 	daemon/task.c daemon/task.h \
