@@ -167,6 +167,9 @@ void adapters_finish(struct adapters *a); /* no load may be under way */
 /* ---- the folders: [any], may block; of *a only what adapters_init made is read ---- */
 void adapters_look(const struct adapters *a, const char *name, struct adapter_sight *out);
 bool adapter_sight_same(const struct adapter_sight *a, const struct adapter_sight *b); /* the same files, unchanged */
+/* false: nothing is there. A folder's own times change with every file in it, so only its files count. */
+bool adapter_take_print(struct adapter_print *p, const char *path);
+bool adapter_same_print(const struct adapter_print *a, const struct adapter_print *b);
 void adapters_list(const struct adapters *a, struct adapter_listing *out);
 void adapter_listing_finish(struct adapter_listing *l);
 

@@ -5,7 +5,7 @@ include daemon/store.mk
 # All of weftd but main() and the loop: what the unit tests and the fuzzers link.
 noinst_LTLIBRARIES += daemon/libdaemon.la
 daemon_libdaemon_la_SOURCES = \
-	daemon/adapters.c daemon/adapters.h \
+	daemon/adapters.c daemon/adapters.h daemon/adapter_look.c \
 	daemon/blend_file.c daemon/blend_file.h \
 	daemon/boot.c daemon/boot.h \
 	daemon/checker.c daemon/checker.h \
