@@ -37,6 +37,18 @@ static const char *str_at(const struct weft_reply *r, const char *path, size_t i
 	return s != NULL ? s : "";
 }
 
+/* Why a durable job failed or is dead, below its line. */
+static void print_reason(const struct weft_reply *r, size_t i)
+{
+	const char *message = str_at(r, "jobs.%zu.%s", i, "error.message");
+
+	if (message[0] == 0)
+		return;
+	fputs("          ", stdout);
+	cli_put_text(stdout, message, strlen(message));
+	putchar('\n');
+}
+
 static void print_jobs(const struct weft_reply *r)
 {
 	static const char p[] = "jobs.%zu.%s";
@@ -44,11 +56,13 @@ static void print_jobs(const struct weft_reply *r)
 
 	printf("%8s  %-9s  %-12s  %-11s %8s %9s %9s %7s %7s  %s\n", "JOB", "STATE", "OP", "CLASS", "PRIORITY", "AGE/s", "RUN/s",
 	       "PROMPT", "ANSWER", "HOLDER");
-	for (size_t i = 0; i < n; i++)
+	for (size_t i = 0; i < n; i++) {
 		printf("%8llu  %-9s  %-12s  %-11s %8llu %9.1f %9.1f %7llu %7llu  %s\n", uint_at(r, p, i, "job"),
 		       str_at(r, p, i, "state"), str_at(r, p, i, "op"), str_at(r, p, i, "class"), uint_at(r, p, i, "priority"),
 		       (double)uint_at(r, p, i, "age_ms") / 1000, (double)uint_at(r, p, i, "running_ms") / 1000,
 		       uint_at(r, p, i, "prompt_tokens"), uint_at(r, p, i, "completion_tokens"), str_at(r, p, i, "owner"));
+		print_reason(r, i);
+	}
 }
 
 int cmd_jobs(struct cli *cli)

@@ -100,6 +100,8 @@ def test_bad_rows_are_error_records_and_stop_nothing():
         assert bad["typo"]["error"]["code"] == "invalid_argument" and "temperature" in bad["typo"]["error"]["message"], bad["typo"]
         assert bad["c3"]["response"] is None and bad["c3"]["error"]["code"] == "unsupported" and "tools" in bad["c3"]["error"]["message"]
         assert "url" in bad["u"]["error"]["message"]
+        out = weft(h, "jobs", "--state", "failed")[1].splitlines()
+        assert len(out) == 1 + 2 * 4 and any("temperature" in line for line in out[2::2]) and any("line 2 is no JSON object" in line for line in out[2::2]), out
         name = weft(h, "--json", "batch", "status")[1]
         name = json.loads(name)[0]["name"]
         status, out, err = weft(h, "batch", "retry", name)
