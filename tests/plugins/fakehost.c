@@ -440,7 +440,8 @@ static int host_blob_write(struct weft_blob *out, const void *data, uint64_t len
 	struct blob *b = (struct blob *)out;
 
 	b->mine = realloc(b->mine, out->len + len + 1);
-	memcpy(b->mine + out->len, data, len);
+	if (len) /* a choice without text writes nothing, from nowhere */
+		memcpy(b->mine + out->len, data, len);
 	out->len += len;
 	out->data = b->mine;
 	return 0;
