@@ -6,6 +6,8 @@
 
 #include <string.h>
 
+#include "project.h"
+
 /* ---- steps over rows ---- */
 
 struct norm_step {
@@ -96,77 +98,24 @@ static void swiglu_row(void *arg, uint32_t i)
 
 /* ---- linears ---- */
 
-struct linear {
-	const struct matrix *w;
-	struct buffer *out;
-};
-
-struct project_step {
-	struct core_ctx *c;
-	const struct buffer *x;
-	uint32_t m, group, kpad;
-	struct linear l[3];
-	uint32_t n;
-};
-
-static struct quantized *quantized_for(struct core_ctx *c, uint32_t group)
+/* Up to three linears of the same input, with what the blends add to them. */
+static void project(struct core_ctx *c, uint32_t layer, enum adapter_input input, const struct buffer *x, const struct linear *l, uint32_t n)
 {
-	return &c->quantized[__builtin_ctz(group) - 4];
+	struct project s;
+
+	project_begin(&s, c, x, c->m, l, n);
+	if (c->weave.n)
+		weave(&s, layer, input);
+	else
+		project_run(&s);
 }
 
-static void quantize_row(void *arg, uint32_t i)
+static void logits(struct core_ctx *c)
 {
-	struct project_step *s = arg;
-	struct quantized *z = quantized_for(s->c, s->group);
-	size_t groups = s->kpad / s->group;
+	struct project s;
 
-	s->c->ops->quantize(z->q + i * quantized_ld(s->kpad), z->scale + i * groups, z->sum + i * groups, s->x->data + i * s->x->ld,
-			    s->l[0].w->cols, s->kpad, s->group);
-}
-
-static uint32_t chunks(const struct matrix *w)
-{
-	return (w->blocks + MATMUL_CHUNK - 1) / MATMUL_CHUNK;
-}
-
-static void project_part(void *arg, uint32_t part)
-{
-	struct project_step *s = arg;
-	const struct linear *l = s->l;
-	struct rows rows = { .f = s->x->data, .ld = s->x->ld };
-	uint32_t b0, b1;
-
-	for (; part >= chunks(l->w); l++)
-		part -= chunks(l->w);
-	if (l->w->kind == PACK_INT) {
-		struct quantized *z = quantized_for(s->c, l->w->group);
-
-		rows.q = z->q;
-		rows.ldq = quantized_ld(l->w->kpad);
-		rows.scale = z->scale;
-		rows.sum = z->sum;
-	}
-	b0 = part * MATMUL_CHUNK;
-	b1 = b0 + MATMUL_CHUNK < l->w->blocks ? b0 + MATMUL_CHUNK : l->w->blocks;
-	s->c->ops->matmul(l->out->data, l->out->ld, l->w, &rows, s->m, b0, b1);
-}
-
-/* Up to three linears of the same input: x is quantised once per group size that they need, then all their parts run together. */
-static void project(struct core_ctx *c, const struct buffer *x, uint32_t m, const struct linear *l, uint32_t n)
-{
-	struct project_step s = { .c = c, .x = x, .m = m, .n = n };
-	uint32_t parts = 0, done = 0;
-
-	for (uint32_t i = 0; i < n; i++) {
-		s.l[i] = l[i];
-		parts += chunks(l[i].w);
-		s.group = l[i].w->group;
-		s.kpad = l[i].w->kpad;
-		if (s.group & ~done)
-			pool_run(c->pool, quantize_row, &s, m);
-		done |= s.group;
-	}
-	pool_run(c->pool, project_part, &s, parts);
+	project_begin(&s, c, &c->delta, c->n_logits, &(struct linear){ &c->model->head, &c->logits }, 1);
+	project_run(&s);
 }
 
 /* ---- the pass ---- */
@@ -179,17 +128,13 @@ static void layer(struct core_ctx *c, const struct layer *y, uint32_t i)
 	const struct linear down[] = { { &y->down, &c->delta } };
 
 	norm(c, y->attn_norm, i > 0);				/* h        [m][dim] */
-	project(c, &c->h, c->m, qkv, 3);			/* q        [m][heads][head_dim], k and v [m][kv_heads][head_dim] */
-	weave(c, i, ADAPTER_ATTN, &c->h, (const struct buffer *[]){ &c->q, &c->k, &c->v });
+	project(c, i, ADAPTER_ATTN, &c->h, qkv, 3);		/* q        [m][heads][head_dim], k and v [m][kv_heads][head_dim] */
 	attend(c, i);						/* a        [m][heads][head_dim] */
-	project(c, &c->a, c->m, o, 1);				/* delta    [m][dim] */
-	weave(c, i, ADAPTER_O, &c->a, (const struct buffer *[]){ &c->delta });
+	project(c, i, ADAPTER_O, &c->a, o, 1);			/* delta    [m][dim] */
 	norm(c, y->ffn_norm, true);				/* h        [m][dim] */
-	project(c, &c->h, c->m, gate_up, 2);			/* gate, up [m][ffn] */
-	weave(c, i, ADAPTER_MLP, &c->h, (const struct buffer *[]){ &c->gate, &c->up });
+	project(c, i, ADAPTER_MLP, &c->h, gate_up, 2);		/* gate, up [m][ffn] */
 	pool_run(c->pool, swiglu_row, c, c->m);			/* gate     [m][ffn] */
-	project(c, &c->gate, c->m, down, 1);			/* delta    [m][dim] */
-	weave(c, i, ADAPTER_DOWN, &c->gate, (const struct buffer *[]){ &c->delta });
+	project(c, i, ADAPTER_DOWN, &c->gate, down, 1);		/* delta    [m][dim] */
 }
 
 /* Row i of delta: the i-th row that wants logits. */
@@ -203,7 +148,6 @@ static void gather_row(void *arg, uint32_t i)
 void llama_forward(struct core_ctx *c)
 {
 	const struct core_model *m = c->model;
-	const struct linear head[] = { { &m->head, &c->logits } };
 
 	pool_run(c->pool, embed_row, c, c->m);			/* x        [m][dim] */
 	for (uint32_t i = 0; i < m->config.layers; i++)
@@ -211,5 +155,5 @@ void llama_forward(struct core_ctx *c)
 	norm(c, m->norm, true);					/* h        [m][dim] */
 	pool_run(c->pool, gather_row, c, c->n_logits);		/* delta    [n_logits][dim] */
 	if (c->n_logits)
-		project(c, &c->delta, c->n_logits, head, 1);	/* logits   [n_logits][vocab] */
+		logits(c);					/* logits   [n_logits][vocab] */
 }

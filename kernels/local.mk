@@ -13,9 +13,11 @@ kernels_libcore_la_SOURCES = \
 	kernels/model.c kernels/model.h \
 	kernels/pack.c kernels/pack.h \
 	kernels/pool.c kernels/pool.h \
+	kernels/project.c kernels/project.h \
 	kernels/quant.c \
 	kernels/ops/attention.c kernels/ops/attention.h \
 	kernels/ops/expo.h \
+	kernels/ops/guest.h \
 	kernels/ops/matmul.c kernels/ops/matmul.h \
 	kernels/ops/matrix.h \
 	kernels/ops/ops.c kernels/ops/ops.h \

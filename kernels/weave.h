@@ -1,13 +1,15 @@
 /* weave.h: blends in the forward pass.
  *
- * weave_plan() puts the rows of a pass in groups of one blend each, base rows first, and lists pieces: one adapter over up to 24
- * neighbouring rows. Pieces are ordered by the adapters' digests, so that
+ * weave_plan() (weave_plan.c) puts the rows of a pass in groups of one blend each, base rows first, and lists pieces: one adapter over
+ * some rows, be it up to 24 neighbours of one group or up to 4 rows from anywhere. Pieces are ordered by the adapters' digests, so that
  *   - whoever walks the list adds a row's parts in the order of their digests, whatever its neighbours are (P1);
  *   - an adapter's factors are read from memory once per linear, also when several blends share it.
- * Then, beside each product of the base, weave() adds y += f B (A x) in two steps over the pool:
- *   down   piece by piece: h = f A x, for all linears that read x
- *   up     range of outputs by range of outputs, over all pieces: y += B h
- * x is the f32 activation, also where the base is quantised; the order of every sum is that of matmul.h. */
+ * Then weave() (weave.c) computes y = W x + f B (A x) for all linears that read x, in two steps over the pool:
+ *   down   h = f A x, piece by piece                                     beside one share of the products W x
+ *   up     y += B h, range of outputs by range of outputs, all pieces    beside the other share
+ * A pass of many rows computes longer than memory needs for W, so each part fetches, while it multiplies its share of W, the factors
+ * that it reads next; the shares are as A's bytes to B's. x is the f32 activation, also where the base is quantised; the order of every
+ * sum is that of matmul.h. */
 #ifndef WEFT_WEAVE_H
 #define WEFT_WEAVE_H
 
@@ -15,13 +17,21 @@
 
 struct core_ctx;
 struct core_row;
-struct buffer;
+struct project;
 
-enum { WEAVE_ROWS = 24 }; /* of a piece: whole tiles of the products */
+enum { WEAVE_ROWS = 24 }; /* of a piece of neighbours: whole tiles of the products */
+
+/* Rows row .. row + m - 1 of the pass, with one part of their blend. */
+struct weave_run {
+	const struct blend_part *part;
+	uint32_t row, m;
+};
 
 struct weave_piece {
-	const struct blend_part *part;
-	uint32_t row, m; /* rows row .. row + m - 1 of the pass */
+	const struct core_adapter *adapter;
+	const struct weave_run *rows;	/* together: one run, of which m rows from `row` on are meant; else m runs of one row each */
+	uint32_t row, m;
+	bool together;
 };
 
 /* The rows of one blend. */
@@ -38,9 +48,11 @@ struct weave {
 	size_t ld, h_bytes;
 
 	/* grouping */
-	struct weave_group *group; /* [max_rows] */
-	struct core_row *rows;     /* [max_rows] in the order of the groups */
-	uint32_t *position, *to;   /* [max_rows] positions in that order; where row i of the caller went */
+	struct weave_group *group;  /* [max_rows] */
+	struct weave_run *run;      /* [max_rows * CORE_BLEND_MAX], sorted */
+	struct weave_run *single;   /* [max_rows * CORE_BLEND_MAX]: runs of one row, for pieces of rows from anywhere */
+	struct core_row *rows;      /* [max_rows] in the order of the groups */
+	uint32_t *position, *to;    /* [max_rows] positions in that order; where row i of the caller went */
 };
 
 /* Room in every row for a blend's h. Call before a sequence gets the blend; false: out of memory, nothing changed. */
@@ -50,7 +62,7 @@ void weave_finish(struct weave *w);
 void weave_plan(struct core_ctx *c);
 /* Adds what the blends add to the embedding of row i. */
 void weave_embed(const struct core_ctx *c, uint32_t i);
-/* x: what the linears of `input` have read; out[k]: what the k-th of them gave. */
-void weave(struct core_ctx *c, uint32_t layer, enum adapter_input input, const struct buffer *x, const struct buffer *const out[]);
+/* The products that s describes (all linears of `input` of a layer), with what the blends add. Not without any piece. */
+void weave(const struct project *s, uint32_t layer, enum adapter_input input);
 
 #endif

@@ -111,19 +111,29 @@ static float dot_int(const struct matrix *w, uint32_t b, uint32_t lane, const st
 	return acc;
 }
 
+static float dot(const struct matrix *w, uint32_t r, const float *x)
+{
+	return w->kind == PACK_S8 ? dot_s8(w, r / LANES, r % LANES, x) : dot_float(w, r / LANES, r % LANES, x);
+}
+
+void matmul_few_plain(float *const out[], const struct matrix *w, const float *const x[], uint32_t m, uint32_t b0, uint32_t b1, bool add)
+{
+	for (uint32_t i = 0; i < m; i++)
+		for (uint32_t r = b0 * LANES; r < b1 * LANES; r++)
+			out[i][r] = add ? out[i][r] + dot(w, r, x[i]) : dot(w, r, x[i]);
+}
+
 void matmul_add_plain(float *out, size_t ldo, const struct matrix *w, const struct rows *x, uint32_t m, uint32_t b0, uint32_t b1)
 {
 	for (uint32_t i = 0; i < m; i++)
 		for (uint32_t r = b0 * LANES; r < b1 * LANES; r++)
-			out[i * ldo + r] += w->kind == PACK_S8 ? dot_s8(w, r / LANES, r % LANES, x->f + i * x->ld)
-							       : dot_float(w, r / LANES, r % LANES, x->f + i * x->ld);
+			out[i * ldo + r] += dot(w, r, x->f + i * x->ld);
 }
 
 void matmul_plain(float *out, size_t ldo, const struct matrix *w, const struct rows *x, uint32_t m, uint32_t b0, uint32_t b1)
 {
 	for (uint32_t i = 0; i < m; i++)
 		for (uint32_t r = b0 * LANES; r < b1 * LANES; r++)
-			out[i * ldo + r] = w->kind == PACK_INT  ? dot_int(w, r / LANES, r % LANES, x, i)
-					   : w->kind == PACK_S8 ? dot_s8(w, r / LANES, r % LANES, x->f + i * x->ld)
-								: dot_float(w, r / LANES, r % LANES, x->f + i * x->ld);
+			out[i * ldo + r] =
+				w->kind == PACK_INT ? dot_int(w, r / LANES, r % LANES, x, i) : dot(w, r, x->f + i * x->ld);
 }

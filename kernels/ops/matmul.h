@@ -18,6 +18,8 @@
 
 #include "matrix.h"
 
+struct guest;
+
 /* Activation rows. Float kinds read f, integers read q, scale and sum. */
 struct rows {
 	const float *f;		/* [m][ld], zeros from cols up to kpad */
@@ -26,6 +28,7 @@ struct rows {
 	size_t ldq;
 	const float *scale;	/* [m][groups] */
 	const int32_t *sum;	/* [m][groups]: sum of q over the group */
+	struct guest *guest;	/* what to fetch meanwhile, where there is time (guest.h); or NULL */
 };
 
 /* Blocks [b0, b1) of W (b1 - b0 <= MATMUL_CHUNK) against m rows. out[i * ldo + r], written whole up to row 16 * b1. */
@@ -37,5 +40,13 @@ matmul_fn matmul_plain, matmul_avx2, matmul_avx512, matmul_amx;
 /* out += what the product is; not for PACK_INT; any number of blocks. The sum runs from 0 and is added once, so the bits are those of a
  * product and an addition. */
 matmul_fn matmul_add_plain, matmul_add_avx2, matmul_add_avx512;
+
+/* The same for few rows that lie anywhere: row i of x from x[i] on, its results at out[i] + r; add: to what is there. Not for PACK_INT.
+ * Any number of blocks; 1 <= m <= MATMUL_FEW. */
+typedef void matmul_few_fn(float *const out[], const struct matrix *w, const float *const x[], uint32_t m, uint32_t b0, uint32_t b1,
+			   bool add);
+enum { MATMUL_FEW = 4 };
+
+matmul_few_fn matmul_few_plain, matmul_few_avx2, matmul_few_avx512;
 
 #endif

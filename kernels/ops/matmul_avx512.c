@@ -1,4 +1,5 @@
 /* matmul_avx512.c: integers by VNNI: one dpbusd does 4 k of 16 rows, on the packed codes as they lie in memory. */
+#include "guest.h"
 #include "matmul_vec.h"
 
 enum { INT_ROWS = 6, AHEAD = 2048 };
@@ -129,6 +130,8 @@ VEC void int_tile(const struct place *p, uint32_t rows, uint32_t blocks, unsigne
 		else
 			int_group(n, codes, next + g * step / p->passes, 64 / p->passes, stride, q, p->x->ldq, rows, blocks, w->group,
 				  bits);
+		if (p->passes > 1 && p->x->guest)
+			guest_step(p->x->guest);
 		UNROLL
 		for (uint32_t b = 0; b < blocks; b++) {
 			v16 scale = factors(w->scales, w->sub_scales, w, p->b0 + b, g);
@@ -202,6 +205,8 @@ VEC void int_bits(struct place p, uint32_t m, uint32_t b1, unsigned bits)
 			int_tile(&p, 2, MATMUL_CHUNK, bits);
 		return;
 	}
+	if (p.x->guest)
+		guest_begin(p.x->guest, (size_t)(m + INT_ROWS - 1) / INT_ROWS * ((b1 - p.b0 + 1) / 2) * p.w->groups);
 	for (; p.b0 + 2 <= b1; p.b0 += 2)
 		int_blocks(&p, m, 2, bits);
 	if (p.b0 < b1)
@@ -223,4 +228,9 @@ void matmul_avx512(float *out, size_t ldo, const struct matrix *w, const struct 
 void matmul_add_avx512(float *out, size_t ldo, const struct matrix *w, const struct rows *x, uint32_t m, uint32_t b0, uint32_t b1)
 {
 	matmul_floats(out, ldo, w, x, m, b0, b1, true);
+}
+
+void matmul_few_avx512(float *const out[], const struct matrix *w, const float *const x[], uint32_t m, uint32_t b0, uint32_t b1, bool add)
+{
+	matmul_few(out, w, x, m, b0, b1, add);
 }

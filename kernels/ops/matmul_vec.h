@@ -1,6 +1,7 @@
 /* matmul_vec.h: what the vector forms of matmul.h share: the factors of integer kinds, and all of the float kinds, on 16 lanes. Of these, one
  * chain per output element, TILE_ROWS activation rows by TILE_BLOCKS blocks of weights at a time, so that each weight is loaded (and
  * widened) once per tile and there are chains enough to hide latency. */
+#include "guest.h"
 #include "matmul.h"
 #include "vec16.h"
 
@@ -12,7 +13,7 @@ enum { TILE_ROWS = 4, TILE_BLOCKS = 1, S8_ROWS = 3 };
 
 enum { FURTHER = 2048 };	/* bytes that a tile fetches ahead of itself when it is the only one to read its blocks */
 
-/* Where a tile is: rows from x and out on, blocks b0 .. of w. */
+/* Where a tile is: rows from x and out on, or wherever a list says; blocks b0 .. of w. */
 struct float_place {
 	float *out;
 	size_t ldo;
@@ -22,7 +23,16 @@ struct float_place {
 	uint32_t b0;
 	bool ahead;		/* fetch the blocks that come next into the cache meanwhile */
 	bool add;		/* to what out holds */
+	struct guest *guest;	/* or NULL */
+	float *const *far_out;	/* [rows], for tiles with `far` */
+	const float *const *far_x;
 };
+
+/* far, rows and blocks are constants wherever they are named below. */
+VEC const float *row_of(const struct float_place *p, uint32_t i, bool far)
+{
+	return far ? p->far_x[i] : p->x + i * p->ldx;
+}
 
 /* The factors of a group of block b, one a lane: scales, or minima. Two-level: an f16 for each SUPER k, times 8 bits for each group. */
 VEC v16 factors(const uint16_t *high, const int8_t *sub, const struct matrix *w, uint32_t b, uint32_t g)
@@ -33,20 +43,20 @@ VEC v16 factors(const uint16_t *high, const int8_t *sub, const struct matrix *w,
 	return v16_mul(v16_half(high + (size_t)g * w->group / SUPER * LANES), v16_bytes(sub + ((size_t)b * w->groups + g) * LANES));
 }
 
-VEC void float_store(const struct float_place *p, uint32_t i, uint32_t b, v16 acc)
+enum { GUEST_K = 32 };		/* of k: a step of a guest's */
+
+VEC void float_store(const struct float_place *p, uint32_t i, uint32_t b, v16 acc, bool far)
 {
-	float *out = p->out + i * p->ldo + (p->b0 + b) * LANES;
+	float *out = (far ? p->far_out[i] : p->out + i * p->ldo) + (p->b0 + b) * LANES;
 
 	v16_store(out, p->add ? v16_add(v16_load(out), acc) : acc);
 }
 
-/* rows and blocks are constants where this is called. */
-VEC void float_tile(const struct float_place *p, uint32_t rows, uint32_t blocks, enum pack_kind kind)
+VEC void float_tile(const struct float_place *p, uint32_t rows, uint32_t blocks, enum pack_kind kind, bool far)
 {
 	v16 acc[TILE_ROWS][MATMUL_CHUNK];
 	const struct matrix *w = p->w;
-	const float *x = p->x;
-	size_t stride = matrix_block_bytes(w), ldx = p->ldx, next = p->ahead ? blocks * stride : FURTHER;
+	size_t stride = matrix_block_bytes(w), next = p->ahead ? blocks * stride : FURTHER;
 	const unsigned char *c = w->codes + p->b0 * stride;
 
 	UNROLL
@@ -58,6 +68,8 @@ VEC void float_tile(const struct float_place *p, uint32_t rows, uint32_t blocks,
 		for (uint32_t k = 0; k < w->kpad; k += 2, c += 64) {
 			v16 even[MATMUL_CHUNK], odd[MATMUL_CHUNK];
 
+			if (!far && p->guest && k % GUEST_K == 0)
+				guest_step(p->guest);
 			UNROLL
 			for (uint32_t b = 0; b < blocks; b++) {
 				_mm_prefetch((const char *)c + next + b * stride, _MM_HINT_T1);
@@ -68,17 +80,19 @@ VEC void float_tile(const struct float_place *p, uint32_t rows, uint32_t blocks,
 			for (uint32_t i = 0; i < rows; i++)
 				UNROLL
 				for (uint32_t b = 0; b < blocks; b++)
-					acc[i][b] = v16_fma(even[b], v16_all(x[i * ldx + k]), acc[i][b]);
+					acc[i][b] = v16_fma(even[b], v16_all(row_of(p, i, far)[k]), acc[i][b]);
 			UNROLL
 			for (uint32_t i = 0; i < rows; i++)
 				UNROLL
 				for (uint32_t b = 0; b < blocks; b++)
-					acc[i][b] = v16_fma(odd[b], v16_all(x[i * ldx + k + 1]), acc[i][b]);
+					acc[i][b] = v16_fma(odd[b], v16_all(row_of(p, i, far)[k + 1]), acc[i][b]);
 		}
 	else
 		for (uint32_t k = 0; k < w->kpad; k++, c += kind == PACK_F16 ? 32 : 64) {
 			v16 v[MATMUL_CHUNK];
 
+			if (!far && p->guest && k % GUEST_K == 0)
+				guest_step(p->guest);
 			UNROLL
 			for (uint32_t b = 0; b < blocks; b++)
 				v[b] = kind == PACK_F16 ? v16_half(c + b * stride) : v16_load((const float *)(c + b * stride));
@@ -86,19 +100,19 @@ VEC void float_tile(const struct float_place *p, uint32_t rows, uint32_t blocks,
 			for (uint32_t i = 0; i < rows; i++)
 				UNROLL
 				for (uint32_t b = 0; b < blocks; b++)
-					acc[i][b] = v16_fma(v[b], v16_all(x[i * ldx + k]), acc[i][b]);
+					acc[i][b] = v16_fma(v[b], v16_all(row_of(p, i, far)[k]), acc[i][b]);
 		}
 	UNROLL
 	for (uint32_t i = 0; i < rows; i++)
 		UNROLL
 		for (uint32_t b = 0; b < blocks; b++)
-			float_store(p, i, b, acc[i][b]);
+			float_store(p, i, b, acc[i][b], far);
 }
 
 enum { S8_STEP = 4 };	/* of k: a cache line of a block */
 
-VEC void s8_step(v16 t[S8_ROWS][MATMUL_CHUNK], const unsigned char *c, size_t stride, const float *x, size_t ldx, uint32_t rows,
-		 uint32_t blocks, uint32_t n)
+VEC void s8_step(v16 t[TILE_ROWS][MATMUL_CHUNK], const struct float_place *p, const unsigned char *c, size_t stride, size_t k0,
+		 uint32_t rows, uint32_t blocks, uint32_t n, bool far)
 {
 	UNROLL
 	for (uint32_t k = 0; k < n; k++) {
@@ -111,17 +125,16 @@ VEC void s8_step(v16 t[S8_ROWS][MATMUL_CHUNK], const unsigned char *c, size_t st
 		for (uint32_t i = 0; i < rows; i++)
 			UNROLL
 			for (uint32_t b = 0; b < blocks; b++)
-				t[i][b] = v16_fma(v[b], v16_all(x[i * ldx + k]), t[i][b]);
+				t[i][b] = v16_fma(v[b], v16_all(row_of(p, i, far)[k0 + k]), t[i][b]);
 	}
 }
 
 /* PACK_S8. The chains of neighbouring groups do not depend on each other, so even one row by one block keeps the multipliers busy. */
-VEC void s8_tile(const struct float_place *p, uint32_t rows, uint32_t blocks)
+VEC void s8_tile(const struct float_place *p, uint32_t rows, uint32_t blocks, bool far)
 {
-	v16 acc[S8_ROWS][MATMUL_CHUNK];
+	v16 acc[TILE_ROWS][MATMUL_CHUNK];
 	const struct matrix *w = p->w;
-	const float *x = p->x;
-	size_t stride = matrix_block_bytes(w), scales = matrix_block_scales(w), next = p->ahead ? blocks * stride : FURTHER;
+	size_t k0 = 0, stride = matrix_block_bytes(w), scales = matrix_block_scales(w), next = p->ahead ? blocks * stride : FURTHER;
 	const unsigned char *c = w->codes + p->b0 * stride;
 	const uint16_t *scale = w->scales + p->b0 * scales;
 
@@ -131,7 +144,7 @@ VEC void s8_tile(const struct float_place *p, uint32_t rows, uint32_t blocks)
 		for (uint32_t b = 0; b < blocks; b++)
 			acc[i][b] = v16_zero();
 	for (uint32_t g = 0; g < w->groups; g++, scale += LANES) {
-		v16 t[S8_ROWS][MATMUL_CHUNK];
+		v16 t[TILE_ROWS][MATMUL_CHUNK];
 
 		UNROLL
 		for (uint32_t i = 0; i < rows; i++)
@@ -145,11 +158,11 @@ VEC void s8_tile(const struct float_place *p, uint32_t rows, uint32_t blocks)
 			for (uint32_t b = 0; b < blocks; b++)
 				_mm_prefetch((const char *)c + next + b * stride, _MM_HINT_T1);
 			if (n == S8_STEP)
-				s8_step(t, c, stride, x, p->ldx, rows, blocks, S8_STEP);
+				s8_step(t, p, c, stride, k0, rows, blocks, S8_STEP, far);
 			else
-				s8_step(t, c, stride, x, p->ldx, rows, blocks, n);
+				s8_step(t, p, c, stride, k0, rows, blocks, n, far);
 			c += n * LANES;
-			x += n;
+			k0 += n;
 		}
 		UNROLL
 		for (uint32_t i = 0; i < rows; i++)
@@ -161,7 +174,7 @@ VEC void s8_tile(const struct float_place *p, uint32_t rows, uint32_t blocks)
 	for (uint32_t i = 0; i < rows; i++)
 		UNROLL
 		for (uint32_t b = 0; b < blocks; b++)
-			float_store(p, i, b, acc[i][b]);
+			float_store(p, i, b, acc[i][b], far);
 }
 
 VEC void s8_blocks(struct float_place p, uint32_t m, uint32_t blocks)
@@ -171,11 +184,11 @@ VEC void s8_blocks(struct float_place p, uint32_t m, uint32_t blocks)
 	for (p.ahead = m > 2; m; m -= rows, p.ahead = false) {
 		rows = m >= S8_ROWS ? S8_ROWS : m >= 2 ? 2 : 1;
 		if (rows == S8_ROWS)
-			s8_tile(&p, S8_ROWS, blocks);
+			s8_tile(&p, S8_ROWS, blocks, false);
 		else if (rows == 2)
-			s8_tile(&p, 2, blocks);
+			s8_tile(&p, 2, blocks, false);
 		else
-			s8_tile(&p, 1, blocks);
+			s8_tile(&p, 1, blocks, false);
 		p.x += rows * p.ldx;
 		p.out += rows * p.ldo;
 	}
@@ -184,7 +197,7 @@ VEC void s8_blocks(struct float_place p, uint32_t m, uint32_t blocks)
 VEC void s8_kind(struct float_place p, uint32_t m, uint32_t b1)
 {
 	for (; m == 1 && p.b0 + MATMUL_CHUNK <= b1; p.b0 += MATMUL_CHUNK)
-		s8_tile(&p, 1, MATMUL_CHUNK);
+		s8_tile(&p, 1, MATMUL_CHUNK, false);
 	for (; p.b0 + TILE_BLOCKS <= b1; p.b0 += TILE_BLOCKS)
 		s8_blocks(p, m, TILE_BLOCKS);
 	for (; p.b0 < b1; p.b0++)
@@ -199,6 +212,15 @@ VEC uint32_t tile_height(uint32_t m)
 	return m >= 4 ? 4 : m >= 2 ? 2 : 1;
 }
 
+VEC uint32_t float_passes(uint32_t m)
+{
+	uint32_t n = 0;
+
+	for (; m; m -= tile_height(m))
+		n++;
+	return n;
+}
+
 VEC void float_blocks(struct float_place p, uint32_t m, uint32_t blocks, enum pack_kind kind)
 {
 	uint32_t rows;
@@ -207,19 +229,19 @@ VEC void float_blocks(struct float_place p, uint32_t m, uint32_t blocks, enum pa
 		rows = tile_height(m);
 		switch (rows) {
 		case 1:
-			float_tile(&p, 1, blocks, kind);
+			float_tile(&p, 1, blocks, kind, false);
 			break;
 		case 2:
-			float_tile(&p, 2, blocks, kind);
+			float_tile(&p, 2, blocks, kind, false);
 			break;
 		case 4:
-			float_tile(&p, 4, blocks, kind);
+			float_tile(&p, 4, blocks, kind, false);
 			break;
 		case 8:
-			float_tile(&p, TILE_ROWS < 8 ? TILE_ROWS : 8, blocks, kind);
+			float_tile(&p, TILE_ROWS < 8 ? TILE_ROWS : 8, blocks, kind, false);
 			break;
 		default:
-			float_tile(&p, TILE_ROWS, blocks, kind);
+			float_tile(&p, TILE_ROWS, blocks, kind, false);
 		}
 		p.x += rows * p.ldx;
 		p.out += rows * p.ldo;
@@ -230,12 +252,15 @@ VEC void float_kind(struct float_place p, uint32_t m, uint32_t b1, enum pack_kin
 {
 	if (m == 1) {	/* more blocks give the chains that hide latency */
 		for (; p.b0 + MATMUL_CHUNK <= b1; p.b0 += MATMUL_CHUNK)
-			float_tile(&p, 1, MATMUL_CHUNK, kind);
+			float_tile(&p, 1, MATMUL_CHUNK, kind, false);
 		if (p.b0 + 3 == b1) {
-			float_tile(&p, 1, 3, kind);
+			float_tile(&p, 1, 3, kind, false);
 			return;
 		}
 	}
+	if (p.guest)
+		guest_begin(p.guest, (size_t)float_passes(m) * ((b1 - p.b0 + TILE_BLOCKS - 1) / TILE_BLOCKS) *
+					     ((p.w->kpad + GUEST_K - 1) / GUEST_K));
 	for (; p.b0 + TILE_BLOCKS <= b1; p.b0 += TILE_BLOCKS)
 		float_blocks(p, m, TILE_BLOCKS, kind);
 	for (; p.b0 < b1; p.b0++)
@@ -245,7 +270,8 @@ VEC void float_kind(struct float_place p, uint32_t m, uint32_t b1, enum pack_kin
 VEC void matmul_floats(float *out, size_t ldo, const struct matrix *w, const struct rows *x, uint32_t m, uint32_t b0, uint32_t b1,
 		       bool add)
 {
-	struct float_place p = { out, ldo, w, x->f, x->ld, b0, false, add };
+	struct float_place p = { .out = out, .ldo = ldo, .w = w, .x = x->f, .ldx = x->ld, .b0 = b0, .add = add,
+				 .guest = m > 2 ? x->guest : NULL };
 
 	if (w->kind == PACK_BF16)
 		float_kind(p, m, b1, PACK_BF16);
@@ -255,4 +281,60 @@ VEC void matmul_floats(float *out, size_t ldo, const struct matrix *w, const str
 		s8_kind(p, m, b1);
 	else
 		float_kind(p, m, b1, PACK_F32);
+}
+
+/* ---- few rows, anywhere ---- */
+
+VEC void few_tile(const struct float_place *p, uint32_t rows, uint32_t blocks, enum pack_kind kind)
+{
+	if (kind == PACK_S8)
+		s8_tile(p, rows, blocks, true);
+	else
+		float_tile(p, rows, blocks, kind, true);
+}
+
+/* As many blocks at a time as the registers hold the sums of. */
+VEC void few_blocks(struct float_place p, uint32_t rows, uint32_t b1, enum pack_kind kind)
+{
+	const uint32_t most = rows == 1 ? MATMUL_CHUNK : TILE_BLOCKS == 1 ? 1 : kind == PACK_S8 ? 2 : MATMUL_CHUNK;
+
+	for (; p.b0 + most <= b1; p.b0 += most)
+		few_tile(&p, rows, most, kind);
+	if (most == MATMUL_CHUNK && p.b0 + 3 == b1)
+		few_tile(&p, rows, 3, kind);
+	else if (most > 2 && p.b0 + 2 == b1)
+		few_tile(&p, rows, 2, kind);
+	else if (most > 1 && p.b0 + 1 == b1)
+		few_tile(&p, rows, 1, kind);
+}
+
+VEC void few_rows(const struct float_place *p, uint32_t m, uint32_t b1, enum pack_kind kind)
+{
+	switch (m) {
+	case 1:
+		few_blocks(*p, 1, b1, kind);
+		break;
+	case 2:
+		few_blocks(*p, 2, b1, kind);
+		break;
+	case 3:
+		few_blocks(*p, 3, b1, kind);
+		break;
+	default:
+		few_blocks(*p, MATMUL_FEW, b1, kind);
+	}
+}
+
+VEC void matmul_few(float *const out[], const struct matrix *w, const float *const x[], uint32_t m, uint32_t b0, uint32_t b1, bool add)
+{
+	struct float_place p = { .w = w, .b0 = b0, .add = add, .far_out = out, .far_x = x };
+
+	if (w->kind == PACK_BF16)
+		few_rows(&p, m, b1, PACK_BF16);
+	else if (w->kind == PACK_F16)
+		few_rows(&p, m, b1, PACK_F16);
+	else if (w->kind == PACK_S8)
+		few_rows(&p, m, b1, PACK_S8);
+	else
+		few_rows(&p, m, b1, PACK_F32);
 }

@@ -13,6 +13,7 @@ struct ops {
 	rmsnorm_fn *rmsnorm;
 	quantize_fn *quantize;
 	matmul_fn *matmul, *matmul_add;
+	matmul_few_fn *matmul_few;
 	kv_store_fn *kv_store;
 	attention_fn *attention;
 	swiglu_fn *swiglu;

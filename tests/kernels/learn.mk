@@ -14,7 +14,7 @@ tests_kernels_learn_gradient_LDADD = kernels/liblearn.la $(core_test_ldadd)
 tests_kernels_learn_check_SOURCES = tests/kernels/learn_check.c tests/kernels/adapter_test.h tests/kernels/core_test.h
 tests_kernels_learn_check_CPPFLAGS = $(core_test_cppflags)
 tests_kernels_learn_check_LDADD = kernels/liblearn.la $(core_test_ldadd)
-tests_kernels_learn_check_LDFLAGS = -Wl,--wrap=weave
+tests_kernels_learn_check_LDFLAGS = -Wl,--wrap=blend_factor
 tests_kernels_learn_weights_SOURCES = tests/kernels/learn_weights.c tests/kernels/adapter_test.h tests/kernels/core_test.h
 tests_kernels_learn_weights_CPPFLAGS = $(core_test_cppflags) $(JANSSON_CFLAGS)
 tests_kernels_learn_weights_LDADD = kernels/liblearn.la $(core_test_ldadd) $(JANSSON_LIBS)

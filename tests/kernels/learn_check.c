@@ -1,30 +1,26 @@
 /* learn_check.c: the check at load passes for every adapter on bases of every precision, and tells when the weaving goes wrong.
  *
- * The program is linked with --wrap=weave: the core calls __wrap_weave() here, which can leave out or distort what it is asked for.
- */
+ * The program is linked with --wrap=blend_factor: the core calls __wrap_blend_factor() here, which can leave out or double what a
+ * linear of one input of one layer is to get. */
 #include "adapter_test.h"
+#include "kernels/blend.h"
 #include "kernels/learn/pass.h"
 #include "kernels/llama.h"
 
-void __real_weave(struct core_ctx *c, uint32_t layer, enum adapter_input input, const struct buffer *x,
-		  const struct buffer *const out[]);
-void __wrap_weave(struct core_ctx *c, uint32_t layer, enum adapter_input input, const struct buffer *x,
-		  const struct buffer *const out[]);
+float __real_blend_factor(const struct blend_part *p, uint32_t layer, unsigned linear);
+float __wrap_blend_factor(const struct blend_part *p, uint32_t layer, unsigned linear);
 
 static enum { WHOLE, LEFT_OUT, TWICE } how;
 static uint32_t where_layer;
 static enum adapter_input where_input;
 
-void __wrap_weave(struct core_ctx *c, uint32_t layer, enum adapter_input input, const struct buffer *x,
-		  const struct buffer *const out[])
+float __wrap_blend_factor(const struct blend_part *p, uint32_t layer, unsigned linear)
 {
-	bool here = layer == where_layer && input == where_input;
+	float f = __real_blend_factor(p, layer, linear);
 
-	if (here && how == LEFT_OUT)
-		return;
-	if (here && how == TWICE)
-		__real_weave(c, layer, input, x, out);
-	__real_weave(c, layer, input, x, out);
+	if (layer != where_layer || adapter_input_of(linear) != where_input)
+		return f;
+	return how == LEFT_OUT ? 0 : how == TWICE ? 2 * f : f;
 }
 
 static const struct core_check_params patient = {.seconds = 1e9};

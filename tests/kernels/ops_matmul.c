@@ -1,5 +1,6 @@
 /* ops_matmul.c: packed matrices mean what the file means, and every instruction set multiplies them to the same bits. */
 #include "ops_test.h"
+#include "kernels/ops/guest.h"
 
 struct activations {
 	struct rows rows;
@@ -24,7 +25,7 @@ static struct activations make_rows(const struct matrix *w, uint32_t m)
 			quantize_plain(a.q + (size_t)i * ldq, a.scale + (size_t)i * groups, a.sum + (size_t)i * groups,
 				       a.f + (size_t)i * ld, w->cols, w->kpad, w->group);
 	}
-	a.rows = (struct rows){ a.f, ld, a.q, ldq, a.scale, a.sum };
+	a.rows = (struct rows){ a.f, ld, a.q, ldq, a.scale, a.sum, NULL };
 	return a;
 }
 
@@ -39,9 +40,17 @@ static void free_rows(struct activations *a)
 static float *multiply(const struct ops *ops, const struct matrix *w, const struct activations *a, uint32_t m, size_t ldo)
 {
 	float *out = poisoned(m * ldo * sizeof(float));
+	struct rows rows = a->rows;
+	struct guest guest;
 
+	/* What is fetched meanwhile changes nothing: two runs, in as many calls as there are. */
+	guest_none(&guest);
+	guest_add(&guest, a->f, 1000);
+	guest_add(&guest, w->codes, matrix_block_bytes(w));
+	guest.calls = (w->blocks + MATMUL_CHUNK - 1) / MATMUL_CHUNK;
+	rows.guest = m % 2 ? &guest : NULL;
 	for (uint32_t b = 0; b < w->blocks; b += MATMUL_CHUNK)
-		ops->matmul(out, ldo, w, &a->rows, m, b, b + MATMUL_CHUNK < w->blocks ? b + MATMUL_CHUNK : w->blocks);
+		ops->matmul(out, ldo, w, &rows, m, b, b + MATMUL_CHUNK < w->blocks ? b + MATMUL_CHUNK : w->blocks);
 	return out;
 }
 
@@ -106,6 +115,39 @@ static void adds_to_the_same_bits(const struct matrix *w, uint32_t m, const char
 	free_rows(&a);
 }
 
+/* Rows far apart and in any order give the bits of rows that lie together; nothing else is written. */
+static void few_rows_anywhere_give_the_same_bits(const struct matrix *w, uint32_t m, const char *what)
+{
+	struct activations a = make_rows(w, m);
+	size_t ldo = w->blocks * LANES + 16;
+	float *product = multiply(ops_for(CORE_CPU_PLAIN), w, &a, m, ldo), *before = malloc(m * ldo * sizeof(float));
+
+	fill_hard(before, m * ldo);
+	for (const char *const *cpu = cpus_here(); *cpu; cpu++)
+		for (int add = 0; add < 2; add++) {
+			float *got = malloc(m * ldo * sizeof(float)), *out[MATMUL_FEW];
+			const float *x[MATMUL_FEW];
+
+			memcpy(got, before, m * ldo * sizeof(float));
+			for (uint32_t i = 0; i < m; i++) {	/* the last row first */
+				x[i] = a.rows.f + (m - 1 - i) * a.rows.ld;
+				out[i] = got + (m - 1 - i) * ldo;
+			}
+			ops_named(*cpu)->matmul_few(out, w, x, m, 0, w->blocks, add);
+			for (size_t i = 0; i < m * ldo; i++) {
+				float want = i % ldo >= w->blocks * LANES ? before[i] : add ? before[i] + product[i] : product[i];
+
+				if (memcmp(&got[i], &want, 4))
+					fail_msg("%s (%u x %u), %u rows, %s, add %d: [%zu][%zu] is %a, expected %a", what, w->rows,
+						 w->cols, m, *cpu, add, i / ldo, i % ldo, got[i], want);
+			}
+			free(got);
+		}
+	free(product);
+	free(before);
+	free_rows(&a);
+}
+
 static void all_counts(const struct matrix *w, const char *what)
 {
 	static const uint32_t counts[] = { 1, 2, 3, 4, 5, 7, 8, 9, 12, 13, 16, 17, 29, 32, 49, 65 };
@@ -114,6 +156,8 @@ static void all_counts(const struct matrix *w, const char *what)
 		same_bits(w, counts[i], what);
 	for (uint32_t m = 1; m <= 25 && w->kind != PACK_INT; m += m < 4 ? 1 : 7)
 		adds_to_the_same_bits(w, m, what);
+	for (uint32_t m = 1; m <= MATMUL_FEW && w->kind != PACK_INT; m++)
+		few_rows_anywhere_give_the_same_bits(w, m, what);
 }
 
 static void every_file_type_multiplies_to_the_same_bits_everywhere(void **state)

@@ -1,0 +1,37 @@
+/* project.h: up to three linears of the same input, as one step over the pool. Private to the forward pass. */
+#ifndef WEFT_PROJECT_H
+#define WEFT_PROJECT_H
+
+#include <stdint.h>
+
+struct buffer;
+struct core_ctx;
+struct guest;
+struct matrix;
+
+struct linear {
+	const struct matrix *w;
+	const struct buffer *out;
+};
+
+struct project {
+	struct core_ctx *c;
+	const struct buffer *x;
+	uint32_t m;
+	struct linear l[3];
+	uint32_t n;
+	uint32_t group, kpad;	/* of the quantisation under way */
+};
+
+/* Quantises x once per group size that the linears need. */
+void project_begin(struct project *s, struct core_ctx *c, const struct buffer *x, uint32_t m, const struct linear *l, uint32_t n);
+/* Blocks b0 .. b1 - 1 of outputs of a linear, of all rows. guest: NULL, or what to fetch meanwhile; it counts a call per MATMUL_CHUNK. */
+void project_blocks(const struct project *s, const struct linear *l, uint32_t b0, uint32_t b1, struct guest *guest);
+/* All blocks of all linears, shared out. */
+void project_run(struct project *s);
+
+/* The outputs of all linears cut into ranges of at most `range` blocks: their number, and the i-th of them. */
+uint32_t project_ranges(const struct project *s, uint32_t range);
+uint32_t project_range(const struct project *s, uint32_t range, uint32_t i, uint32_t *b0, uint32_t *b1);	/* the linear's index */
+
+#endif

@@ -1,0 +1,165 @@
+/* weave_plan.c: the rows of a pass by blends, and the pieces that weave.c walks. */
+#include "config.h"
+#include "llama.h"
+
+#include <string.h>
+
+#include "memory.h"
+
+bool weave_reserve(struct core_ctx *c, const struct core_blend *b)
+{
+	struct weave *w = &c->weave;
+	size_t bytes = (size_t)b->width * c->max_rows * sizeof(float);
+	float *h;
+
+	if (b->width <= w->ld)
+		return true;
+	h = memory_map(bytes);
+	if (!h)
+		return false;
+	weave_finish(w);
+	w->h = h;
+	w->h_bytes = bytes;
+	w->ld = b->width;
+	return true;
+}
+
+void weave_finish(struct weave *w)
+{
+	memory_unmap(w->h, w->h_bytes);
+	w->h = NULL;
+}
+
+/* Two blends of the same digest compute the same bits, so they are one group. */
+static uint32_t group_of(struct weave *w, uint32_t *n, const struct core_blend *b)
+{
+	uint32_t g;
+
+	for (g = 0; g < *n; g++)
+		if (w->group[g].blend == b || !memcmp(w->group[g].blend->digest, b->digest, ADAPTER_DIGEST))
+			return g;
+	w->group[(*n)++] = (struct weave_group){.blend = b};
+	return g;
+}
+
+/* A counting sort: base rows first, then group by group, each in the caller's order. Returns the number of groups. */
+static uint32_t group_rows(struct core_ctx *c)
+{
+	struct weave *w = &c->weave;
+	uint32_t n = 0, base = 0, at = 0;
+
+	for (uint32_t i = 0; i < c->n_touched; i++)
+		if (c->touched[i]->blend)
+			c->touched[i]->group = group_of(w, &n, c->touched[i]->blend);
+	for (uint32_t i = 0; i < c->m; i++)
+		if (c->rows[i].seq->blend)
+			w->group[c->rows[i].seq->group].m++;
+		else
+			at++;
+	for (uint32_t g = 0; g < n; g++) {
+		w->group[g].row = at;
+		at += w->group[g].m;
+		w->group[g].m = 0; /* counted again below */
+	}
+	for (uint32_t i = 0; i < c->m; i++) {
+		const struct core_seq *s = c->rows[i].seq;
+		struct weave_group *g = &w->group[s->group];
+
+		w->to[i] = s->blend ? g->row + g->m++ : base++;
+		w->rows[w->to[i]] = c->rows[i];
+		w->position[w->to[i]] = c->position[i];
+	}
+	return n;
+}
+
+static void add_runs(struct weave *w, uint32_t *n, const struct weave_group *g)
+{
+	for (uint32_t k = 0; k < g->blend->n; k++) {
+		const struct blend_part *p = &g->blend->parts[k];
+		uint32_t chunks = (p->adapter->width / LANES + MATMUL_CHUNK - 1) / MATMUL_CHUNK;
+
+		w->chunks = chunks > w->chunks ? chunks : w->chunks;
+		w->run[(*n)++] = (struct weave_run){p, g->row, g->m};
+	}
+}
+
+static bool before(const struct weave_run *a, const struct weave_run *b)
+{
+	int order = memcmp(a->part->adapter->digest, b->part->adapter->digest, ADAPTER_DIGEST);
+
+	return order ? order < 0 : a->row < b->row;
+}
+
+/* Shell's sort: in place, and a pass has tens of runs. */
+static void sort_runs(struct weave_run *r, uint32_t n)
+{
+	for (uint32_t gap = n / 2; gap; gap = gap > 2 ? gap * 5 / 11 : gap / 2)
+		for (uint32_t i = gap; i < n; i++) {
+			struct weave_run x = r[i];
+			uint32_t k = i;
+
+			for (; k >= gap && before(&x, &r[k - gap]); k -= gap)
+				r[k] = r[k - gap];
+			r[k] = x;
+		}
+}
+
+/* A run of more than MATMUL_FEW rows becomes pieces of neighbours. */
+static void cut_run(struct weave *w, const struct weave_run *r)
+{
+	for (uint32_t i = 0; i < r->m; i += WEAVE_ROWS)
+		w->piece[w->n++] = (struct weave_piece){r->part->adapter, r, r->row + i,
+							r->m - i < WEAVE_ROWS ? r->m - i : WEAVE_ROWS, true};
+}
+
+/* The rows of short runs r[0] .. r[n - 1], all of one adapter, four by four. */
+static void gather_runs(struct weave *w, const struct weave_run *r, uint32_t n, uint32_t *singles)
+{
+	struct weave_piece *p = NULL;
+
+	for (uint32_t k = 0; k < n; k++)
+		for (uint32_t i = 0; r[k].m <= MATMUL_FEW && i < r[k].m; i++) {
+			struct weave_run *one = &w->single[(*singles)++];
+
+			if (!p || p->m == MATMUL_FEW) {
+				p = &w->piece[w->n++];
+				*p = (struct weave_piece){r[k].part->adapter, one, r[k].row + i, 0, false};
+			}
+			*one = (struct weave_run){r[k].part, r[k].row + i, 1};
+			p->m++;
+		}
+}
+
+static void make_pieces(struct weave *w, uint32_t runs)
+{
+	uint32_t singles = 0, end;
+
+	for (uint32_t i = 0; i < runs; i = end) {
+		for (end = i; end < runs && !memcmp(w->run[end].part->adapter->digest, w->run[i].part->adapter->digest, ADAPTER_DIGEST); end++)
+			if (w->run[end].m > MATMUL_FEW)
+				cut_run(w, &w->run[end]);
+		gather_runs(w, &w->run[i], end - i, &singles);
+	}
+}
+
+void weave_plan(struct core_ctx *c)
+{
+	struct weave *w = &c->weave;
+	bool any = false;
+	uint32_t groups, runs = 0;
+
+	w->n = w->chunks = 0;
+	for (uint32_t i = 0; i < c->n_touched; i++)
+		any |= c->touched[i]->blend != NULL;
+	if (!any)
+		return;
+	groups = group_rows(c);
+	c->rows = w->rows;
+	memcpy(c->position, w->position, c->m * sizeof(c->position[0]));
+	for (uint32_t i = 0; i < c->n_logits; i++)
+		c->wanted[i] = w->to[c->wanted[i]];
+	for (uint32_t g = 0; g < groups; g++)
+		add_runs(w, &runs, &w->group[g]);
+	sort_runs(w->run, runs);
+	make_pieces(w, runs);
+}
