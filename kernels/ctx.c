@@ -34,6 +34,8 @@ static size_t cut_workspace(struct core_ctx *c)
 	c->position = cut(c, &at, rows * sizeof(c->position[0]));
 	c->touched = cut(c, &at, rows * sizeof(c->touched[0]));
 	c->wanted = cut(c, &at, rows * sizeof(c->wanted[0]));
+	c->order = cut(c, &at, rows * sizeof(c->order[0]));
+	c->tiles = cut(c, &at, rows * sizeof(c->tiles[0]));
 	cut_buffer(c, &at, &c->x, cf->dim);
 	cut_buffer(c, &at, &c->h, cf->dim);
 	cut_buffer(c, &at, &c->delta, cf->dim);

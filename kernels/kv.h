@@ -35,6 +35,7 @@ struct core_seq {
 	uint32_t pages;			/* len / 16 rounded up, plus reserved ones between reserve and commit */
 	uint32_t pending;		/* tokens of the pass in progress; 0 between passes */
 	uint32_t group;			/* of the rows of its blend, in the pass in progress */
+	uint32_t first;			/* of its rows among those of the pass in progress, sequence by sequence */
 	struct core_blend *blend;	/* counted; NULL: the base alone. ctx.c keeps it */
 	void *resident;			/* the blend on the device */
 	uint32_t copied;		/* page that this reservation replaced by a copy, or KV_NONE */

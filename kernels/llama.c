@@ -67,17 +67,43 @@ static void store_row(void *arg, uint32_t i)
 	}
 }
 
+/* The batch's rows by sequence, in tiles of neighbours. How many make a tile is a matter of speed alone. */
+static void plan_tiles(struct core_ctx *c)
+{
+	const struct llama_config *cf = &c->model->config;
+	uint32_t shared = cf->heads / cf->kv_heads, most = shared < ATTENTION_QUERIES ? ATTENTION_QUERIES / shared : 1, at = 0;
+
+	c->n_tiles = 0;
+	for (uint32_t i = 0; i < c->n_touched; i++) {
+		struct core_seq *s = c->touched[i];
+
+		s->first = at;
+		for (uint32_t k = 0; k < s->pending; k += most)
+			c->tiles[c->n_tiles++] = (struct row_tile){ at + k, s->pending - k < most ? s->pending - k : most };
+		at += s->pending;
+	}
+	for (uint32_t i = 0; i < c->m; i++)
+		c->order[c->rows[i].seq->first + c->position[i] - c->rows[i].seq->len] = i;
+}
+
+/* Tiles of one KV head follow each other: those of one sequence find its keys in the cache. */
 static void attend_part(void *arg, uint32_t part)
 {
 	struct layer_step *s = arg;
 	struct core_ctx *c = s->c;
 	const struct llama_config *cf = &c->model->config;
-	uint32_t i = part / cf->kv_heads, h = part % cf->kv_heads, shared = cf->heads / cf->kv_heads;
+	const struct row_tile *own = &c->tiles[part % c->n_tiles];
+	uint32_t h = part / c->n_tiles, shared = cf->heads / cf->kv_heads;
+	const uint32_t *row = c->order + own->first;
 	size_t at = (size_t)h * shared * cf->head_dim;
-	struct kv_view view;
+	struct attention_tile t = { .rows = own->n, .heads = shared, .n_keys = c->position[row[0]] + 1 };
 
-	kv_view(&view, &c->kv, c->rows[i].seq, s->layer, h);
-	c->ops->attention(c->a.data + i * c->a.ld + at, c->q.data + i * c->q.ld + at, shared, &view, c->position[i] + 1);
+	kv_view(&t.kv, &c->kv, c->rows[row[0]].seq, s->layer, h);
+	for (uint32_t i = 0; i < own->n; i++) {
+		t.q[i] = c->q.data + row[i] * c->q.ld + at;
+		t.out[i] = c->a.data + row[i] * c->a.ld + at;
+	}
+	c->ops->attention(&t);
 }
 
 static void attend(struct core_ctx *c, uint32_t layer)
@@ -85,7 +111,7 @@ static void attend(struct core_ctx *c, uint32_t layer)
 	struct layer_step s = { c, layer };
 
 	pool_run(c->pool, store_row, &s, c->m);
-	pool_run(c->pool, attend_part, &s, c->m * c->model->config.kv_heads);
+	pool_run(c->pool, attend_part, &s, c->n_tiles * c->model->config.kv_heads);
 }
 
 static void swiglu_row(void *arg, uint32_t i)
@@ -149,6 +175,7 @@ void llama_forward(struct core_ctx *c)
 {
 	const struct core_model *m = c->model;
 
+	plan_tiles(c);
 	pool_run(c->pool, embed_row, c, c->m);			/* x        [m][dim] */
 	for (uint32_t i = 0; i < m->config.layers; i++)
 		layer(c, &m->layers[i], i);			/* x, but for the last delta */

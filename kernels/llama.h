@@ -32,6 +32,11 @@ static inline size_t quantized_ld(size_t kpad)
 	return ((kpad + 63) / 64 | 1) * 64;
 }
 
+/* Rows of one sequence that attend together: order[first .. first + n). */
+struct row_tile {
+	uint32_t first, n;
+};
+
 struct core_ctx {
 	const struct core_model *model;
 	const struct ops *ops;
@@ -50,6 +55,10 @@ struct core_ctx {
 	uint32_t n_touched;
 	uint32_t n_logits;		/* valid rows of logits; 0 after a failure */
 	uint32_t *wanted;		/* [max_rows] rows that want logits */
+
+	uint32_t *order;		/* [max_rows] the rows, sequence by sequence */
+	struct row_tile *tiles;		/* [max_rows] */
+	uint32_t n_tiles;
 
 	struct buffer x, h, q, k, v, a, gate, up, delta, cosine, sine, logits;
 	struct quantized quantized[GROUP_SIZES];

@@ -43,7 +43,7 @@ void kv_store_plain(const struct kv_view *kv, uint32_t position, const float *k,
 static float score(const float *q, const struct kv_view *kv, uint32_t key)
 {
 	const unsigned char *k = kv_page_k(kv, key / PAGE);
-	float scale = 1.0f / sqrtf((float)kv->head_dim), s = 0;
+	float scale = EXPO_LOG2E / sqrtf((float)kv->head_dim), s = 0;
 
 	for (uint32_t d = 0; d < kv->head_dim; d++)
 		s = fmaf(value_at(k, (size_t)d * PAGE + key % PAGE, kv->half), q[d] * scale, s);
@@ -62,12 +62,12 @@ static void attend_head(float *out, const float *q, const struct kv_view *kv, ui
 			p[t] = t < n ? score(q, kv, base + t) : -INFINITY;
 			top = p[t] > top ? p[t] : top;
 		}
-		c = expo(m - top);
+		c = power_of_two(m - top);
 		m = top;
 		for (uint32_t t = 0; t < PAGE; t++)
 			l[t] *= c;
 		for (uint32_t t = 0; t < ATTENTION_BLOCK; t++) {
-			p[t] = expo(p[t] - m);
+			p[t] = power_of_two(p[t] - m);
 			l[t % PAGE] += p[t];
 		}
 		for (uint32_t d = 0; d < kv->head_dim; d++)
@@ -88,4 +88,10 @@ void attention_plain(float *out, const float *q, uint32_t heads, const struct kv
 {
 	for (uint32_t h = 0; h < heads; h++)
 		attend_head(out + h * kv->head_dim, q + h * kv->head_dim, kv, n_keys);
+}
+
+void attention_tile_plain(const struct attention_tile *t)
+{
+	for (uint32_t r = 0; r < t->rows; r++)
+		attention_plain(t->out[r], t->q[r], t->heads, &t->kv, t->n_keys + r);
 }

@@ -1,13 +1,14 @@
-/* attention.h: softmax(q K^T / sqrt(head_dim)) V of one row, for the query heads that share one KV head.
+/* attention.h: softmax(q K^T / sqrt(head_dim)) V, for the query heads that share one KV head and neighbouring rows of a sequence.
  *
  * KV lies in pages of 16 tokens (kv.h). Per page and KV head: K as [head_dim][16 tokens], so that a lane is a token and a score
  * sums over head_dim in one chain; V as [16 tokens][head_pad], so that a lane is a dimension and an output sums over tokens in
  * one chain. head_pad is head_dim rounded up to 16.
  *
  * Keys go in blocks of ATTENTION_BLOCK counted from position 0, so a row's result depends on its own position and its sequence
- * alone. Per block: scores s (keys at or past n_keys are masked, whatever their pages hold), m' = max(m, max s), p = e^(s - m'),
- * c = e^(m - m'), l[lane] = l[lane] * c + the block's p in page order, acc[d] = acc[d] * c, then fma(p[t], V[t][d], acc[d]) for
- * t ascending. At the end out[d] = acc[d] / l, the lanes of l meeting as a tree (8, 4, 2, 1). */
+ * alone, not on the rows that share its tile. Scores are in base 2: q is multiplied by log2(e) / sqrt(head_dim) first. Per block:
+ * scores s (keys at or past the row's last are -inf, whatever their pages hold), m' = max(m, max s), p = 2^(s - m') (expo.h),
+ * c = 2^(m - m'), l[lane] = l[lane] * c + the block's p in page order, acc[d] = acc[d] * c, then fma(p[t], V[t][d], acc[d]) for
+ * t ascending over the row's own keys. At the end out[d] = acc[d] / l, the lanes of l meeting as a tree (8, 4, 2, 1). */
 #ifndef WEFT_OPS_ATTENTION_H
 #define WEFT_OPS_ATTENTION_H
 
@@ -16,6 +17,8 @@
 #include <stdint.h>
 
 enum { ATTENTION_BLOCK = 64, ATTENTION_MAX_HEAD = 256, PAGE = 16 };
+/* Of a tile: enough that reading and widening K and V costs little beside using them, few enough that all of it stays in the caches. */
+enum { ATTENTION_QUERIES = 64 };
 
 /* One sequence's pages as one layer and one KV head sees them. */
 struct kv_view {
@@ -36,12 +39,23 @@ static inline unsigned char *kv_page_v(const struct kv_view *v, uint32_t i)
 	return kv_page_k(v, i) + (size_t)v->head_dim * PAGE * (v->half ? 2 : 4);
 }
 
-/* out[heads][head_dim], q[heads][head_dim] (rotated, not scaled), keys 0 .. n_keys - 1, n_keys > 0. */
-typedef void attention_fn(float *out, const float *q, uint32_t heads, const struct kv_view *kv, uint32_t n_keys);
+/* Rows of one sequence at positions that follow each other: row r sees keys 0 .. n_keys + r - 1, n_keys > 0. */
+struct attention_tile {
+	struct kv_view kv;
+	uint32_t rows, heads;		/* rows * heads <= ATTENTION_QUERIES, or one row */
+	uint32_t n_keys;
+	const float *q[ATTENTION_QUERIES];	/* [rows] each [heads][head_dim], rotated, not scaled */
+	float *out[ATTENTION_QUERIES];		/* [rows] each [heads][head_dim] */
+};
+
+typedef void attention_fn(const struct attention_tile *t);
 /* k[head_dim] (rotated), v[head_dim] of one position into its page. */
 typedef void kv_store_fn(const struct kv_view *kv, uint32_t position, const float *k, const float *v);
 
-attention_fn attention_plain, attention_avx2, attention_avx512;
+attention_fn attention_tile_plain, attention_avx2, attention_avx512;
 kv_store_fn kv_store_plain, kv_store_avx2, kv_store_avx512;
+
+/* The reference: one row. out[heads][head_dim], q[heads][head_dim], keys 0 .. n_keys - 1. */
+void attention_plain(float *out, const float *q, uint32_t heads, const struct kv_view *kv, uint32_t n_keys);
 
 #endif

@@ -1,22 +1,30 @@
 /* attention_vec.h: attention.h on 16 lanes. A page's 16 tokens are the lanes of a score, 16 dimensions those of an output.
- * ATT_HEADS query heads and ATT_PAGES pages (ATT_DIMS vectors of V) share each KV load; such tiling changes no element's order. */
+ *
+ * A tile's queries (rows times heads) go through the keys together, block by block: K and V of a block are widened to f32 once, then
+ * both products run on them as matrix products with ATT_QUERIES x ATT_VECTORS sums in registers. Such tiling changes no element's
+ * order. A block that some rows do not see whole goes row by row. */
 #include "attention.h"
 #include "vec16.h"
 
-enum { BLOCK_PAGES = ATTENTION_BLOCK / PAGE };
 #ifdef __AVX512F__
-enum { ATT_HEADS = 4, ATT_PAGES = 4, ATT_DIMS = 4 };
+enum { ATT_QUERIES = 4, ATT_VECTORS = 4 };
 #else
-enum { ATT_HEADS = 2, ATT_PAGES = 2, ATT_DIMS = 2 };
+enum { ATT_QUERIES = 4, ATT_VECTORS = 1 };
 #endif
 
-struct heads_state {
-	float q[ATT_HEADS][ATTENTION_MAX_HEAD];		/* scaled */
-	float acc[ATT_HEADS][ATTENTION_MAX_HEAD];
-	float p[ATT_HEADS][ATTENTION_BLOCK];		/* scores, then weights */
-	v16 l[ATT_HEADS];
-	float m[ATT_HEADS];
+/* All rows are 64-byte aligned; pad is head_pad. */
+struct attention_state {
+	float *q;			/* [queries][pad], scaled */
+	float *acc;			/* [queries][pad] */
+	float *p;			/* [queries][ATTENTION_BLOCK] scores, then weights */
+	float *l;			/* [queries][16] */
+	float *k;			/* [head_dim][ATTENTION_BLOCK] the block, widened */
+	float *v;			/* [ATTENTION_BLOCK][pad] */
+	float m[ATTENTION_QUERIES], factor[ATTENTION_QUERIES];
+	uint32_t dim, pad;
 };
+enum { ATTENTION_STATE = 2 * ATTENTION_QUERIES * ATTENTION_MAX_HEAD + ATTENTION_QUERIES * (ATTENTION_BLOCK + 16) +
+			 2 * ATTENTION_BLOCK * ATTENTION_MAX_HEAD };
 
 VEC v16 kv_load(const unsigned char *p, size_t i, bool half)
 {
@@ -50,139 +58,183 @@ VEC void kv_store_vec(const struct kv_view *kv, uint32_t position, const float *
 	}
 }
 
-/* Scores of `heads` heads against pages first .. first + ATT_PAGES - 1 of the block at `base`; pages past the end are masked. */
-VEC void score_pages(struct heads_state *s, uint32_t heads, const struct kv_view *kv, uint32_t base, uint32_t first, uint32_t n,
-		     bool half)
+/* The block at `base` to f32: `n` keys of it. The next block's bytes, of pages that lie anywhere, are asked for meanwhile. */
+VEC void widen_block(struct attention_state *s, const struct kv_view *kv, uint32_t base, uint32_t n, bool more, bool half)
 {
-	v16 sum[ATT_HEADS][ATT_PAGES];
-	const unsigned char *page[ATT_PAGES];
+	size_t step = (size_t)PAGE * (half ? 2 : 4) * 2;	/* of K and V for one dimension: the two lie one after the other */
 
-	UNROLL
-	for (uint32_t j = 0; j < ATT_PAGES; j++)
-		page[j] = kv_page_k(kv, (first + j) * PAGE < n ? base / PAGE + first + j : base / PAGE);
-	UNROLL
-	for (uint32_t h = 0; h < heads; h++)
-		UNROLL
-		for (uint32_t j = 0; j < ATT_PAGES; j++)
-			sum[h][j] = v16_zero();
-	for (uint32_t d = 0; d < kv->head_dim; d++)
-		UNROLL
-		for (uint32_t j = 0; j < ATT_PAGES; j++) {
-			v16 k = kv_load(page[j], (size_t)d * PAGE, half);
+	for (uint32_t t0 = 0; t0 < n; t0 += PAGE) {
+		const unsigned char *k = kv_page_k(kv, (base + t0) / PAGE), *v = kv_page_v(kv, (base + t0) / PAGE);
+		const unsigned char *next = more ? kv_page_k(kv, (base + ATTENTION_BLOCK + t0) / PAGE) : k;
 
-			UNROLL
-			for (uint32_t h = 0; h < heads; h++)
-				sum[h][j] = v16_fma(k, v16_all(s->q[h][d]), sum[h][j]);
+		for (uint32_t d = 0; d < s->dim; d++) {
+			for (size_t at = 0; at < step; at += 64)
+				__builtin_prefetch(next + d * step + at, 0, 2);
+			v16_store(s->k + d * ATTENTION_BLOCK + t0, kv_load(k, (size_t)d * PAGE, half));
 		}
-	UNROLL
-	for (uint32_t h = 0; h < heads; h++)
-		UNROLL
-		for (uint32_t j = 0; j < ATT_PAGES; j++) {
-			uint32_t begin = (first + j) * PAGE;
-
-			v16_store(s->p[h] + begin, v16_first(sum[h][j], n > begin ? n - begin : 0, -INFINITY));
-		}
+		for (uint32_t t = 0; t < PAGE && t0 + t < n; t++)
+			for (uint32_t d = 0; d < s->pad; d += 16)
+				v16_store(s->v + (t0 + t) * s->pad + d, kv_load(v, (size_t)t * s->pad + d, half));
+	}
 }
 
-/* Scores to weights; returns the factor for what was summed before. */
-VEC float weigh(float *p, v16 *l, float *m)
+/* out[queries][vectors] of `rows` products: a[q * lda + i] * b[i * ldb + lanes], i ascending, on top of what out * factor is. */
+VEC void product(float *out, size_t ldo, const float *factor, const float *a, size_t lda, const float *b, size_t ldb, uint32_t n,
+		 uint32_t queries, uint32_t vectors)
 {
-	v16 top = v16_all(*m);
-	float factor;
+	v16 sum[ATT_QUERIES][ATT_VECTORS];
 
-	for (uint32_t t = 0; t < ATTENTION_BLOCK; t += 16)
-		top = v16_max(v16_load(p + t), top);
-	factor = v16_top(top);
-	top = v16_all(factor);
-	factor = expo(*m - factor);
-	*m = v16_top(top);
-	*l = v16_mul(*l, v16_all(factor));
-	for (uint32_t t = 0; t < ATTENTION_BLOCK; t += 16) {
-		v16 e = v16_expo(v16_sub(v16_load(p + t), top));
+	UNROLL
+	for (uint32_t q = 0; q < queries; q++)
+		UNROLL
+		for (uint32_t j = 0; j < vectors; j++)
+			sum[q][j] = factor ? v16_mul(v16_load(out + q * ldo + 16 * j), v16_all(factor[q])) : v16_zero();
+	for (uint32_t i = 0; i < n; i++) {
+		v16 x[ATT_VECTORS];
 
-		v16_store(p + t, e);
-		*l = v16_add(*l, e);
+		UNROLL
+		for (uint32_t j = 0; j < vectors; j++)
+			x[j] = v16_load(b + i * ldb + 16 * j);
+		UNROLL
+		for (uint32_t q = 0; q < queries; q++) {
+			v16 y = v16_all(a[q * lda + i]);
+
+			UNROLL
+			for (uint32_t j = 0; j < vectors; j++)
+				sum[q][j] = v16_fma(x[j], y, sum[q][j]);
+		}
 	}
+	UNROLL
+	for (uint32_t q = 0; q < queries; q++)
+		UNROLL
+		for (uint32_t j = 0; j < vectors; j++)
+			v16_store(out + q * ldo + 16 * j, sum[q][j]);
+}
+
+/* The same for any number of queries and a width of any multiple of 16. */
+VEC void products(float *out, size_t ldo, const float *factor, const float *a, size_t lda, const float *b, size_t ldb, uint32_t n,
+		  uint32_t queries, uint32_t width)
+{
+	for (uint32_t q = 0; q < queries;) {
+		uint32_t step = queries - q >= ATT_QUERIES ? ATT_QUERIES : 1, d = 0;
+		const float *f = factor ? factor + q : NULL;
+
+		for (; d + 16 * ATT_VECTORS <= width; d += 16 * ATT_VECTORS)
+			if (step == 1)
+				product(out + q * ldo + d, ldo, f, a + q * lda, lda, b + d, ldb, n, 1, ATT_VECTORS);
+			else
+				product(out + q * ldo + d, ldo, f, a + q * lda, lda, b + d, ldb, n, ATT_QUERIES, ATT_VECTORS);
+		for (; ATT_VECTORS > 1 && d < width; d += 16)
+			if (step == 1)
+				product(out + q * ldo + d, ldo, f, a + q * lda, lda, b + d, ldb, n, 1, 1);
+			else
+				product(out + q * ldo + d, ldo, f, a + q * lda, lda, b + d, ldb, n, ATT_QUERIES, 1);
+		q += step;
+	}
+}
+
+/* Scores of a query to weights; returns the factor for what was summed before. n: keys of the block that it sees. */
+VEC float weigh(float *p, float *l, float *m, uint32_t n)
+{
+	v16 s[ATTENTION_BLOCK / 16], top = v16_all(*m), sum = v16_load(l);
+	float factor = 1;
+
+	UNROLL
+	for (uint32_t j = 0; j < ATTENTION_BLOCK / 16; j++) {
+		s[j] = v16_load(p + 16 * j);
+		if (n < ATTENTION_BLOCK)
+			s[j] = v16_first(s[j], n > 16 * j ? n - 16 * j : 0, -INFINITY);
+		top = v16_max(s[j], top);
+	}
+	top = v16_all(v16_top(top));
+	if (v16_lane(top) != *m) {	/* 2^0 is 1 */
+		factor = power_of_two(*m - v16_lane(top));
+		*m = v16_lane(top);
+		sum = v16_mul(sum, v16_all(factor));
+	}
+	UNROLL
+	for (uint32_t j = 0; j < ATTENTION_BLOCK / 16; j++) {
+		s[j] = v16_power(v16_sub(s[j], top));
+		v16_store(p + 16 * j, s[j]);
+		sum = v16_add(sum, s[j]);
+	}
+	v16_store(l, sum);
 	return factor;
 }
 
-VEC void gather_values(struct heads_state *s, uint32_t heads, const float *factor, const struct kv_view *kv, uint32_t base,
-		       uint32_t n, uint32_t d, uint32_t vectors, bool half)
+/* `count` queries from `first` on take in n keys of the block. */
+VEC void attend_block(struct attention_state *s, uint32_t first, uint32_t count, uint32_t n)
 {
-	v16 acc[ATT_HEADS][ATT_DIMS];
+	float *p = s->p + first * ATTENTION_BLOCK;
 
-	UNROLL
-	for (uint32_t h = 0; h < heads; h++)
-		UNROLL
-		for (uint32_t j = 0; j < vectors; j++)
-			acc[h][j] = v16_mul(v16_load(s->acc[h] + d + 16 * j), v16_all(factor[h]));
-	for (uint32_t t0 = 0; t0 < n; t0 += PAGE) {
-		const unsigned char *page = kv_page_v(kv, (base + t0) / PAGE);
-
-		for (uint32_t t = 0; t < PAGE && t0 + t < n; t++)
-			UNROLL
-			for (uint32_t j = 0; j < vectors; j++) {
-				v16 v = kv_load(page, (size_t)t * kv->head_pad + d + 16 * j, half);
-
-				UNROLL
-				for (uint32_t h = 0; h < heads; h++)
-					acc[h][j] = v16_fma(v16_all(s->p[h][t0 + t]), v, acc[h][j]);
-			}
-	}
-	UNROLL
-	for (uint32_t h = 0; h < heads; h++)
-		UNROLL
-		for (uint32_t j = 0; j < vectors; j++)
-			v16_store(s->acc[h] + d + 16 * j, acc[h][j]);
+	products(p, ATTENTION_BLOCK, NULL, s->q + first * s->pad, s->pad, s->k, ATTENTION_BLOCK, s->dim, count, ATTENTION_BLOCK);
+	for (uint32_t i = 0; i < count; i++)
+		s->factor[first + i] = weigh(p + i * ATTENTION_BLOCK, s->l + (first + i) * 16, &s->m[first + i], n);
+	products(s->acc + first * s->pad, s->pad, s->factor + first, p, ATTENTION_BLOCK, s->v, s->pad, n, count, s->pad);
 }
 
-VEC void attend_heads(float *out, const float *q, uint32_t heads, const struct kv_view *kv, uint32_t n_keys, bool half)
+/* Memory for `queries` of them, cut from a block of ATTENTION_STATE floats. */
+VEC void place_state(struct attention_state *s, float *at, const struct kv_view *kv, uint32_t queries)
 {
-	struct heads_state s;
-	float scale = 1.0f / sqrtf((float)kv->head_dim), factor[ATT_HEADS];
+	s->dim = kv->head_dim;
+	s->pad = kv->head_pad;
+	s->q = at;
+	s->acc = s->q + queries * s->pad;
+	s->p = s->acc + queries * s->pad;
+	s->l = s->p + queries * ATTENTION_BLOCK;
+	s->k = s->l + queries * 16;
+	s->v = s->k + (size_t)s->pad * ATTENTION_BLOCK;
+}
 
-	UNROLL
-	for (uint32_t h = 0; h < heads; h++) {
-		for (uint32_t d = 0; d < kv->head_dim; d++)
-			s.q[h][d] = q[h * kv->head_dim + d] * scale;
-		memset(s.acc[h], 0, kv->head_pad * sizeof(float));
-		s.l[h] = v16_zero();
-		s.m[h] = -INFINITY;
+/* Heads from `head` on of a tile. */
+VEC void attend_heads(const struct attention_tile *t, uint32_t head, uint32_t heads, bool half)
+{
+	__attribute__((aligned(64))) float memory[ATTENTION_STATE];
+	const uint32_t queries = t->rows * heads, keys = t->n_keys + t->rows - 1;
+	const float scale = EXPO_LOG2E / sqrtf((float)t->kv.head_dim);
+	struct attention_state s;
+
+	place_state(&s, memory, &t->kv, queries);
+	for (uint32_t i = 0; i < queries; i++) {
+		const float *q = t->q[i / heads] + (size_t)(head + i % heads) * s.dim;
+
+		for (uint32_t d = 0; d < s.dim; d++)
+			s.q[i * s.pad + d] = q[d] * scale;
+		s.m[i] = -INFINITY;
 	}
-	for (uint32_t base = 0; base < n_keys; base += ATTENTION_BLOCK) {
-		uint32_t n = n_keys - base < ATTENTION_BLOCK ? n_keys - base : ATTENTION_BLOCK, d = 0;
+	memset(s.acc, 0, queries * s.pad * sizeof(float));
+	memset(s.l, 0, queries * 16 * sizeof(float));
+	for (uint32_t base = 0; base < keys; base += ATTENTION_BLOCK) {
+		uint32_t n = keys - base < ATTENTION_BLOCK ? keys - base : ATTENTION_BLOCK;
 
-		for (uint32_t first = 0; first < BLOCK_PAGES; first += ATT_PAGES)
-			score_pages(&s, heads, kv, base, first, n, half);
-		UNROLL
-		for (uint32_t h = 0; h < heads; h++)
-			factor[h] = weigh(s.p[h], &s.l[h], &s.m[h]);
-		for (; d + 16 * ATT_DIMS <= kv->head_pad; d += 16 * ATT_DIMS)
-			gather_values(&s, heads, factor, kv, base, n, d, ATT_DIMS, half);
-		for (; d < kv->head_pad; d += 16)
-			gather_values(&s, heads, factor, kv, base, n, d, 1, half);
+		widen_block(&s, &t->kv, base, n, keys - base >= 2 * ATTENTION_BLOCK, half);
+		if (base + ATTENTION_BLOCK <= t->n_keys) {
+			attend_block(&s, 0, queries, ATTENTION_BLOCK);
+			continue;
+		}
+		for (uint32_t r = 0; r < t->rows; r++) {
+			uint32_t sees = t->n_keys + r > base ? t->n_keys + r - base : 0;
+
+			if (sees)
+				attend_block(&s, r * heads, heads, sees < ATTENTION_BLOCK ? sees : ATTENTION_BLOCK);
+		}
 	}
-	UNROLL
-	for (uint32_t h = 0; h < heads; h++) {
-		float l = v16_sum(s.l[h]);
+	for (uint32_t i = 0; i < queries; i++) {
+		float *out = t->out[i / heads] + (size_t)(head + i % heads) * s.dim, l = v16_sum(v16_load(s.l + i * 16));
 
-		for (uint32_t d = 0; d < kv->head_dim; d++)
-			out[h * kv->head_dim + d] = s.acc[h][d] / l;
+		for (uint32_t d = 0; d < s.dim; d++)
+			out[d] = s.acc[i * s.pad + d] / l;
 	}
 }
 
-VEC void attention_kind(float *out, const float *q, uint32_t heads, const struct kv_view *kv, uint32_t n_keys, bool half)
+VEC void attention_vec(const struct attention_tile *t)
 {
-	for (; heads >= ATT_HEADS; heads -= ATT_HEADS, out += ATT_HEADS * kv->head_dim, q += ATT_HEADS * kv->head_dim)
-		attend_heads(out, q, ATT_HEADS, kv, n_keys, half);
-	for (; heads; heads--, out += kv->head_dim, q += kv->head_dim)
-		attend_heads(out, q, 1, kv, n_keys, half);
-}
+	for (uint32_t head = 0; head < t->heads; head += ATTENTION_QUERIES) {
+		uint32_t heads = t->heads - head < ATTENTION_QUERIES ? t->heads - head : ATTENTION_QUERIES;
 
-VEC void attention_vec(float *out, const float *q, uint32_t heads, const struct kv_view *kv, uint32_t n_keys)
-{
-	if (kv->half)
-		attention_kind(out, q, heads, kv, n_keys, true);
-	else
-		attention_kind(out, q, heads, kv, n_keys, false);
+		if (t->kv.half)
+			attend_heads(t, head, heads, true);
+		else
+			attend_heads(t, head, heads, false);
+	}
 }

@@ -2,7 +2,7 @@
 #include "ops.h"
 
 static const struct ops plain = { rmsnorm_plain, quantize_plain, matmul_plain, matmul_add_plain, matmul_few_plain,
-				  kv_store_plain, attention_plain, swiglu_plain };
+				  kv_store_plain, attention_tile_plain, swiglu_plain };
 #ifdef HAVE_X86
 static const struct ops avx2 = { rmsnorm_avx2, quantize_avx2, matmul_avx2, matmul_add_avx2, matmul_few_avx2,
 				 kv_store_avx2, attention_avx2, swiglu_avx2 };

@@ -42,6 +42,10 @@ VEC v16 v16_power_of_two(v16 n)
 {
 	return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_add_epi32(_mm512_cvtps_epi32(n), _mm512_set1_epi32(127)), 23));
 }
+VEC v16 v16_exponent_add(v16 a, v16 n)	/* the last bits of n, as an integer, to a's exponent */
+{
+	return _mm512_castsi512_ps(_mm512_add_epi32(_mm512_castps_si512(a), _mm512_slli_epi32(_mm512_castps_si512(n), 23)));
+}
 VEC void v16_halves(v16 a, __m256 *lo, __m256 *hi)
 {
 	*lo = _mm512_castps512_ps256(a);
@@ -117,6 +121,11 @@ VEC __m256 v8_power_of_two(__m256 n)
 	return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127)), 23));
 }
 VEC v16 v16_power_of_two(v16 n) { return (v16){ v8_power_of_two(n.lo), v8_power_of_two(n.hi) }; }
+VEC __m256 v8_exponent_add(__m256 a, __m256 n)
+{
+	return _mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(a), _mm256_slli_epi32(_mm256_castps_si256(n), 23)));
+}
+VEC v16 v16_exponent_add(v16 a, v16 n) { return (v16){ v8_exponent_add(a.lo, n.lo), v8_exponent_add(a.hi, n.hi) }; }
 VEC void v16_halves(v16 a, __m256 *lo, __m256 *hi)
 {
 	*lo = a.lo;
@@ -152,6 +161,14 @@ VEC v16 v16_bf16_odd(const void *p)
 }
 
 #endif
+
+VEC float v16_lane(v16 a)	/* the first one */
+{
+	__m256 lo, hi;
+
+	v16_halves(a, &lo, &hi);
+	return _mm256_cvtss_f32(lo);
+}
 
 VEC v16 v16_zero(void) { return v16_all(0); }
 
@@ -197,6 +214,22 @@ VEC v16 v16_expo(v16 x)
 	p = v16_fma(p, r, v16_all(1.0f));
 	p = v16_fma(p, r, v16_all(1.0f));
 	return v16_zero_below(v16_mul(p, v16_power_of_two(n)), x, EXPO_MIN);
+}
+
+/* power_of_two() of expo.h on 16 lanes. */
+VEC v16 v16_power(v16 x)
+{
+	v16 y, r, p;
+
+	x = v16_max(x, v16_all(POWER_MIN));
+	y = v16_add(x, v16_all(POWER_ROUND));
+	r = v16_sub(x, v16_sub(y, v16_all(POWER_ROUND)));
+	p = v16_fma(v16_all(POWER_C5), r, v16_all(POWER_C4));
+	p = v16_fma(p, r, v16_all(POWER_C3));
+	p = v16_fma(p, r, v16_all(POWER_C2));
+	p = v16_fma(p, r, v16_all(POWER_C1));
+	p = v16_fma(p, r, v16_all(1.0f));
+	return v16_exponent_add(p, y);
 }
 
 #endif

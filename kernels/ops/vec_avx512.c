@@ -19,9 +19,9 @@ void kv_store_avx512(const struct kv_view *kv, uint32_t position, const float *k
 	kv_store_vec(kv, position, k, v);
 }
 
-void attention_avx512(float *out, const float *q, uint32_t heads, const struct kv_view *kv, uint32_t n_keys)
+void attention_avx512(const struct attention_tile *t)
 {
-	attention_vec(out, q, heads, kv, n_keys);
+	attention_vec(t);
 }
 
 void swiglu_avx512(float *out, const float *gate, const float *up, uint32_t n)

@@ -1,8 +1,11 @@
 /* bench.c: what the core does on this machine: tokens/s of a model of TinyLlama-1.1B's shape with random weights, beside the read
- * bandwidth measured in the same run. `make bench` runs it; usage: bench [-a] [-c] [-t THREADS] [-q none|q8|q4]... [-f FOLDER]
+ * bandwidth measured in the same run. `make bench` runs it; usage: bench [-a|-l] [-c] [-t THREADS] [-q none|q8|q4]... [-f FOLDER]
  *
  * -a measures adapters instead: a batch of 32 requests, each on an adapter of its own (rank 16, all seven linears), and each on a sum
  * of four of those, against the base alone; with exact factors and with those of 8 bits. The three take turns, step by step.
+ *
+ * -l measures what a long context costs: a prompt of 4,096 tokens against prompts of 512, and decode after 4,096 tokens against decode
+ * after 64. The two take turns, chunk by chunk and step by step, so that their ratio means something on a machine that is not quiet.
  *
  * -c counts CPU time per thread instead of wall time: what this machine would do if other programs were not using it, too (but
  * caches and memory bandwidth are still shared with them). Wall time is what users get.
@@ -23,8 +26,8 @@
 #include "kernels/memory.h"
 #include "kernels/pack.h"
 
-enum { LAYERS = 22, DIM = 2048, FFN = 5632, HEADS = 32, KV_HEADS = 4, HEAD = 64, VOCAB = 32000, CONTEXT = 2048 };
-enum { PROMPT = 512, RUNS = 3, STEPS = 12, BATCH = 16, WARM_CONTEXT = 64 };
+enum { LAYERS = 22, DIM = 2048, FFN = 5632, HEADS = 32, KV_HEADS = 4, HEAD = 64, VOCAB = 32000, CONTEXT = 4608 };
+enum { PROMPT = 512, RUNS = 3, STEPS = 12, BATCH = 16, WARM_CONTEXT = 64, LONG_CONTEXT = 4096, LONG_STEPS = 25 };
 
 static struct core_error why;
 
@@ -331,6 +334,62 @@ static void bench_quant(const char *folder, enum core_quant quant, int threads)
 	core_model_free(m);
 }
 
+/* ---- long contexts ---- */
+
+static double feed_time(struct core_ctx *c, struct core_seq *s, uint32_t n)
+{
+	static struct core_row rows[PROMPT];
+	double t = now();
+
+	for (uint32_t i = 0; i < n; i++)
+		rows[i] = (struct core_row){ s, (int32_t)((core_seq_len(s) + i) * 7919 % VOCAB), CORE_PROMPT, i == n - 1 };
+	must(core_forward(c, rows, n, &why));
+	return now() - t;
+}
+
+static double step_time(struct core_ctx *c, struct core_seq *s)
+{
+	struct core_row row = { s, (int32_t)(core_seq_len(s) * 17 % VOCAB), CORE_GENERATED, true };
+	double t = now();
+
+	must(core_forward(c, &row, 1, &why));
+	return now() - t;
+}
+
+static void bench_long(const char *folder, enum core_quant quant, int threads)
+{
+	struct core_model_params mp = { .path = folder, .quant = quant };
+	struct core_ctx_params cp = { .threads = threads, .kv_pages = 400, .max_rows = PROMPT };
+	double short_prompts = 0, long_prompt = 0, early[LONG_STEPS], late[LONG_STEPS];
+	struct core_seq *whole, *brief = NULL;
+	struct core_model *m = NULL;
+	struct core_ctx *c = NULL;
+
+	must(core_model_load(&m, &mp, &why));
+	cp.model = m;
+	must(core_ctx_new(&c, &cp, &why));
+	whole = core_seq_new(c);
+	while (core_seq_len(whole) < LONG_CONTEXT) {
+		core_seq_free(c, brief);
+		brief = core_seq_new(c);
+		short_prompts += feed_time(c, brief, PROMPT);
+		long_prompt += feed_time(c, whole, PROMPT);
+	}
+	must(core_seq_trim(c, brief, WARM_CONTEXT));
+	for (int i = 0; i < LONG_STEPS; i++) {
+		early[i] = step_time(c, brief);
+		late[i] = step_time(c, whole);
+	}
+	printf("| %-10s | %7.1f | %7.1f | %4.0f%% | %7.2f | %7.2f | %4.0f%% |\n", core_model_info(m)->quant, LONG_CONTEXT / short_prompts,
+	       LONG_CONTEXT / long_prompt, 100 * short_prompts / long_prompt, 1 / median(early, LONG_STEPS), 1 / median(late, LONG_STEPS),
+	       100 * median(early, LONG_STEPS) / median(late, LONG_STEPS));
+	fflush(stdout);
+	core_seq_free(c, whole);
+	core_seq_free(c, brief);
+	core_ctx_free(c);
+	core_model_free(m);
+}
+
 /* ---- adapters ---- */
 
 enum { REQUESTS = 32, RANK = 16, PARTS = 4, TURNS = 9, WARM = 8 };
@@ -495,11 +554,13 @@ int main(int argc, char **argv)
 	enum core_quant quants[8] = { CORE_QUANT_NONE, CORE_QUANT_Q8, CORE_QUANT_Q4 };
 	int n_quants = 3, chosen = 0, threads = (int)sysconf(_SC_NPROCESSORS_ONLN), opt;
 	const char *folder = "bench-model";
-	bool cpu_time = false, adapters = false;
+	bool cpu_time = false, adapters = false, contexts = false;
 
-	while ((opt = getopt(argc, argv, "act:q:f:")) != -1) {
+	while ((opt = getopt(argc, argv, "aclt:q:f:")) != -1) {
 		if (opt == 'a') {
 			adapters = true;
+		} else if (opt == 'l') {
+			contexts = true;
 		} else if (opt == 'c') {
 			cpu_time = true;
 		} else if (opt == 't') {
@@ -507,7 +568,7 @@ int main(int argc, char **argv)
 		} else if (opt == 'f') {
 			folder = optarg;
 		} else if (opt != 'q' || chosen == 8 || core_quant_parse(optarg, &quants[chosen++])) {
-			fprintf(stderr, "usage: bench [-a] [-c] [-t THREADS] [-q none|q8|q4]... [-f FOLDER]\n");
+			fprintf(stderr, "usage: bench [-a|-l] [-c] [-t THREADS] [-q none|q8|q4]... [-f FOLDER]\n");
 			return 2;
 		}
 	}
@@ -524,6 +585,15 @@ int main(int argc, char **argv)
 		for (int i = 0; i < n_quants; i++)
 			for (enum core_factors f = CORE_FACTORS_EXACT; f <= CORE_FACTORS_Q8; f++)
 				bench_adapters(folder, quants[i], f, threads);
+		remove_model(folder);
+		return 0;
+	}
+	if (contexts) {
+		printf("shape of TinyLlama-1.1B, random weights; tokens/s, taking turns\n\n");
+		printf("| weights    | prefill %d | prefill %d | keeps | decode at %d | decode at %d | keeps |\n|---|---|---|---|---|---|---|\n",
+		       PROMPT, LONG_CONTEXT, WARM_CONTEXT, LONG_CONTEXT);
+		for (int i = 0; i < n_quants; i++)
+			bench_long(folder, quants[i], threads);
 		remove_model(folder);
 		return 0;
 	}

@@ -45,6 +45,12 @@ static void cache_free(struct cache *c)
 	free(c->v);
 }
 
+/* One row by itself. */
+static void attend(const struct ops *ops, float *out, const float *q, uint32_t heads, const struct kv_view *kv, uint32_t n_keys)
+{
+	ops->attention(&(struct attention_tile){ .kv = *kv, .rows = 1, .heads = heads, .n_keys = n_keys, .q = { q }, .out = { out } });
+}
+
 static const uint32_t dims[] = { 2, 8, 10, 16, 64, 80, 100, 128, 256 };
 static const uint32_t keys[] = { 1, 2, 15, 16, 17, 63, 64, 65, 80, 129, 300, TOKENS };
 
@@ -63,12 +69,53 @@ static void attention_gives_the_same_bits_everywhere(void **state)
 				attention_plain(want, q, heads, &c.view, keys[n]);
 				for (const char *const *cpu = cpus_here() + 1; *cpu; cpu++) {
 					memset(got, 0xff, sizeof(got));
-					ops_named(*cpu)->attention(got, q, heads, &c.view, keys[n]);
+					attend(ops_named(*cpu), got, q, heads, &c.view, keys[n]);
 					if (memcmp(got, want, sizeof(got)))
 						fail_msg("head_dim %u, %u heads, %u keys, f%d: %s differs", dims[d], heads, keys[n],
 							 half ? 16 : 32, *cpu);
 				}
 			}
+			cache_free(&c);
+		}
+}
+
+/* Rows of a tile lie anywhere, and each gets the bits that it has alone, wherever its last key falls in a block. */
+static void one_tile(const struct ops *ops, const char *cpu, struct cache *c, uint32_t rows, uint32_t heads, uint32_t n_keys)
+{
+	uint32_t width = heads * c->view.head_dim, ld = width + 16;
+	float *q = malloc((size_t)rows * ld * sizeof(float)), *got = poisoned((size_t)rows * ld * sizeof(float)), *want = malloc(width * sizeof(float));
+	struct attention_tile t = { .kv = c->view, .rows = rows, .heads = heads, .n_keys = n_keys };
+
+	fill_hard(q, (size_t)rows * ld);
+	for (uint32_t r = 0; r < rows; r++) {
+		t.q[r] = q + (rows - 1 - r) * ld;
+		t.out[r] = got + (rows - 1 - r) * ld;
+	}
+	ops->attention(&t);
+	for (uint32_t r = 0; r < rows; r++) {
+		attention_plain(want, t.q[r], heads, &c->view, n_keys + r);
+		if (memcmp(t.out[r], want, width * sizeof(float)))
+			fail_msg("%s: head_dim %u, %u heads, row %u of %u, %u keys: not what it is alone", cpu, c->view.head_dim, heads, r,
+				 rows, n_keys + r);
+	}
+	free(q);
+	free(got);
+	free(want);
+}
+
+static void rows_of_a_tile_get_the_bits_that_they_have_alone(void **state)
+{
+	static const uint32_t shapes[][2] = { { 1, 64 }, { 1, 80 }, { 2, 32 }, { 3, 5 }, { 5, 9 }, { 8, 8 }, { 17, 2 }, { 64, 1 } };
+
+	for (unsigned d = 0; d < sizeof(dims) / sizeof(dims[0]); d++)
+		for (int half = 0; half < 2; half++) {
+			struct cache c = cache_new(ops_for(CORE_CPU_PLAIN), dims[d], half);
+
+			for (const char *const *cpu = cpus_here(); *cpu; cpu++)
+				for (unsigned i = 0; i < sizeof(shapes) / sizeof(shapes[0]); i++)
+					for (unsigned n = 0; n < sizeof(keys) / sizeof(keys[0]); n++)
+						if (keys[n] + shapes[i][0] - 1 <= TOKENS)
+							one_tile(ops_named(*cpu), *cpu, &c, shapes[i][0], shapes[i][1], keys[n]);
 			cache_free(&c);
 		}
 }
@@ -144,10 +191,10 @@ static void keys_past_the_last_one_do_not_matter(void **state)
 		fill_hard(q, 4 * 64);
 		for (int j = 0; j < 64; j++)
 			nan[j] = NAN;
-		ops_named(*cpu)->attention(before, q, 4, &c.view, 101);
+		attend(ops_named(*cpu), before, q, 4, &c.view, 101);
 		for (uint32_t t = 101; t < TOKENS; t++)
 			ops_named(*cpu)->kv_store(&c.view, t, nan, nan);
-		ops_named(*cpu)->attention(after, q, 4, &c.view, 101);
+		attend(ops_named(*cpu), after, q, 4, &c.view, 101);
 		assert_memory_equal(before, after, sizeof(after));
 		cache_free(&c);
 	}
@@ -157,6 +204,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(attention_gives_the_same_bits_everywhere),
+		cmocka_unit_test(rows_of_a_tile_get_the_bits_that_they_have_alone),
 		cmocka_unit_test(stores_give_the_same_pages_everywhere),
 		cmocka_unit_test(attention_is_near_double),
 		cmocka_unit_test(keys_past_the_last_one_do_not_matter),
