@@ -1,6 +1,8 @@
-/* store_cut.c SOCKET URL: a connection that is cut at the very moment of a commit: once before the server got the word, once after.
- * Either way the store finds out what became of it and says the truth. Between them stands a proxy on a Unix socket that knows the
- * word COMMIT. */
+/* store_cut.c SOCKET URL CRASH: a connection that is cut at the very moment of a commit: once before the server got the word, once after,
+ * and once with a server that crashes in that moment and then gives the transaction's number to another one that commits. Each time the
+ * store finds out what became of it and says the truth. Between them stands a proxy on a Unix socket that knows the word COMMIT.
+ *
+ * CRASH is a command; it ends with 0 when the number was given again, and with 3 when the server had written it down. */
 #include "config.h"
 #include "store_kit.h"
 #include <poll.h>
@@ -10,9 +12,12 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/un.h>
+#include <sys/wait.h>
 
-enum cut { CUT_NOT, CUT_BEFORE, CUT_AFTER };
-static atomic_int cut, cuts_made;
+enum cut { CUT_NOT, CUT_BEFORE, CUT_AFTER, CUT_CRASH };
+enum { CRASHES = 8 }; /* of them one at least gives a number again: nearly always it is the first */
+static atomic_int cut, cuts_made, given_again;
+static const char *crash;
 static struct sockaddr_un server;
 
 static struct sockaddr_un address(const char *path)
@@ -39,6 +44,13 @@ static bool pass(int to, const char *p, ssize_t n)
 	return true;
 }
 
+static void crash_server(void)
+{
+	int status = system(crash);
+	CHECK(WIFEXITED(status) && (WEXITSTATUS(status) == 0 || WEXITSTATUS(status) == 3));
+	atomic_fetch_add(&given_again, WEXITSTATUS(status) == 0);
+}
+
 /* Until one side ends, or the word comes at which we cut. After it, the server's answer is waited for, so that it did commit. */
 static void relay(int client, int upstream)
 {
@@ -54,7 +66,9 @@ static void relay(int client, int upstream)
 			int how = i == 0 && has_commit(buf, n) ? atomic_exchange(&cut, CUT_NOT) : CUT_NOT;
 			if (how != CUT_NOT)
 				atomic_fetch_add(&cuts_made, 1);
-			if (how == CUT_BEFORE || !pass(fds[1 - i].fd, buf, n))
+			if (how == CUT_CRASH)
+				crash_server();
+			if (how == CUT_BEFORE || how == CUT_CRASH || !pass(fds[1 - i].fd, buf, n))
 				return;
 			if (how == CUT_AFTER) {
 				recv(upstream, buf, sizeof(buf), 0);
@@ -98,8 +112,9 @@ int main(int argc, char **argv)
 	char *folder = kit_folder(), text[STORE_TEXT], path[300];
 	struct kit k = {.quiet = true};
 	pthread_t thread;
-	CHECK_INT(argc, 3);
+	CHECK_INT(argc, 4);
 	server = address(argv[1]);
+	crash = argv[3];
 	snprintf(path, sizeof(path), "%s/.s.PGSQL.5432", folder);
 	struct sockaddr_un own = address(path);
 	int fd = socket(AF_UNIX, SOCK_STREAM, 0);
@@ -110,8 +125,11 @@ int main(int argc, char **argv)
 	CHECK_INT(kit_open(&k, text), STORE_OK);
 	for (int i = 0; i < 20; i++)
 		a_cut_commit_is_told_truly(&k, i % 2 ? CUT_AFTER : CUT_BEFORE, i % 4 < 2);
+	for (int i = 0; i < CRASHES && atomic_load(&given_again) == 0; i++)
+		a_cut_commit_is_told_truly(&k, CUT_CRASH, false);
+	CHECK(atomic_load(&given_again) > 0);
 	kit_close(&k);
-	printf("%d commits cut\n", atomic_load(&cuts_made));
+	printf("%d commits cut, %d with a number that another transaction had then\n", atomic_load(&cuts_made), atomic_load(&given_again));
 	free(folder);
 	return 0;
 }
