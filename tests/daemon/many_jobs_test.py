@@ -42,7 +42,7 @@ def test_a_thousand_jobs_each_end_exactly_once():
                 deaf.add(clients[wave % CLIENTS])
             for c in clients:
                 c.pump(0)
-        watcher.wait(lambda: (lambda c: c["queued"] + c["running"] + c["preempted"] == 0)(watcher.call("stats")["jobs"]), "the end of all jobs", 120)
+        watcher.wait(lambda: (lambda c: c["queued"] + c["running"] + c["preempted"] == 0)(watcher.call("stats")["jobs"]), "the end of all jobs")
         states = {}
         for job, p in jobs.items():
             events = replay(watcher, job)
