@@ -153,7 +153,7 @@ static void *thread_main(void *arg)
 void tasks_init(struct tasks *room)
 {
 	TAILQ_INIT(&room->running);
-	room->n = 0;
+	room->n = room->n_leaving = 0;
 }
 
 int task_start(struct tasks *room, struct task *t, uint64_t job)
@@ -214,9 +214,25 @@ bool task_take_progress(struct task *t, uint64_t *done, uint64_t *total, void **
 	return unsaid;
 }
 
+/* A thread that has said its end may still wait for a CPU, behind all that goes first: the loop does not wait with it. */
+static void part_from(struct tasks *room, pthread_t thread)
+{
+	for (unsigned i = 0; i < room->n_leaving;)
+		if (pthread_tryjoin_np(room->leaving[i], NULL) == 0)
+			room->leaving[i] = room->leaving[--room->n_leaving];
+		else
+			i++;
+	if (pthread_tryjoin_np(thread, NULL) == 0)
+		return;
+	if (room->n_leaving < TASKS_LEAVING)
+		room->leaving[room->n_leaving++] = thread;
+	else
+		pthread_join(thread, NULL);
+}
+
 static void leave_room(struct tasks *room, struct task *t)
 {
-	pthread_join(t->thread, NULL); /* it has ended, or is about to */
+	part_from(room, t->thread);
 	TAILQ_REMOVE(&room->running, t, link);
 	room->n--;
 	t->room = NULL;
@@ -275,5 +291,7 @@ bool tasks_stop(struct tasks *room, int64_t ms)
 		if (ended)
 			leave_room(room, t);
 	}
+	while (room->n_leaving > 0)
+		pthread_join(room->leaving[--room->n_leaving], NULL);
 	return room->n == 0;
 }

@@ -15,6 +15,7 @@
 #define WEFT_DAEMON_TASK_H
 
 #include "problem.h"
+#include <pthread.h>
 #include <stdatomic.h>
 #include <sys/queue.h>
 
@@ -46,9 +47,12 @@ int task_fail(struct task *t, enum wire_code code, const char *fmt, ...) __attri
 
 /* ---- for the server [loop] ---- */
 
+enum { TASKS_LEAVING = 16 };
 struct tasks { /* those that run */
 	TAILQ_HEAD(task_list, task) running;
 	size_t n;
+	pthread_t leaving[TASKS_LEAVING]; /* threads that have said their end and are not yet gone */
+	unsigned n_leaving;
 	void (*wake)(void *arg); /* [task] there is news */
 	void *arg;
 };
@@ -60,7 +64,7 @@ struct task *tasks_news(struct tasks *room);
 uint64_t task_job(const struct task *t);
 /* Progress that was not taken yet: false if there is none. *detail is the caller's to free; NULL: none. */
 bool task_take_progress(struct task *t, uint64_t *done, uint64_t *total, void **detail, size_t *len);
-/* Has run() returned? Then the thread is joined, the task is out of the room, and *rc is what run() returned. */
+/* Has run() returned? Then the task is out of the room, its thread is joined now or later, and *rc is what run() returned. */
 bool task_take_end(struct tasks *room, struct task *t, int *rc);
 int task_settle(struct task *t, struct server *s);
 const char *task_op(const struct task *t);
