@@ -2,18 +2,19 @@
  *
  *      timers    one timer for the nearest deadline, one that measures lag, one that ticks for systemd
  *      prepare   is anything left to do? then idle keeps poll from sleeping
- *      poll      sleeps until a socket, the engine (async), a worker or a signal wakes it
+ *      poll      sleeps until a socket, the engine (its bell), a worker or a signal wakes it
  *      check     dispatch(): requests, subscriptions, engine events, deadlines: each bounded per round, so that none starves
  * another
  *
  * A ZeroMQ file descriptor is edge-triggered and tells of any change, and a send may use up the edge of a receive. So its callback
- * does nothing but wake the loop, and prepare and check ask the sockets themselves. uv_async_send coalesces: the engine's list is
- * taken whole.
+ * does nothing but wake the loop, and prepare and check ask the sockets themselves. Any number of rings are one: the engine's
+ * list is taken whole.
  *
  * Life: LOADING (a worker reads the model) -> TESTING (one token through the engine) -> SERVING (sockets are bound, READY was said)
  *       -> LEAVING (the loop ends after this round). SIGTERM while LOADING ends the process at once: nothing was promised to
  * anybody. */
 #include "loop.h"
+#include "bell.h"
 #include "boot.h"
 #include "checker.h"
 #include "fuse.h"
@@ -82,7 +83,7 @@ struct loop {
 	int exit_code;
 	/* handles, in the order of starting */
 	uv_signal_t signals[5];
-	uv_async_t wake, loader_wake;
+	uv_poll_t wake, loader_wake; /* of these bells */
 	uv_timer_t tick, lag_timer, deadline_timer;
 	uv_prepare_t prepare;
 	uv_check_t check;
@@ -91,6 +92,7 @@ struct loop {
 	bool polling; /* the two polls are there */
 	uv_work_t loading;
 	struct reload reload;
+	struct bell bell, loader_bell;
 	/* parts */
 	struct core_model *model;
 	struct engine *engine;
@@ -312,12 +314,13 @@ static void submit_check(void *arg, struct adapter_check *check)
 static void on_loader_wake(void *arg)
 {
 	struct loop *l = arg;
-	uv_async_send(&l->loader_wake);
+	bell_ring(&l->loader_bell);
 }
 
-static void on_loaded(uv_async_t *h)
+static void on_loaded(uv_poll_t *h, int status, int events)
 {
 	struct loop *l = h->data;
+	bell_hear(&l->loader_bell);
 	struct adapter_load *load;
 	while (l->loader && (load = loader_take(l->loader)))
 		server_adapter_loaded(&l->server, load);
@@ -485,16 +488,17 @@ static void on_check(uv_check_t *h)
 	dispatch(l);
 }
 
-static void on_wake(uv_async_t *h)
+static void on_wake(uv_poll_t *h, int status, int events)
 {
-	/* check follows in the same round and takes the events */
+	struct loop *l = h->data;
+	bell_hear(&l->bell); /* check follows in the same round and takes the events */
 }
 
 /* [engine, tasks] */
 static void on_engine_wake(void *arg)
 {
 	struct loop *l = arg;
-	uv_async_send(&l->wake);
+	bell_ring(&l->bell);
 }
 
 static void on_poll(uv_poll_t *h, int status, int events)
@@ -813,22 +817,24 @@ static int start(struct loop *l)
 {
 	uint64_t watchdog_ms = notify_watchdog_us() / 1000, tick = watchdog_ms && watchdog_ms < 1000 ? watchdog_ms : 1000;
 	TAILQ_INIT(&l->working);
-	if (uv_loop_init(&l->uv))
+	if (bell_open(&l->bell) || bell_open(&l->loader_bell) || uv_loop_init(&l->uv))
 		return -1;
 	for (int i = 0; i < 5; i++) {
 		uv_signal_init(&l->uv, &l->signals[i]);
 		l->signals[i].data = l;
 		uv_signal_start(&l->signals[i], on_signal, signal_numbers[i]);
 	}
-	uv_async_init(&l->uv, &l->wake, on_wake);
-	uv_async_init(&l->uv, &l->loader_wake, on_loaded);
+	uv_poll_init(&l->uv, &l->wake, bell_fd(&l->bell));
+	uv_poll_init(&l->uv, &l->loader_wake, bell_fd(&l->loader_bell));
 	uv_timer_init(&l->uv, &l->tick);
 	uv_timer_init(&l->uv, &l->lag_timer);
 	uv_timer_init(&l->uv, &l->deadline_timer);
 	uv_prepare_init(&l->uv, &l->prepare);
 	uv_check_init(&l->uv, &l->check);
 	uv_idle_init(&l->uv, &l->idle);
-	l->loader_wake.data = l->tick.data = l->lag_timer.data = l->prepare.data = l->check.data = l->loading.data = l;
+	l->wake.data = l->loader_wake.data = l->tick.data = l->lag_timer.data = l->prepare.data = l->check.data = l->loading.data = l;
+	uv_poll_start(&l->wake, UV_READABLE, on_wake);
+	uv_poll_start(&l->loader_wake, UV_READABLE, on_loaded);
 	uv_timer_start(&l->tick, on_tick, 0, tick);
 	uv_prepare_start(&l->prepare, on_prepare);
 	uv_check_start(&l->check, on_check);
@@ -853,8 +859,7 @@ static void drop_tickets(struct loop *l, struct ticket_list *list)
 	}
 }
 
-/* Clients first: the last events leave even if the engine hangs. The engine calls uv_async_send, so it goes before the handles do.
- */
+/* Clients first: the last events leave even if the engine hangs. The engine rings a bell, so it goes before the bells do. */
 static void stop(struct loop *l)
 {
 	struct ticket *t;
@@ -893,6 +898,8 @@ static void stop(struct loop *l)
 	uv_walk(&l->uv, close_handle, NULL);
 	uv_run(&l->uv, UV_RUN_DEFAULT);
 	uv_loop_close(&l->uv);
+	bell_close(&l->bell);
+	bell_close(&l->loader_bell);
 	if (l->server_ready)
 		server_finish(&l->server);
 	plugin_set_unref(l->server.plugins);

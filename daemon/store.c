@@ -11,10 +11,10 @@
  * A transaction that fails for another reason (one op is bad, not the world) is run again op by op, so that one bad op fails alone.
  */
 #include "config.h"
+#include "bell.h"
 #include "store.h"
 #include "store_op.h"
 #include <errno.h>
-#include <fcntl.h>
 #include <poll.h>
 #include <pthread.h>
 #include <stdio.h>
@@ -38,7 +38,7 @@ struct store {
 	void (*log)(void *arg, int level, const char *text);
 	void *arg;
 	pthread_t thread;
-	int pipe[2]; /* a byte: look at `in`; written while the writer waits only */
+	struct bell bell; /* look at `in`; rung while the writer waits only */
 
 	pthread_mutex_t lock; /* guards what follows up to here */
 	struct oplist in, out;
@@ -399,12 +399,11 @@ static int wait_ms(const struct store *s, int64_t now)
 	return until <= now ? 0 : until - now > 60000 ? 60000 : (int)(until - now);
 }
 
-/* Until there is something to do. The pipe is written only while `asleep` is set, which is set under the lock with an empty list.
+/* Until there is something to do. The bell is rung only while `asleep` is set, which is set under the lock with an empty list.
  */
 static void wait_for_work(struct store *s)
 {
-	struct pollfd fds[2] = {{.fd = s->pipe[0], .events = POLLIN}, {.fd = s->backend->hint_fd(s->self), .events = POLLIN}};
-	char byte[64];
+	struct pollfd fds[2] = {{.fd = bell_fd(&s->bell), .events = POLLIN}, {.fd = s->backend->hint_fd(s->self), .events = POLLIN}};
 	int ms = wait_ms(s, now_ms());
 	pthread_mutex_lock(&s->lock);
 	bool look = s->in.first || (s->closing && !s->close_at) || ms == 0;
@@ -414,8 +413,7 @@ static void wait_for_work(struct store *s)
 		poll(fds, fds[1].fd >= 0 ? 2 : 1, ms);
 	pthread_mutex_lock(&s->lock);
 	s->asleep = false;
-	while (read(s->pipe[0], byte, sizeof(byte)) == (ssize_t)sizeof(byte))
-		;
+	bell_hear(&s->bell);
 	list_append(&s->waiting, &s->in);
 	if (s->closing && !s->close_at)
 		s->close_at = now_ms() + CLOSE_MS;
@@ -516,8 +514,8 @@ void store_submit(struct store *s, struct store_op *op)
 	bool asleep = s->asleep;
 	s->asleep = false;
 	pthread_mutex_unlock(&s->lock);
-	if (asleep && write(s->pipe[1], "", 1) < 0) /* a full pipe wakes as well */
-		return;
+	if (asleep)
+		bell_ring(&s->bell);
 }
 
 bool store_take(struct store *s, unsigned max, bool *hint)
@@ -586,25 +584,9 @@ static void destroy(struct store *s)
 {
 	if (s->self)
 		s->backend->close(s->self);
-	for (int i = 0; i < 2; i++)
-		if (s->pipe[i] >= 0)
-			close(s->pipe[i]);
+	bell_close(&s->bell);
 	pthread_mutex_destroy(&s->lock);
 	free(s);
-}
-
-static int make_pipe(int fd[2], char text[static STORE_TEXT])
-{
-	if (pipe(fd) != 0) {
-		snprintf(text, STORE_TEXT, "pipe: %s", strerror(errno));
-		fd[0] = fd[1] = -1;
-		return -1;
-	}
-	for (int i = 0; i < 2; i++) {
-		fcntl(fd[i], F_SETFL, O_NONBLOCK);
-		fcntl(fd[i], F_SETFD, FD_CLOEXEC);
-	}
-	return 0;
 }
 
 int store_open(struct store **out, const struct store_params *p, char text[static STORE_TEXT])
@@ -627,7 +609,11 @@ int store_open(struct store **out, const struct store_params *p, char text[stati
 	list_init(&s->waiting);
 	list_init(&s->doubt);
 	s->health.since_ms = now_ms();
-	int rc = make_pipe(s->pipe, text) == 0 ? b->open(&s->self, p, text) : STORE_EDOWN;
+	int rc = STORE_EDOWN;
+	if (bell_open(&s->bell) == 0)
+		rc = b->open(&s->self, p, text);
+	else
+		snprintf(text, STORE_TEXT, "pipe: %s", strerror(errno));
 	if (rc >= 0 && (errno = pthread_create(&s->thread, NULL, writer, s)) != 0) {
 		snprintf(text, STORE_TEXT, "thread: %s", strerror(errno));
 		rc = STORE_EDOWN;
@@ -651,8 +637,7 @@ void store_close(struct store *s)
 	pthread_mutex_unlock(&s->lock);
 	if (s->backend->hurry)
 		s->backend->hurry(s->self);
-	if (write(s->pipe[1], "", 1) < 0 && errno != EAGAIN)
-		say(s, 4, "pipe", strerror(errno));
+	bell_ring(&s->bell);
 	pthread_join(s->thread, NULL);
 	list_init(&left);
 	while ((op = list_take(&s->doubt))) {

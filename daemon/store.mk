@@ -1,6 +1,7 @@
 # daemon/libstore.la: the durable store, without loop, sockets and engine
 noinst_LTLIBRARIES += daemon/libstore.la
 daemon_libstore_la_SOURCES = \
+	daemon/bell.c daemon/bell.h \
 	daemon/store.c daemon/store.h \
 	daemon/store_add.c \
 	daemon/store_batch.c \
