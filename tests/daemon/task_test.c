@@ -1,10 +1,10 @@
 /* The room of tasks: what a kind can rely on, and what the loop sees of it. */
 #include "unit.h"
+#include "daemon/bell.h"
 #include "daemon/task.h"
 #include <poll.h>
 #include <pthread.h>
 #include <semaphore.h>
-#include <sys/eventfd.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
@@ -19,20 +19,18 @@ struct work { /* what the kinds below are given */
 	bool freed;
 };
 
-static int bell; /* the loop's eventfd */
+static struct bell bell; /* the loop's */
 
 static void ring(void *arg)
 {
-	uint64_t one = 1;
-	assert_int_equal(write(bell, &one, sizeof one), sizeof one);
+	bell_ring(&bell);
 }
 
 static void wait_for_bell(void)
 {
-	struct pollfd p = {.fd = bell, .events = POLLIN};
-	uint64_t n;
+	struct pollfd p = {.fd = bell_fd(&bell), .events = POLLIN};
 	assert_int_equal(poll(&p, 1, DEADLINE_MS), 1);
-	assert_int_equal(read(bell, &n, sizeof n), sizeof n);
+	bell_hear(&bell);
 }
 
 static void set_free(void *arg)
@@ -219,14 +217,48 @@ static void stopping_waits_for_those_that_end_and_tells_of_those_that_do_not(voi
 	}
 }
 
+/* As a thread does that loses its CPU right there. */
+static void ring_and_stay(void *arg)
+{
+	bell_ring(&bell);
+	sem_wait(arg);
+}
+
+static void its_end_is_taken_while_its_thread_is_still_on_its_way_out(void **state)
+{
+	static const struct task_kind kind = {.op = "count", .run = count, .free = set_free};
+	sem_t out;
+	struct tasks room = {.wake = ring_and_stay, .arg = &out};
+	struct work w;
+	int rc;
+	init_work(&w);
+	w.steps = 0;
+	sem_init(&out, 0, 0);
+	tasks_init(&room);
+	struct task *t = task_new(&kind, &w);
+	assert_int_equal(task_start(&room, t, 1), 0);
+	wait_for_bell();
+	alarm(DEADLINE_MS / 1000); /* whoever waits for the thread waits for ever */
+	assert_true(task_take_end(&room, t, &rc));
+	assert_int_equal(room.n, 0);
+	task_free(t);
+	assert_true(w.freed);
+	sem_post(&out);
+	assert_true(tasks_stop(&room, DEADLINE_MS));
+	assert_int_equal(room.n_leaving, 0);
+	alarm(0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(it_has_a_thread_of_the_lowest_rank_and_its_last_progress_is_never_lost),
 		cmocka_unit_test(it_can_be_cancelled_and_says_why_it_failed),
 		cmocka_unit_test(a_failure_without_a_reason_gets_one),
+		cmocka_unit_test(its_end_is_taken_while_its_thread_is_still_on_its_way_out),
 		cmocka_unit_test(stopping_waits_for_those_that_end_and_tells_of_those_that_do_not),
 	};
-	bell = eventfd(0, EFD_CLOEXEC);
+	if (bell_open(&bell))
+		return 1;
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
