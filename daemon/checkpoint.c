@@ -6,7 +6,8 @@
  *
  *     magic, format
  *     digest of all that follows
- *     identity    model, kind of device, blend, request, the decoder's and each sampler's file: 16 bytes of digest each
+ *     identity    model, kind of device, bits of the core, blend, request, the decoder's and each sampler's file: 16 bytes of digest
+ *                 each
  *     counters    plan, tokens drawn, tokens scored
  *     sequences   next number, how many; each: number, tokens, how many of them stand in the prompt or the sequence before, the
  *                 rest
@@ -23,8 +24,8 @@
 
 #include "daemon/run.h"
 
-enum { FORMAT = 1, DIGEST = 16 };
-enum { PLUGINS_AT = 4 }; /* in the identity */
+enum { FORMAT = 2, DIGEST = 16 };
+enum { PLUGINS_AT = 5 }; /* in the identity */
 enum { MAGIC_LEN = 8, HEAD = MAGIC_LEN + 4 + DIGEST };
 static const char magic[MAGIC_LEN + 1] = "weftckpt";
 
@@ -127,6 +128,17 @@ static void put_device(struct bytes_out *o, const char *device)
 	bytes_put(o, digest, sizeof digest);
 }
 
+static void put_core(struct bytes_out *o)
+{
+	uint8_t digest[DIGEST];
+	crypto_generichash_state h;
+
+	crypto_generichash_init(&h, NULL, 0, DIGEST);
+	hash_u64(&h, CORE_BITS);
+	crypto_generichash_final(&h, digest, DIGEST);
+	bytes_put(o, digest, sizeof digest);
+}
+
 /* Fills job->identity. False: out of memory. */
 static bool identify(struct weft_job *job)
 {
@@ -139,6 +151,7 @@ static bool identify(struct weft_job *job)
 	hash_request(spec, request);
 	put_hex(o, job->model->digest);
 	put_device(o, core_ctx_device(job->core));
+	put_core(o);
 	put_hex(o, core_blend_digest(spec->blend));
 	bytes_put(o, request, sizeof request);
 	put_hex(o, spec->decoder.plugin->digest);
@@ -155,7 +168,8 @@ static bool identify(struct weft_job *job)
 static const char *other_identity(const struct weft_job *job, const uint8_t *theirs, char *room, size_t size)
 {
 	static const char *const what[PLUGINS_AT] = {"it is of another model", "it was computed on another kind of device",
-						     "it is of another blend of adapters", "it is of another request"};
+						     "it was computed by another version of the core", "it is of another blend of adapters",
+						     "it is of another request"};
 	const uint8_t *ours = job->identity.data;
 
 	for (size_t i = 0; i * DIGEST < job->identity.len; i++) {

@@ -37,6 +37,10 @@ struct core_error {
 };
 int core_fail(struct core_error *err, int code, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 
+/* Which bits this core computes. Whoever changes them (an operator's order of sums, a polynomial) raises it, so that no answer begins
+ * on some bits and ends on others. 2: softmax in base 2. tests/kernels/ops_bits.c notices a change. */
+enum { CORE_BITS = 2 };
+
 /* ---- model ---- */
 
 enum core_quant {

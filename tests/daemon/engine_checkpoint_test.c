@@ -6,6 +6,7 @@
  * there on are the undisturbed ones, byte for byte. */
 #include "config.h"
 
+#include <sodium.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -617,7 +618,7 @@ static void another_format_is_refused(void **state)
 	assert_true(cut->blob_len < sizeof copy);
 	memcpy(copy, cut->blob, cut->blob_len);
 	copy[8]++;
-	assert_refused(0, copy, cut->blob_len, "it has the format 2, and this weftd reads 1");
+	assert_refused(0, copy, cut->blob_len, "it has the format 3, and this weftd reads 2");
 }
 
 static void another_version_of_a_plugin_is_refused(void **state)
@@ -639,6 +640,20 @@ static void another_version_of_a_plugin_is_refused(void **state)
 		assert_non_null(strstr(r.answers[0].reason, reason));
 		kit_stop(&r);
 	}
+}
+
+/* An upgrade may change the last bits of logits: an answer does not begin on some and end on others. */
+static void bits_of_another_core_are_refused(void **state)
+{
+	enum { DIGEST_AT = 12, BODY = 28, CORE_AT = BODY + 2 * 16 }; /* checkpoint.c */
+	const struct kit_cut *cut = &expected[0].answers[0].cuts[3];
+	uint8_t copy[1 << 14];
+
+	assert_true(cut->blob_len < sizeof copy);
+	memcpy(copy, cut->blob, cut->blob_len);
+	copy[CORE_AT] ^= 1;
+	crypto_generichash(copy + DIGEST_AT, BODY - DIGEST_AT, copy + BODY, cut->blob_len - BODY, NULL, 0);
+	assert_refused(0, copy, cut->blob_len, "it was computed by another version of the core");
 }
 
 /* One engine, one job per flipped byte and per length. */
@@ -745,6 +760,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(a_load_that_fails_is_told),
 		cmocka_unit_test(another_request_is_refused),
 		cmocka_unit_test(another_format_is_refused),
+		cmocka_unit_test(bits_of_another_core_are_refused),
 		cmocka_unit_test(another_version_of_a_plugin_is_refused),
 		cmocka_unit_test(every_damaged_byte_is_noticed),
 		cmocka_unit_test(all_checkpoints_of_a_long_answer_are_in_proportion_to_it),

@@ -6,6 +6,7 @@ include tests/kernels/cuda.mk
 include tests/kernels/learn.mk
 
 core_tests = \
+	tests/kernels/ops_bits \
 	tests/kernels/ops_matmul \
 	tests/kernels/ops_rows \
 	tests/kernels/ops_attention \
@@ -28,6 +29,9 @@ EXTRA_DIST += tests/kernels/fixtures/golden
 tests_kernels_core_golden_SOURCES = tests/kernels/core_golden.c tests/kernels/core_test.h
 tests_kernels_core_golden_CPPFLAGS = $(core_test_cppflags)
 tests_kernels_core_golden_LDADD = $(core_test_ldadd)
+tests_kernels_ops_bits_SOURCES = tests/kernels/ops_bits.c tests/kernels/ops_test.h tests/kernels/core_test.h
+tests_kernels_ops_bits_CPPFLAGS = $(core_test_cppflags)
+tests_kernels_ops_bits_LDADD = $(core_test_ldadd) $(SODIUM_LIBS)
 tests_kernels_ops_matmul_SOURCES = tests/kernels/ops_matmul.c tests/kernels/ops_test.h tests/kernels/core_test.h
 tests_kernels_ops_matmul_CPPFLAGS = $(core_test_cppflags)
 tests_kernels_ops_matmul_LDADD = $(core_test_ldadd)

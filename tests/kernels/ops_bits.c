@@ -1,0 +1,102 @@
+/* ops_bits.c: the operators compute the bits that CORE_BITS stands for. An answer that was cut off goes on only where these bits are the
+ * same, so whoever changes them raises CORE_BITS, and puts the new digest here. (The other tests hold every instruction set to the plain
+ * operators; what is hashed here needs no function of the C library but sqrt and fma, which are exact everywhere.) */
+#include "ops_test.h"
+#include <sodium.h>
+
+static const char *const known[] = {
+	[2] = "b7253723e04e86bc37a64f64cdf3d5cb",
+};
+
+static crypto_generichash_state all;
+
+static void take(const void *p, size_t n)
+{
+	crypto_generichash_update(&all, p, n);
+}
+
+static void take_product(enum tensor_type type, enum pack_form form)
+{
+	enum { ROWS = 40, COLS = 768 };
+	float x[COLS], out[48];
+	int8_t q[COLS];
+	int32_t sum[COLS / 16];
+	float scale[COLS / 16];
+	struct rows rows = { .f = x, .ld = COLS, .q = q, .ldq = COLS, .scale = scale, .sum = sum };
+	struct tensor t = random_tensor(type, ROWS, COLS);
+	struct matrix w;
+
+	pack_whole(&w, &t, form);
+	fill_hard(x, COLS);
+	if (w.kind == PACK_INT)
+		quantize_plain(q, scale, sum, x, COLS, w.kpad, w.group);
+	for (uint32_t b = 0; b < w.blocks; b++)
+		matmul_plain(out, 0, &w, &rows, 1, b, b + 1);
+	take(out, ROWS * sizeof(float));
+	free(w.codes);
+	free((void *)t.data);
+}
+
+static void take_attention(bool half)
+{
+	enum { DIM = 80, KEYS = 131, PAGES = (KEYS + PAGE - 1) / PAGE };
+	size_t page = (size_t)PAGE * 2 * DIM * (half ? 2 : 4);
+	uint32_t table[PAGES];
+	unsigned char *pool = poisoned(page * PAGES);
+	struct kv_view kv = { pool, page, table, DIM, DIM, half };
+	float q[3 * DIM], k[DIM], v[DIM], out[3 * DIM];
+
+	for (uint32_t i = 0; i < PAGES; i++)
+		table[i] = PAGES - 1 - i;
+	for (uint32_t t = 0; t < KEYS; t++) {
+		fill_hard(k, DIM);
+		fill_hard(v, DIM);
+		kv_store_plain(&kv, t, k, v);
+	}
+	fill_hard(q, 3 * DIM);
+	attention_plain(out, q, 3, &kv, KEYS);
+	take(out, sizeof(out));
+	free(pool);
+}
+
+static void take_rows(void)
+{
+	enum { N = 500 };
+	float a[N], b[N], out[N];
+
+	fill_hard(a, N);
+	fill_hard(b, N);
+	rmsnorm_plain(out, a, b, N, 1e-5f);
+	take(out, sizeof(out));
+	swiglu_plain(out, a, b, N);
+	take(out, sizeof(out));
+}
+
+static void the_operators_compute_the_bits_of_core_bits(void **state)
+{
+	unsigned char digest[16];
+	char hex[33];
+
+	crypto_generichash_init(&all, NULL, 0, sizeof(digest));
+	for (int i = 0; i < N_TYPES; i++)
+		take_product(all_types[i], PACK_KEEP);
+	take_product(TENSOR_F32, PACK_Q8);
+	take_product(TENSOR_F32, PACK_Q4);
+	take_product(TENSOR_F32, PACK_FACTOR);
+	take_attention(false);
+	take_attention(true);
+	take_rows();
+	crypto_generichash_final(&all, digest, sizeof(digest));
+	sodium_bin2hex(hex, sizeof(hex), digest, sizeof(digest));
+	if (CORE_BITS >= sizeof(known) / sizeof(known[0]) || strcmp(hex, known[CORE_BITS]))
+		fail_msg("the operators' bits are %s: not those of CORE_BITS %d. Was that intended? Then raise it (core.h).", hex, CORE_BITS);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(the_operators_compute_the_bits_of_core_bits),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
