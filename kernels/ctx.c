@@ -60,7 +60,7 @@ static size_t cut_workspace(struct core_ctx *c)
 	cut_buffer(c, &at, &c->logits, cf->vocab);
 	c->weave.piece = cut(c, &at, rows * CORE_BLEND_MAX * sizeof(c->weave.piece[0]));
 	c->weave.run = cut(c, &at, rows * CORE_BLEND_MAX * sizeof(c->weave.run[0]));
-	c->weave.single = cut(c, &at, rows * CORE_BLEND_MAX * sizeof(c->weave.single[0]));
+	c->weave.cut = cut(c, &at, rows * CORE_BLEND_MAX * sizeof(c->weave.cut[0]));
 	c->weave.group = cut(c, &at, rows * sizeof(c->weave.group[0]));
 	c->weave.rows = cut(c, &at, rows * sizeof(c->weave.rows[0]));
 	c->weave.position = cut(c, &at, rows * sizeof(c->weave.position[0]));

@@ -125,7 +125,8 @@ static void swiglu_row(void *arg, uint32_t i)
 /* ---- linears ---- */
 
 /* Up to three linears of the same input, with what the blends add to them. */
-static void project(struct core_ctx *c, uint32_t layer, enum adapter_input input, const struct buffer *x, const struct linear *l, uint32_t n)
+static void project(struct core_ctx *c, uint32_t layer, enum adapter_input input, const struct buffer *x, const struct linear *l,
+		    uint32_t n)
 {
 	struct project s;
 

@@ -25,7 +25,7 @@ struct project {
 
 /* Quantises x once per group size that the linears need. */
 void project_begin(struct project *s, struct core_ctx *c, const struct buffer *x, uint32_t m, const struct linear *l, uint32_t n);
-/* Blocks b0 .. b1 - 1 of outputs of a linear, of all rows. guest: NULL, or what to fetch meanwhile; it counts a call per MATMUL_CHUNK. */
+/* Blocks b0 .. b1 - 1 of outputs of a linear, of all rows. guest: NULL, or what to fetch meanwhile; its calls: one per MATMUL_CHUNK. */
 void project_blocks(const struct project *s, const struct linear *l, uint32_t b0, uint32_t b1, struct guest *guest);
 /* All blocks of all linears, shared out. */
 void project_run(struct project *s);

@@ -25,34 +25,48 @@ static void share(uint32_t all, uint32_t i, uint32_t n, uint32_t *from, uint32_t
 
 /* ---- rows of a piece ---- */
 
-static float *h_of(const struct weave *w, const struct weave_piece *p, uint32_t i)
+static const struct core_adapter *adapter_of(const struct weave_piece *p)
 {
-	const struct weave_run *r = p->together ? p->rows : &p->rows[i];
-
-	return w->h + (p->together ? p->row + i : r->row) * w->ld + r->part->at;
+	return p->runs->part->adapter;
 }
 
-static float *row_of(const struct buffer *b, const struct weave_piece *p, uint32_t i)
+static bool together(const struct weave_piece *p)
 {
-	return b->data + (p->together ? p->row + i : p->rows[i].row) * b->ld;
+	return p->runs->m == p->m;
+}
+
+/* The i-th row of a piece: its number in the pass, and the part of its blend. */
+static uint32_t row_of(const struct weave_piece *p, uint32_t i)
+{
+	return together(p) ? p->runs->row + i : p->runs[i].row;
 }
 
 static const struct blend_part *part_of(const struct weave_piece *p, uint32_t i)
 {
-	return (p->together ? p->rows : &p->rows[i])->part;
+	return together(p) ? p->runs->part : p->runs[i].part;
+}
+
+static float *h_of(const struct weave *w, const struct weave_piece *p, uint32_t i)
+{
+	return w->h + row_of(p, i) * w->ld + part_of(p, i)->at;
+}
+
+static float *in_buffer(const struct buffer *b, const struct weave_piece *p, uint32_t i)
+{
+	return b->data + row_of(p, i) * b->ld;
 }
 
 /* ---- down: h = f A x ---- */
 
 static const struct matrix *down_matrix(const struct weave_step *s, const struct weave_piece *p)
 {
-	return &p->adapter->layers[s->layer].a[s->input];
+	return &adapter_of(p)->layers[s->layer].a[s->input];
 }
 
 /* Row i's h that blocks b0 .. b1 - 1 of the stacked A gave, times the factors of the linears that it belongs to. */
 static void scale_h(const struct weave_step *s, const struct weave_piece *p, uint32_t i, uint32_t b0, uint32_t b1)
 {
-	const struct adapter_linear *y = p->adapter->layers[s->layer].linear;
+	const struct adapter_linear *y = adapter_of(p)->layers[s->layer].linear;
 	float *h = h_of(&s->c->weave, p, i);
 
 	for (unsigned l = 0; l < CORE_LINEARS; l++) {
@@ -72,8 +86,8 @@ static void down_blocks(const struct weave_step *s, const struct weave_piece *p,
 {
 	const struct weave *w = &s->c->weave;
 
-	if (p->together) {
-		struct rows x = {.f = row_of(s->base->x, p, 0), .ld = s->base->x->ld};
+	if (together(p)) {
+		struct rows x = {.f = in_buffer(s->base->x, p, 0), .ld = s->base->x->ld};
 
 		s->c->ops->matmul(h_of(w, p, 0), w->ld, a, &x, p->m, b0, b1);
 	} else {
@@ -82,7 +96,7 @@ static void down_blocks(const struct weave_step *s, const struct weave_piece *p,
 
 		for (uint32_t i = 0; i < p->m; i++) {
 			h[i] = h_of(w, p, i);
-			x[i] = row_of(s->base->x, p, i);
+			x[i] = in_buffer(s->base->x, p, i);
 		}
 		s->c->ops->matmul_few(h, a, x, p->m, b0, b1, false);
 	}
@@ -156,22 +170,22 @@ static void up_blocks(const struct weave_step *s, const struct weave_piece *p, c
 {
 	const struct weave *w = &s->c->weave;
 
-	if (p->together) {
+	if (together(p)) {
 		struct rows h = {.f = h_of(w, p, 0) + l->at, .ld = w->ld};
 
-		s->c->ops->matmul_add(row_of(out, p, 0), out->ld, &l->b, &h, p->m, b0, b1);
+		s->c->ops->matmul_add(in_buffer(out, p, 0), out->ld, &l->b, &h, p->m, b0, b1);
 	} else {
 		float *y[MATMUL_FEW];
 		const float *h[MATMUL_FEW];
 
 		for (uint32_t i = 0; i < p->m; i++) {
-			y[i] = row_of(out, p, i);
+			y[i] = in_buffer(out, p, i);
 			h[i] = h_of(w, p, i) + l->at;
 		}
 		s->c->ops->matmul_few(y, &l->b, h, p->m, b0, b1, true);
 	}
 	for (uint32_t i = 0; i < p->m; i++)
-		gain(row_of(out, p, i), l->gain, b0, b1);
+		gain(in_buffer(out, p, i), l->gain, b0, b1);
 }
 
 static unsigned first_linear(enum adapter_input input)
@@ -183,7 +197,7 @@ static unsigned first_linear(enum adapter_input input)
 
 static const struct adapter_linear *up_linear(const struct weave_step *s, const struct weave_piece *p, uint32_t k)
 {
-	return &p->adapter->layers[s->layer].linear[first_linear(s->input) + k];
+	return &adapter_of(p)->layers[s->layer].linear[first_linear(s->input) + k];
 }
 
 static void fetch_up(const struct weave_step *s, struct guest *g, uint32_t i)
@@ -194,7 +208,7 @@ static void fetch_up(const struct weave_step *s, struct guest *g, uint32_t i)
 	for (uint32_t p = 0; p < w->n; p++) {
 		const struct adapter_linear *l = up_linear(s, &w->piece[p], k);
 
-		if (l->rank && (!p || w->piece[p].adapter != w->piece[p - 1].adapter))
+		if (l->rank && (!p || adapter_of(&w->piece[p]) != adapter_of(&w->piece[p - 1])))
 			fetch_blocks(g, &l->b, b0, b1);
 	}
 }

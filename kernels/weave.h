@@ -1,15 +1,16 @@
 /* weave.h: blends in the forward pass.
  *
- * weave_plan() (weave_plan.c) puts the rows of a pass in groups of one blend each, base rows first, and lists pieces: one adapter over
- * some rows, be it up to 24 neighbours of one group or up to 4 rows from anywhere. Pieces are ordered by the adapters' digests, so that
+ * weave_plan() (weave_plan.c) puts the rows of a pass in groups of one blend each, base rows first, and lists pieces: one adapter
+ * over some rows, be it up to 24 neighbours of one group or up to 4 rows from anywhere. Pieces are ordered by the adapters' digests,
+ * so that
  *   - whoever walks the list adds a row's parts in the order of their digests, whatever its neighbours are (P1);
  *   - an adapter's factors are read from memory once per linear, also when several blends share it.
  * Then weave() (weave.c) computes y = W x + f B (A x) for all linears that read x, in two steps over the pool:
  *   down   h = f A x, piece by piece                                     beside one share of the products W x
  *   up     y += B h, range of outputs by range of outputs, all pieces    beside the other share
- * A pass of many rows computes longer than memory needs for W, so each part fetches, while it multiplies its share of W, the factors
- * that it reads next; the shares are as A's bytes to B's. x is the f32 activation, also where the base is quantised; the order of every
- * sum is that of matmul.h. */
+ * A pass of many rows computes longer than memory needs for W, so each part fetches, while it multiplies its share of W, the
+ * factors that it reads next; the shares are as A's bytes to B's. x is the f32 activation, also where the base is quantised; the
+ * order of every sum is that of matmul.h. */
 #ifndef WEFT_WEAVE_H
 #define WEFT_WEAVE_H
 
@@ -27,11 +28,10 @@ struct weave_run {
 	uint32_t row, m;
 };
 
+/* One adapter over m rows: one run, or as many runs of one row. */
 struct weave_piece {
-	const struct core_adapter *adapter;
-	const struct weave_run *rows;	/* together: one run, of which m rows from `row` on are meant; else m runs of one row each */
-	uint32_t row, m;
-	bool together;
+	const struct weave_run *runs;
+	uint32_t m;
 };
 
 /* The rows of one blend. */
@@ -49,8 +49,8 @@ struct weave {
 
 	/* grouping */
 	struct weave_group *group;  /* [max_rows] */
-	struct weave_run *run;      /* [max_rows * CORE_BLEND_MAX], sorted */
-	struct weave_run *single;   /* [max_rows * CORE_BLEND_MAX]: runs of one row, for pieces of rows from anywhere */
+	struct weave_run *run;      /* [max_rows * CORE_BLEND_MAX] sorted */
+	struct weave_run *cut;      /* [max_rows * CORE_BLEND_MAX] the same rows as pieces want them */
 	struct core_row *rows;      /* [max_rows] in the order of the groups */
 	uint32_t *position, *to;    /* [max_rows] positions in that order; where row i of the caller went */
 };

@@ -104,41 +104,46 @@ static void sort_runs(struct weave_run *r, uint32_t n)
 		}
 }
 
-/* A run of more than MATMUL_FEW rows becomes pieces of neighbours. */
-static void cut_run(struct weave *w, const struct weave_run *r)
+static bool same_adapter(const struct weave_run *a, const struct weave_run *b)
 {
-	for (uint32_t i = 0; i < r->m; i += WEAVE_ROWS)
-		w->piece[w->n++] = (struct weave_piece){r->part->adapter, r, r->row + i,
-							r->m - i < WEAVE_ROWS ? r->m - i : WEAVE_ROWS, true};
+	return !memcmp(a->part->adapter->digest, b->part->adapter->digest, ADAPTER_DIGEST);
 }
 
-/* The rows of short runs r[0] .. r[n - 1], all of one adapter, four by four. */
-static void gather_runs(struct weave *w, const struct weave_run *r, uint32_t n, uint32_t *singles)
+/* A run of more than MATMUL_FEW rows becomes pieces of neighbours. Returns how many runs it was cut in. */
+static uint32_t cut_run(struct weave *w, const struct weave_run *r, struct weave_run *to)
 {
-	struct weave_piece *p = NULL;
+	uint32_t n = 0;
+
+	for (uint32_t i = 0; i < r->m; i += WEAVE_ROWS, n++) {
+		to[n] = (struct weave_run){r->part, r->row + i, r->m - i < WEAVE_ROWS ? r->m - i : WEAVE_ROWS};
+		w->piece[w->n++] = (struct weave_piece){&to[n], to[n].m};
+	}
+	return n;
+}
+
+/* The rows of short runs r[0] .. r[n - 1], all of one adapter, four by four. Returns how many rows. */
+static uint32_t gather_runs(struct weave *w, const struct weave_run *r, uint32_t n, struct weave_run *to)
+{
+	uint32_t rows = 0;
 
 	for (uint32_t k = 0; k < n; k++)
-		for (uint32_t i = 0; r[k].m <= MATMUL_FEW && i < r[k].m; i++) {
-			struct weave_run *one = &w->single[(*singles)++];
-
-			if (!p || p->m == MATMUL_FEW) {
-				p = &w->piece[w->n++];
-				*p = (struct weave_piece){r[k].part->adapter, one, r[k].row + i, 0, false};
-			}
-			*one = (struct weave_run){r[k].part, r[k].row + i, 1};
-			p->m++;
-		}
+		for (uint32_t i = 0; r[k].m <= MATMUL_FEW && i < r[k].m; i++)
+			to[rows++] = (struct weave_run){r[k].part, r[k].row + i, 1};
+	for (uint32_t i = 0; i < rows; i += MATMUL_FEW)
+		w->piece[w->n++] = (struct weave_piece){&to[i], rows - i < MATMUL_FEW ? rows - i : MATMUL_FEW};
+	return rows;
 }
 
 static void make_pieces(struct weave *w, uint32_t runs)
 {
-	uint32_t singles = 0, end;
+	struct weave_run *to = w->cut;
+	uint32_t end;
 
 	for (uint32_t i = 0; i < runs; i = end) {
-		for (end = i; end < runs && !memcmp(w->run[end].part->adapter->digest, w->run[i].part->adapter->digest, ADAPTER_DIGEST); end++)
+		for (end = i; end < runs && same_adapter(&w->run[end], &w->run[i]); end++)
 			if (w->run[end].m > MATMUL_FEW)
-				cut_run(w, &w->run[end]);
-		gather_runs(w, &w->run[i], end - i, &singles);
+				to += cut_run(w, &w->run[end], to);
+		to += gather_runs(w, &w->run[i], end - i, to);
 	}
 }
 

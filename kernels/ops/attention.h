@@ -17,7 +17,7 @@
 #include <stdint.h>
 
 enum { ATTENTION_BLOCK = 64, ATTENTION_MAX_HEAD = 256, PAGE = 16 };
-/* Of a tile: enough that reading and widening K and V costs little beside using them, few enough that all of it stays in the caches. */
+/* Of a tile: enough that reading and widening K and V costs little beside using them, few enough that all stays in the caches. */
 enum { ATTENTION_QUERIES = 64 };
 
 /* One sequence's pages as one layer and one KV head sees them. */

@@ -48,7 +48,7 @@ static inline float expo(float x)
  * through its Chebyshev nodes (relative error 2.1e-7; 2^0 is 1), n added to the exponent. Never below 2^POWER_MIN: what is that
  * small adds nothing to a sum that holds a 1. */
 #define POWER_MIN (-126.0f)
-#define POWER_ROUND 12582912.0f	/* 1.5 * 2^23: added and taken away again, it rounds to an integer, which its last bits hold meanwhile */
+#define POWER_ROUND 12582912.0f	/* 1.5 * 2^23: added, its last bits hold x rounded to an integer; taken away, that remains */
 #define POWER_C1 0.6931471824645996f
 #define POWER_C2 0.2402234971523285f
 #define POWER_C3 0.055503811687231064f

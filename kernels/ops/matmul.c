@@ -116,7 +116,8 @@ static float dot(const struct matrix *w, uint32_t r, const float *x)
 	return w->kind == PACK_S8 ? dot_s8(w, r / LANES, r % LANES, x) : dot_float(w, r / LANES, r % LANES, x);
 }
 
-void matmul_few_plain(float *const out[], const struct matrix *w, const float *const x[], uint32_t m, uint32_t b0, uint32_t b1, bool add)
+void matmul_few_plain(float *const out[], const struct matrix *w, const float *const x[], uint32_t m, uint32_t b0, uint32_t b1,
+		     bool add)
 {
 	for (uint32_t i = 0; i < m; i++)
 		for (uint32_t r = b0 * LANES; r < b1 * LANES; r++)

@@ -325,7 +325,8 @@ VEC void few_rows(const struct float_place *p, uint32_t m, uint32_t b1, enum pac
 	}
 }
 
-VEC void matmul_few(float *const out[], const struct matrix *w, const float *const x[], uint32_t m, uint32_t b0, uint32_t b1, bool add)
+VEC void matmul_few(float *const out[], const struct matrix *w, const float *const x[], uint32_t m, uint32_t b0, uint32_t b1,
+		    bool add)
 {
 	struct float_place p = { .w = w, .b0 = b0, .add = add, .far_out = out, .far_x = x };
 

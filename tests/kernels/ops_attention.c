@@ -83,7 +83,8 @@ static void attention_gives_the_same_bits_everywhere(void **state)
 static void one_tile(const struct ops *ops, const char *cpu, struct cache *c, uint32_t rows, uint32_t heads, uint32_t n_keys)
 {
 	uint32_t width = heads * c->view.head_dim, ld = width + 16;
-	float *q = malloc((size_t)rows * ld * sizeof(float)), *got = poisoned((size_t)rows * ld * sizeof(float)), *want = malloc(width * sizeof(float));
+	size_t bytes = (size_t)rows * ld * sizeof(float);
+	float *q = malloc(bytes), *got = poisoned(bytes), *want = malloc(width * sizeof(float));
 	struct attention_tile t = { .kv = c->view, .rows = rows, .heads = heads, .n_keys = n_keys };
 
 	fill_hard(q, (size_t)rows * ld);

@@ -160,6 +160,38 @@ static void all_counts(const struct matrix *w, const char *what)
 		few_rows_anywhere_give_the_same_bits(w, m, what);
 }
 
+/* All lines, once, in as many calls and steps as were told; also when a run is no whole number of lines. */
+static void what_is_fetched_meanwhile_is_shared_among_the_calls(void **state)
+{
+	static const size_t bytes[] = { 1, 64, 65, 4096, 100 };
+	static char some[4096];
+	struct guest g;
+
+	for (uint32_t calls = 1; calls <= 4; calls++)
+		for (size_t steps = 1; steps < 100; steps = steps * 2 + 1) {
+			size_t lines = 0, left;
+
+			guest_none(&g);
+			for (unsigned i = 0; i < sizeof(bytes) / sizeof(bytes[0]); i++) {
+				guest_add(&g, some, bytes[i]);
+				lines += (bytes[i] + 63) / 64;
+			}
+			assert_int_equal(g.lines, lines);
+			g.calls = calls;
+			for (uint32_t c = 0; c < calls; c++) {
+				left = g.lines;
+				guest_begin(&g, steps);
+				for (size_t k = 0; k < steps; k++)
+					guest_step(&g);
+				assert_true(left - g.lines >= left / (calls - c)); /* its share */
+			}
+			assert_int_equal(g.lines, 0);
+			assert_int_equal(g.next, g.n);
+			guest_step(&g);
+			assert_int_equal(g.lines, 0);
+		}
+}
+
 static void every_file_type_multiplies_to_the_same_bits_everywhere(void **state)
 {
 	static const uint32_t shapes[][2] = { { 1, 256 }, { 37, 512 }, { 64, 256 }, { 100, 768 } };
@@ -374,6 +406,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_packed_matrix_means_what_the_file_means),
 		cmocka_unit_test(rows_of_gguf_query_heads_are_put_back_into_hf_order),
+		cmocka_unit_test(what_is_fetched_meanwhile_is_shared_among_the_calls),
 		cmocka_unit_test(every_file_type_multiplies_to_the_same_bits_everywhere),
 		cmocka_unit_test(own_formats_multiply_to_the_same_bits_at_any_length),
 		cmocka_unit_test(factors_of_8_bits_multiply_to_the_same_bits_at_any_rank),

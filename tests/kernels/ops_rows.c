@@ -129,6 +129,17 @@ static void the_exponential_is_within_two_ulp(void **state)
 	assert_true(isfinite(expo(INFINITY)) && expo(INFINITY) == expo(88));
 }
 
+static void the_power_of_two_is_near_for_what_softmax_asks(void **state)
+{
+	for (double x = -125.9; x <= 0; x += 0.00073) {
+		double exact = exp2((float)x);
+
+		assert_true(fabs(power_of_two((float)x) - exact) <= exact * 4e-7);
+	}
+	assert_true(power_of_two(0) == 1 && power_of_two(-1) == 0.5f);
+	assert_true(power_of_two(-INFINITY) == ldexpf(1, -126) && power_of_two(-1000) == ldexpf(1, -126));
+}
+
 static double frequency(struct llama_config *c, uint32_t i)
 {
 	struct rope *r = rope_new(c);
@@ -181,6 +192,7 @@ int main(void)
 		cmocka_unit_test(quantize_is_the_same_everywhere_and_half_a_step_off_at_most),
 		cmocka_unit_test(quantize_shows_nans_and_infinities_as_a_nan_scale),
 		cmocka_unit_test(the_exponential_is_within_two_ulp),
+		cmocka_unit_test(the_power_of_two_is_near_for_what_softmax_asks),
 		cmocka_unit_test(rotary_frequencies_follow_each_scaling),
 	};
 
