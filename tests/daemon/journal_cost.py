@@ -4,7 +4,7 @@
 
 64 jobs at a time, durable ones and others in turn, pair after pair, on one daemon whose engine has one thread. Printed are the tokens a
 second of both, the median of the pairs' ratios, and the CPU time of the daemon that a token takes. Nothing is asserted. The prompt is
-short and the answers are not: what is measured is decoding. RESULTS.md has figures."""
+short and the answers are not, so most of it is decoding; accepting the jobs and telling their ends is in it. RESULTS.md has figures."""
 import argparse
 import os
 import statistics
@@ -23,7 +23,7 @@ def cpu(d):
 
 
 def turn(d, p, tokens, durable):
-    """Tokens a second, and seconds of CPU a token, from the moment that all jobs run until the first of them may end."""
+    """Tokens a second, and seconds of CPU a token, from the first request to the end of the last job."""
     begin, used = time.monotonic(), cpu(d)
     jobs = [p.generate(prompt="The loom is", max_tokens=tokens, temperature=0, ignore_eos=True, durable=durable) for _ in range(JOBS)]
     for j in jobs:
@@ -45,12 +45,12 @@ def main():
     args = ap.parse_args()
     with tempfile.TemporaryDirectory(prefix="weft-journal-") as state, \
             Weftd("--state", state, "--quant", args.quant, "--threads", "1", "--max-running", str(JOBS), model=args.model) as d, Peer(d) as p:
-        d_state = {True: [], False: []}
+        rates = {True: [], False: []}
         turn(d, p, args.tokens, False)
         for i in range(args.pairs):
             for durable in (i % 2 == 0, i % 2 == 1):
-                d_state[durable].append(turn(d, p, args.tokens, durable))
-        kept, plain = d_state[True], d_state[False]
+                rates[durable].append(turn(d, p, args.tokens, durable))
+        kept, plain = rates[True], rates[False]
         print(f"   durable {statistics.median(x[0] for x in kept):.0f} tokens/s, {statistics.median(x[1] for x in kept) * 1e6:.1f} us CPU a token; "
               f"others {statistics.median(x[0] for x in plain):.0f} tokens/s, {statistics.median(x[1] for x in plain) * 1e6:.1f} us; "
               f"durable / others: {statistics.median(a[0] / b[0] for a, b in zip(kept, plain)):.4f}")
