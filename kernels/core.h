@@ -134,6 +134,7 @@ struct core_ctx_params {
 	uint32_t max_rows;		/* largest batch of core_forward */
 	uint32_t max_context;		/* longest sequence; 0: the model's */
 	enum core_kv_type kv_type;
+	bool prefix_cache;		/* core_seq_reuse() finds what other sequences have computed */
 	/* Where it computes: NULL or "cpu"; "cuda:N", which fails when that device or the module is not to be had; "auto": the first CUDA
 	 * device, else the CPU, and core_ctx_note() says why. */
 	const char *device;
@@ -151,7 +152,7 @@ const char *core_ctx_cpu(const struct core_ctx *c);		/* "plain" "avx2" "avx512" 
 const char *core_ctx_device(const struct core_ctx *c);		/* "cpu", "cuda:0" */
 const char *core_ctx_note(const struct core_ctx *c);		/* for the log: what a device holds, or why auto took the CPU; NULL: nothing to say */
 int core_ctx_threads(const struct core_ctx *c);
-uint32_t core_ctx_pages_free(const struct core_ctx *c);
+uint32_t core_ctx_pages_free(const struct core_ctx *c);		/* that no sequence holds: what the prefix cache keeps costs nobody a page */
 uint32_t core_ctx_pages_total(const struct core_ctx *c);
 uint64_t core_kv_page_bytes(const struct core_model *m, enum core_kv_type kv);
 
@@ -164,6 +165,13 @@ int core_seq_trim(struct core_ctx *c, struct core_seq *s, uint32_t len);	/* drop
 uint32_t core_seq_pages_needed(const struct core_ctx *c, const struct core_seq *s, uint32_t n);
 
 enum core_path { CORE_PROMPT, CORE_GENERATED };	/* of a token; part of P1's key */
+
+/* A token and its path as one word: what stands at a position of a sequence. */
+#define CORE_WORD_GENERATED UINT32_C(0x80000000)
+static inline uint32_t core_word(int32_t token, enum core_path path)
+{
+	return (uint32_t)token | (path == CORE_GENERATED ? CORE_WORD_GENERATED : 0);
+}
 
 struct core_row {
 	struct core_seq *seq;
@@ -222,6 +230,25 @@ const char *core_blend_digest(const struct core_blend *b);	/* hex, 64 characters
 
 /* The sequence's blend from its first token on; only while core_seq_len() is 0. NULL: the base alone. Forks inherit it. */
 int core_seq_set_blend(struct core_ctx *c, struct core_seq *s, struct core_blend *b);
+
+/* ---- prefix cache ----
+ *
+ * With core_ctx_params.prefix_cache, each page that a pass makes whole is kept under a digest of all that its bytes follow from: blend, salt,
+ * and the words from the first token on (P6). It stays after its sequences are gone, until the pool needs it for something else; pages that
+ * were not used for the longest time go first. A sequence that takes it goes on from the bytes that it would have computed (P1). */
+
+/* Sequences of different salts share nothing but by forking. Only while core_seq_len() is 0; len 0: none. Forks inherit it. */
+int core_seq_set_salt(struct core_seq *s, const void *salt, size_t len);
+/* s is to go on with words[0..n): takes what the cache has of their beginning, in whole pages, and returns how many tokens that are. They count
+ * as if they had been fed; there are no logits of them. 0 also where core_seq_len() is no multiple of CORE_PAGE. */
+uint32_t core_seq_reuse(struct core_ctx *c, struct core_seq *s, const uint32_t *words, uint32_t n);
+
+struct core_cached {
+	uint32_t pages;		/* that would be found */
+	uint32_t idle;		/* of them, those that no sequence holds */
+	uint64_t evictions;	/* pages so far that made room */
+};
+void core_ctx_cached(const struct core_ctx *c, struct core_cached *out);
 
 /* ---- fusing ----
  *

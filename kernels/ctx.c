@@ -2,6 +2,7 @@
 #include "config.h"
 #include "llama.h"
 
+#include <sodium.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -137,7 +138,7 @@ static int ctx_build(struct core_ctx *c, const struct core_ctx_params *p, struct
 	c->ops = ops_for(c->cpu);
 	shape = kv_shape_of(p->model, p->kv_type);
 	shape.outside = c->device != NULL;
-	rc = kv_init(&c->kv, &shape, p->kv_pages, c->max_context, err);
+	rc = kv_init(&c->kv, &shape, p->kv_pages, c->max_context, p->prefix_cache, err);
 	if (rc)
 		return rc;
 	c->workspace_bytes = c->device ? cut_lists(c) : cut_workspace(c);
@@ -201,7 +202,7 @@ const char *core_ctx_note(const struct core_ctx *c)
 
 uint32_t core_ctx_pages_free(const struct core_ctx *c)
 {
-	return c->kv.n_free;
+	return kv_pages_free(&c->kv);
 }
 
 uint32_t core_ctx_pages_total(const struct core_ctx *c)
@@ -209,11 +210,31 @@ uint32_t core_ctx_pages_total(const struct core_ctx *c)
 	return c->kv.n_pages;
 }
 
+void core_ctx_cached(const struct core_ctx *c, struct core_cached *out)
+{
+	*out = (struct core_cached){ c->kv.cache.n_listed, c->kv.cache.n_idle, c->kv.cache.evictions };
+}
+
 /* ---- sequences ---- */
+
+/* What the keys of its pages begin with. */
+static void name_root(struct core_seq *s)
+{
+	unsigned char in[ADAPTER_DIGEST + KV_KEY] = { 0 };
+
+	if (s->blend)
+		memcpy(in, s->blend->digest, ADAPTER_DIGEST);
+	memcpy(in + ADAPTER_DIGEST, s->salt, KV_KEY);
+	crypto_generichash(s->root, sizeof(s->root), in, sizeof(in), NULL, 0);
+}
 
 struct core_seq *core_seq_new(struct core_ctx *c)
 {
-	return kv_seq_new(&c->kv);
+	struct core_seq *s = kv_seq_new(&c->kv);
+
+	if (s)
+		name_root(s);
+	return s;
 }
 
 struct core_seq *core_seq_fork(struct core_ctx *c, const struct core_seq *s)
@@ -258,7 +279,24 @@ int core_seq_set_blend(struct core_ctx *c, struct core_seq *s, struct core_blend
 	core_blend_ref(b);
 	core_blend_unref(s->blend);
 	s->blend = b;
+	name_root(s);
 	return CORE_OK;
+}
+
+int core_seq_set_salt(struct core_seq *s, const void *salt, size_t len)
+{
+	if (s->len)
+		return CORE_EINVAL;
+	memset(s->salt, 0, sizeof(s->salt));
+	if (len)
+		crypto_generichash(s->salt, sizeof(s->salt), salt, len, NULL, 0);
+	name_root(s);
+	return CORE_OK;
+}
+
+uint32_t core_seq_reuse(struct core_ctx *c, struct core_seq *s, const uint32_t *words, uint32_t n)
+{
+	return kv_reuse(&c->kv, s, words, n);
 }
 
 uint32_t core_seq_len(const struct core_seq *s)
@@ -317,7 +355,7 @@ static int take_rows(struct core_ctx *c, const struct core_row *rows, uint32_t n
 
 static int reserve_pages(struct core_ctx *c, struct core_error *err)
 {
-	uint32_t was_free = c->kv.n_free;
+	uint32_t was_free = kv_pages_free(&c->kv);
 
 	for (uint32_t i = 0; i < c->n_touched; i++) {
 		if (kv_reserve(&c->kv, c->touched[i]))
@@ -350,6 +388,14 @@ static void run_here(struct core_ctx *c)
 	llama_forward(c);
 }
 
+static void commit_all(struct core_ctx *c)
+{
+	for (uint32_t i = 0; i < c->m; i++)
+		kv_note(&c->kv, c->rows[i].seq, c->position[i], core_word(c->rows[i].token, c->rows[i].path));
+	for (uint32_t i = 0; i < c->n_touched; i++)
+		kv_commit(&c->kv, c->touched[i]);
+}
+
 int core_forward(struct core_ctx *c, const struct core_row *rows, uint32_t n, struct core_error *err)
 {
 	int rc = take_rows(c, rows, n, err);
@@ -365,8 +411,7 @@ int core_forward(struct core_ctx *c, const struct core_row *rows, uint32_t n, st
 	}
 	if (!c->device)
 		run_here(c);
-	for (uint32_t i = 0; i < c->n_touched; i++)
-		kv_commit(c->touched[i]);
+	commit_all(c);
 	return CORE_OK;
 }
 

@@ -26,7 +26,7 @@ size_t kv_page_size(const struct kv_shape *s)
 	return s->layers * s->heads * head_bytes(s);
 }
 
-int kv_init(struct kv *kv, const struct kv_shape *s, uint32_t n_pages, uint32_t max_context, struct core_error *err)
+int kv_init(struct kv *kv, const struct kv_shape *s, uint32_t n_pages, uint32_t max_context, bool cache, struct core_error *err)
 {
 	memset(kv, 0, sizeof(*kv));
 	kv->shape = *s;
@@ -39,7 +39,7 @@ int kv_init(struct kv *kv, const struct kv_shape *s, uint32_t n_pages, uint32_t 
 	kv->pool = s->outside ? NULL : memory_map(n_pages * kv->page_bytes);
 	kv->free = malloc(n_pages * sizeof(kv->free[0]));
 	kv->holders = calloc(n_pages, sizeof(kv->holders[0]));
-	if ((!kv->pool && !s->outside) || !kv->free || !kv->holders) {
+	if ((!kv->pool && !s->outside) || !kv->free || !kv->holders || (cache && !kv_cache_init(&kv->cache, n_pages))) {
 		kv_finish(kv);
 		return core_fail(err, CORE_ENOMEM, "no memory for %u KV pages of %zu bytes", n_pages, kv->page_bytes);
 	}
@@ -53,14 +53,45 @@ void kv_finish(struct kv *kv)
 	memory_unmap(kv->pool, kv->n_pages * kv->page_bytes);
 	free(kv->free);
 	free(kv->holders);
+	kv_cache_finish(&kv->cache);
 	memset(kv, 0, sizeof(*kv));
+}
+
+uint32_t kv_pages_free(const struct kv *kv)
+{
+	return kv->n_free + kv->cache.n_idle;
+}
+
+static bool is_listed(const struct kv *kv, uint32_t p)
+{
+	return kv->cache.pages && kv->cache.pages[p].listed;
+}
+
+static void spoil(struct kv *kv, uint32_t p)
+{
+	if (kv->poison && kv->pool)
+		memset(kv->pool + p * kv->page_bytes, 0xff, kv->page_bytes);
 }
 
 static uint32_t page_take(struct kv *kv)
 {
-	uint32_t p = kv->free[--kv->n_free];
+	uint32_t p;
 
+	if (kv->n_free) {
+		p = kv->free[--kv->n_free];
+	} else {
+		p = kv_cache_evict(&kv->cache);
+		spoil(kv, p);
+	}
 	kv->holders[p] = 1;
+	return p;
+}
+
+/* Of a page that is held or listed. */
+static uint32_t page_hold(struct kv *kv, uint32_t p)
+{
+	if (!kv->holders[p]++)
+		kv_cache_wake(&kv->cache, p);
 	return p;
 }
 
@@ -68,9 +99,12 @@ static void page_drop(struct kv *kv, uint32_t p)
 {
 	if (--kv->holders[p])
 		return;
+	if (is_listed(kv, p)) {
+		kv_cache_rest(&kv->cache, p);
+		return;
+	}
 	kv->free[kv->n_free++] = p;
-	if (kv->poison && kv->pool)
-		memset(kv->pool + p * kv->page_bytes, 0xff, kv->page_bytes);
+	spoil(kv, p);
 }
 
 struct core_seq *kv_seq_new(const struct kv *kv)
@@ -90,10 +124,10 @@ struct core_seq *kv_seq_fork(struct kv *kv, const struct core_seq *s)
 		return NULL;
 	f->len = s->len;
 	f->pages = s->pages;
-	for (uint32_t i = 0; i < s->pages; i++) {
-		f->table[i] = s->table[i];
-		kv->holders[f->table[i]]++;
-	}
+	memcpy(f->root, s->root, sizeof(f->root));
+	memcpy(f->salt, s->salt, sizeof(f->salt));
+	for (uint32_t i = 0; i < s->pages; i++)
+		f->table[i] = page_hold(kv, s->table[i]);
 	return f;
 }
 
@@ -127,12 +161,14 @@ bool kv_reserve(struct kv *kv, struct core_seq *s)
 {
 	uint32_t last = s->len / PAGE;
 
-	if (kv_needed(kv, s, s->pending) > kv->n_free)
+	if (kv_needed(kv, s, s->pending) > kv_pages_free(kv))
 		return false;
 	if (last_is_shared(kv, s)) {
 		s->copied = s->table[last];
 		s->table[last] = page_take(kv);
 		kv->holders[s->copied]--;	/* not 0: it was shared */
+	} else if (s->len % PAGE && is_listed(kv, s->table[last])) {
+		kv_cache_unlist(&kv->cache, s->table[last]);	/* a copy for the cache would be a page that nobody counted on */
 	}
 	while (s->pages < pages_of(s->len + s->pending))
 		s->table[s->pages++] = page_take(kv);
@@ -154,15 +190,74 @@ void kv_undo(struct kv *kv, struct core_seq *s)
 
 void kv_copy(struct kv *kv, struct core_seq *s)
 {
-	if (s->copied != KV_NONE && kv->pool)
-		memcpy(kv->pool + s->table[s->len / PAGE] * kv->page_bytes, kv->pool + s->copied * kv->page_bytes, kv->page_bytes);
+	struct kv_cache_page *pages = kv->cache.pages;
+	uint32_t to = s->table[s->len / PAGE];
+
+	if (s->copied == KV_NONE)
+		return;
+	if (kv->pool)
+		memcpy(kv->pool + to * kv->page_bytes, kv->pool + s->copied * kv->page_bytes, kv->page_bytes);
+	if (pages)
+		memcpy(pages[to].word, pages[s->copied].word, sizeof(pages[to].word));
 	s->copied = KV_NONE;
 }
 
-void kv_commit(struct core_seq *s)
+/* ---- what is in a page ---- */
+
+void kv_note(struct kv *kv, const struct core_seq *s, uint32_t position, uint32_t word)
 {
+	if (kv->cache.pages)
+		kv->cache.pages[s->table[position / PAGE]].word[position % PAGE] = word;
+}
+
+static const unsigned char *key_before(const struct kv *kv, const struct core_seq *s, uint32_t i)
+{
+	return i ? kv->cache.pages[s->table[i - 1]].key : s->root;
+}
+
+/* The i-th page of s has become whole. Where the cache has the same one already, s takes that. */
+static void list_page(struct kv *kv, struct core_seq *s, uint32_t i)
+{
+	struct kv_cache *cache = &kv->cache;
+	uint32_t own = s->table[i], same;
+
+	kv_cache_key(cache->pages[own].key, key_before(kv, s, i), cache->pages[own].word);
+	same = kv_cache_find(cache, cache->pages[own].key);
+	if (same == KV_NONE) {
+		kv_cache_list(cache, own);
+		return;
+	}
+	s->table[i] = page_hold(kv, same);
+	page_drop(kv, own);
+}
+
+void kv_commit(struct kv *kv, struct core_seq *s)
+{
+	uint32_t whole = s->len / PAGE;
+
 	s->len += s->pending;
 	s->pending = 0;
+	for (; kv->cache.pages && whole < s->len / PAGE; whole++)
+		list_page(kv, s, whole);
+}
+
+uint32_t kv_reuse(struct kv *kv, struct core_seq *s, const uint32_t *words, uint32_t n)
+{
+	uint32_t from = s->len;
+
+	if (!kv->cache.pages || from % PAGE)
+		return 0;
+	for (; n - (s->len - from) >= PAGE && s->pages < kv->max_pages; s->len += PAGE) {
+		unsigned char key[KV_KEY];
+		uint32_t page;
+
+		kv_cache_key(key, key_before(kv, s, s->pages), words + (s->len - from));
+		page = kv_cache_find(&kv->cache, key);
+		if (page == KV_NONE)
+			break;
+		s->table[s->pages++] = page_hold(kv, page);
+	}
+	return s->len - from;
 }
 
 void kv_view(struct kv_view *out, const struct kv *kv, const struct core_seq *s, uint32_t layer, uint32_t head)

@@ -5,13 +5,14 @@
  *     [layer][kv head] { K [head_dim][16 tokens], V [16 tokens][head_pad] }      f16 or f32; why so: ops/attention.h
  *
  * Pages are counted: a fork shares all pages of its parent, and whoever writes into a page that another sequence also holds
- * copies it first. Only the last, partly filled page of a sequence is ever written to.
+ * copies it first. Only the last, partly filled page of a sequence is ever written to. Whole pages may stay in a cache (kv_cache.h) that
+ * costs no page: what only the cache has is free.
  *
  * A pass reserves for all its sequences before it computes; kv_undo() takes back a reservation, kv_commit() makes it last. */
 #ifndef WEFT_KV_H
 #define WEFT_KV_H
 
-#include "core.h"
+#include "kv_cache.h"
 #include "ops/attention.h"
 
 struct kv_shape {
@@ -25,8 +26,9 @@ struct kv {
 	size_t page_bytes;
 	unsigned char *pool;		/* [n_pages][page_bytes]; NULL: outside */
 	uint32_t n_pages, n_free, max_pages;	/* max_pages: of one sequence */
-	uint32_t *free;			/* stack of n_free page numbers */
+	uint32_t *free;			/* stack of n_free page numbers; idle pages of the cache are not in it */
 	uint32_t *holders;		/* [n_pages] sequences that hold the page */
+	struct kv_cache cache;
 	bool poison;			/* tests: fill pages with NaNs when they are freed */
 };
 
@@ -38,14 +40,16 @@ struct core_seq {
 	uint32_t first;			/* of its rows among those of the pass in progress, sequence by sequence */
 	struct core_blend *blend;	/* counted; NULL: the base alone. ctx.c keeps it */
 	void *resident;			/* the blend on the device */
+	unsigned char root[KV_KEY];	/* of the keys of its pages: a digest of blend and salt. ctx.c keeps it */
+	unsigned char salt[KV_KEY];	/* its digest; zeros: none */
 	uint32_t copied;		/* page that this reservation replaced by a copy, or KV_NONE */
 	uint32_t table[];		/* [max_pages] */
 };
-#define KV_NONE UINT32_MAX
 
 size_t kv_page_size(const struct kv_shape *s);
-int kv_init(struct kv *kv, const struct kv_shape *s, uint32_t n_pages, uint32_t max_context, struct core_error *err);
+int kv_init(struct kv *kv, const struct kv_shape *s, uint32_t n_pages, uint32_t max_context, bool cache, struct core_error *err);
 void kv_finish(struct kv *kv);
+uint32_t kv_pages_free(const struct kv *kv);	/* and idle */
 
 struct core_seq *kv_seq_new(const struct kv *kv);
 struct core_seq *kv_seq_fork(struct kv *kv, const struct core_seq *s);
@@ -58,7 +62,11 @@ bool kv_reserve(struct kv *kv, struct core_seq *s);
 void kv_undo(struct kv *kv, struct core_seq *s);
 /* Fills the copied page. Call for every sequence after the last reservation and before the first write. */
 void kv_copy(struct kv *kv, struct core_seq *s);
-void kv_commit(struct core_seq *s);
+/* What the pass computed at a position of s: before kv_commit(), for all of them. */
+void kv_note(struct kv *kv, const struct core_seq *s, uint32_t position, uint32_t word);
+void kv_commit(struct kv *kv, struct core_seq *s);
+/* Pages that begin with words[0..n), behind a whole number of them: s gets as many as the cache has one after the other. Returns their tokens. */
+uint32_t kv_reuse(struct kv *kv, struct core_seq *s, const uint32_t *words, uint32_t n);
 
 void kv_view(struct kv_view *out, const struct kv *kv, const struct core_seq *s, uint32_t layer, uint32_t head);
 

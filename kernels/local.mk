@@ -8,7 +8,7 @@ kernels_libcore_la_SOURCES = \
 	kernels/core.c kernels/core.h \
 	kernels/ctx.c \
 	kernels/device.c kernels/device.h \
-	kernels/kv.c kernels/kv.h \
+	kernels/kv.c kernels/kv.h kernels/kv_cache.c kernels/kv_cache.h \
 	kernels/llama.c kernels/llama.h \
 	kernels/model.c kernels/model.h \
 	kernels/pack.c kernels/pack.h \

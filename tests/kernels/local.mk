@@ -12,6 +12,7 @@ core_tests = \
 	tests/kernels/ops_attention \
 	tests/kernels/core_pool \
 	tests/kernels/core_kv \
+	tests/kernels/core_prefix \
 	tests/kernels/core_p1 \
 	tests/kernels/core_kl \
 	tests/kernels/core_golden
@@ -47,6 +48,9 @@ tests_kernels_core_pool_LDADD = $(core_test_ldadd)
 tests_kernels_core_kv_SOURCES = tests/kernels/core_kv.c tests/kernels/core_test.h
 tests_kernels_core_kv_CPPFLAGS = $(core_test_cppflags)
 tests_kernels_core_kv_LDADD = $(core_test_ldadd)
+tests_kernels_core_prefix_SOURCES = tests/kernels/core_prefix.c tests/kernels/adapter_test.h tests/kernels/core_test.h
+tests_kernels_core_prefix_CPPFLAGS = $(core_test_cppflags)
+tests_kernels_core_prefix_LDADD = $(core_test_ldadd)
 tests_kernels_core_p1_SOURCES = tests/kernels/core_p1.c $(gguf_model_headers)
 tests_kernels_core_p1_CPPFLAGS = $(core_test_cppflags)
 tests_kernels_core_p1_LDADD = $(core_test_ldadd)
