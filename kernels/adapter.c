@@ -60,13 +60,13 @@ static const float *base_norm(const struct core_model *m, const struct lora_copy
 }
 
 /* What differs from the base by more than another rounding of the same numbers was trained: it is not what a blend adds. A base in
- * blocks of integers is itself some percent off. */
+ * blocks of 4 or 8 bits is itself some percent off. */
 static int check_copy(struct adapter_loader *l, const struct lora_copy *c)
 {
 	const struct matrix *w = c->kind == LORA_COPY_EMBED ? &l->m->embed : c->kind == LORA_COPY_HEAD ? &l->m->head : NULL;
 	uint32_t dim = l->m->config.dim, rows = w ? l->m->config.vocab : 1;
 	float *scratch = malloc(2 * (size_t)dim * sizeof(float));
-	double off = 0, all = 0, most = w && w->kind == PACK_INT ? 0.15 : 0.008;
+	double off = 0, all = 0, most = w && (w->kind == PACK_INT || w->kind == PACK_NF4) ? 0.15 : 0.008;
 
 	if (!scratch)
 		return core_fail(l->err, CORE_ENOMEM, "no memory to check %s", c->t->name);

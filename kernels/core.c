@@ -15,6 +15,7 @@ static const char *const quant_names[] = {
 	[CORE_QUANT_NONE] = "none",
 	[CORE_QUANT_Q8] = "q8",
 	[CORE_QUANT_Q4] = "q4",
+	[CORE_QUANT_NF4] = "nf4",
 };
 
 const char *core_quant_name(enum core_quant q)

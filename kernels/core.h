@@ -46,15 +46,16 @@ enum { CORE_BITS = 2 };
 enum core_quant {
 	CORE_QUANT_NONE,	/* keep each tensor as precise as the file has it (f32, f16, bf16, GGUF blocks) */
 	CORE_QUANT_Q8,		/* linears to int8, one scale per group */
-	CORE_QUANT_Q4		/* linears to 4 bits, one scale and one minimum per group */
+	CORE_QUANT_Q4,		/* linears to 4 bits, one scale and one minimum per group */
+	CORE_QUANT_NF4		/* linears to bitsandbytes' NF4 with double quantisation: the base that QLoRA trains on; the rest as NONE */
 };
 const char *core_quant_name(enum core_quant q);
-int core_quant_parse(const char *name, enum core_quant *out);	/* "none" "q8" "q4"; CORE_EINVAL otherwise */
+int core_quant_parse(const char *name, enum core_quant *out);	/* "none" "q8" "q4" "nf4"; CORE_EINVAL otherwise */
 
 /* What the factors of adapters become at load. Q8: signed bytes, a scale per up to 32: half the bytes of f16, which are what adapters cost
  * in a batch of many; off by about 0.4% of what the adapter adds. */
 enum core_factors {
-	CORE_FACTORS_AUTO,	/* Q8 beside a quantised base, which is off by more than that in the whole product; else EXACT */
+	CORE_FACTORS_AUTO,	/* Q8 beside a base of integers, which is off by more than that in the whole product; else EXACT */
 	CORE_FACTORS_EXACT,	/* as the file has them */
 	CORE_FACTORS_Q8
 };
@@ -74,7 +75,7 @@ struct core_model_params {
 struct core_model_info {
 	char name[128];			/* folder or general.name */
 	char arch[32];			/* "llama" */
-	char quant[32];			/* "none(bf16)", "q8", "q4", "gguf(Q4_K_M-like mix)": what the linears really are */
+	char quant[32];			/* "none(bf16)", "q8", "q4", "nf4", "bitsandbytes(nf4)", "gguf(Q4_K_M-like mix)": what the linears really are */
 	uint32_t layers, dim, ffn_dim, heads, kv_heads, head_dim;
 	uint32_t vocab;			/* rows of the logits */
 	uint32_t context;		/* trained positions */

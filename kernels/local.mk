@@ -15,6 +15,7 @@ kernels_libcore_la_SOURCES = \
 	kernels/pool.c kernels/pool.h \
 	kernels/project.c kernels/project.h \
 	kernels/quant.c \
+	kernels/quant_nf4.c kernels/quant_nf4.h \
 	kernels/ops/attention.c kernels/ops/attention.h \
 	kernels/ops/expo.h \
 	kernels/ops/guest.h \

@@ -13,6 +13,7 @@
 #include "memory.h"
 #include "pack.h"
 #include "pool.h"
+#include "quant_nf4.h"
 
 enum { HASH_SLICE = 1 << 20, HASH_BYTES = 32, PACK_RUN = 4 };	/* PACK_RUN: blocks that one part of a pool_run packs */
 enum { MATRICES_PER_LAYER = 7, NORMS_PER_LAYER = 2 };
@@ -22,6 +23,7 @@ struct packing {
 	struct matrix *w;
 	const struct tensor *t;
 	enum pack_form form;
+	bool nf4;			/* t becomes NF4 first */
 };
 
 struct loader {
@@ -67,8 +69,39 @@ static int add_matrix(struct loader *l, struct matrix *w, const char *name, uint
 	if (!t)
 		return CORE_EFORMAT;
 	pack_plan(w, t, form);
-	l->list[l->n++] = (struct packing){ w, t, form };
+	l->list[l->n++] = (struct packing){ w, t, form, false };
 	return CORE_OK;
+}
+
+/* What bitsandbytes saved stays as it is. */
+static int add_nf4(struct loader *l, struct matrix *w, const char *name, uint32_t rows, uint32_t cols)
+{
+	const struct tensor *t = find(l, name, rows, cols);
+	struct nf4_matrix m;
+
+	if (!t)
+		return CORE_EFORMAT;
+	if (cols % NF4_BLOCK)
+		return core_fail(l->err, CORE_EUNSUPPORTED, "tensor %s has rows of %u: nf4 takes whole blocks of %u; use q8 or q4", name,
+				 cols, NF4_BLOCK);
+	nf4_init(&m, t);
+	pack_plan(w, t->type == TENSOR_NF4 ? t : &m.t, PACK_KEEP);
+	l->list[l->n++] = (struct packing){ w, t, PACK_KEEP, t->type != TENSOR_NF4 };
+	return CORE_OK;
+}
+
+static int add_linear(struct loader *l, struct matrix *w, const char *name, uint32_t rows, uint32_t cols)
+{
+	switch (l->params->quant) {
+	case CORE_QUANT_NF4:
+		return add_nf4(l, w, name, rows, cols);
+	case CORE_QUANT_Q8:
+		return add_matrix(l, w, name, rows, cols, PACK_Q8);
+	case CORE_QUANT_Q4:
+		return add_matrix(l, w, name, rows, cols, PACK_Q4);
+	default:
+		return add_matrix(l, w, name, rows, cols, PACK_KEEP);
+	}
 }
 
 static int add_norm(struct loader *l, float **out, const char *name)
@@ -81,11 +114,6 @@ static int add_norm(struct loader *l, float **out, const char *name)
 	l->next_norm += l->m->config.dim;
 	tensor_row_f32(t, 0, *out);
 	return CORE_OK;
-}
-
-static enum pack_form linear_form(enum core_quant q)
-{
-	return q == CORE_QUANT_Q8 ? PACK_Q8 : q == CORE_QUANT_Q4 ? PACK_Q4 : PACK_KEEP;
 }
 
 static int add_layer(struct loader *l, uint32_t i)
@@ -111,7 +139,7 @@ static int add_layer(struct loader *l, uint32_t i)
 
 	for (int p = 0; p < MATRICES_PER_LAYER && !rc; p++) {
 		snprintf(name, sizeof(name), "model.layers.%u.%s.weight", i, part[p].name);
-		rc = add_matrix(l, part[p].w, name, part[p].rows, part[p].cols, linear_form(l->params->quant));
+		rc = add_linear(l, part[p].w, name, part[p].rows, part[p].cols);
 	}
 	snprintf(name, sizeof(name), "model.layers.%u.input_layernorm.weight", i);
 	if (!rc)
@@ -120,11 +148,16 @@ static int add_layer(struct loader *l, uint32_t i)
 	return rc ? rc : add_norm(l, &y->ffn_norm, name);
 }
 
-/* With q4 the head stays at q8: it is where small errors cost most, and a small part of the bytes. */
+/* With q4 the head stays at q8: it is where small errors cost most, and a small part of the bytes. bitsandbytes leaves it alone. */
+static enum pack_form head_form(const struct loader *l)
+{
+	return l->params->quant == CORE_QUANT_NONE || l->params->quant == CORE_QUANT_NF4 ? PACK_KEEP : PACK_Q8;
+}
+
 static int add_head(struct loader *l)
 {
 	const struct llama_config *c = &l->m->config;
-	enum pack_form form = l->params->quant == CORE_QUANT_NONE ? PACK_KEEP : PACK_Q8;
+	enum pack_form form = head_form(l);
 
 	if (c->tied && form == PACK_KEEP)
 		return CORE_OK;	/* place() lets it share the embedding's memory */
@@ -192,13 +225,14 @@ static int place(struct loader *l)
 		pack_place(l->list[i].w, next);
 		next += pack_bytes(l->list[i].w);
 	}
-	if (m->config.tied && l->params->quant == CORE_QUANT_NONE)
+	if (m->config.tied && head_form(l) == PACK_KEEP)
 		m->head = m->embed;
 	return CORE_OK;
 }
 
 struct pack_run {
 	const struct packing *p;
+	struct nf4_matrix *nf4;		/* to quantise instead; or NULL */
 	atomic_int rc;
 	atomic_flag told;
 	struct core_error err;		/* of the first part that failed */
@@ -209,7 +243,10 @@ static void pack_part(void *arg, uint32_t i)
 	struct pack_run *r = arg;
 	struct core_error err;
 	uint32_t b0 = i * PACK_RUN, b1 = b0 + PACK_RUN < r->p->w->blocks ? b0 + PACK_RUN : r->p->w->blocks;
-	int rc = atomic_load(&r->rc) ? CORE_OK : pack_blocks(r->p->w, r->p->t, r->p->form, b0, b1, &err);
+	uint32_t rows = r->p->w->rows;
+	int rc = atomic_load(&r->rc) ? CORE_OK
+		 : r->nf4	     ? nf4_rows(r->nf4, b0 * LANES, b1 * LANES < rows ? b1 * LANES : rows, &err)
+				     : pack_blocks(r->p->w, r->p->t, r->p->form, b0, b1, &err);
 
 	if (rc && !atomic_flag_test_and_set(&r->told)) {
 		r->err = err;
@@ -262,6 +299,33 @@ static void hash_shape(crypto_generichash_state *h, const struct core_model *m)
 				  ((size_t)c->layers * NORMS_PER_LAYER + 1) * c->dim * sizeof(float));
 }
 
+static int run_parts(struct loader *l, const struct packing *p, struct nf4_matrix *nf4)
+{
+	struct pack_run r = { .p = p, .nf4 = nf4, .told = ATOMIC_FLAG_INIT };
+
+	pool_run(l->pool, pack_part, &r, (p->w->blocks + PACK_RUN - 1) / PACK_RUN);
+	if (r.rc && l->err)
+		*l->err = r.err;
+	return r.rc;
+}
+
+static int pack_as_nf4(struct loader *l, const struct packing *p)
+{
+	struct nf4_matrix m;
+	int rc;
+
+	nf4_init(&m, p->t);
+	rc = nf4_room(&m, l->err);
+	if (!rc)
+		rc = run_parts(l, p, &m);
+	if (!rc) {
+		nf4_scales(&m);
+		rc = run_parts(l, &(struct packing){ p->w, &m.t, PACK_KEEP, false }, NULL);
+	}
+	nf4_finish(&m);
+	return rc;
+}
+
 static int pack_all(struct loader *l)
 {
 	crypto_generichash_state h;
@@ -271,18 +335,14 @@ static int pack_all(struct loader *l)
 
 	hash_shape(&h, l->m);
 	for (size_t i = 0; i < l->n; i++) {
-		struct pack_run r = { .p = &l->list[i], .told = ATOMIC_FLAG_INIT };
+		const struct packing *p = &l->list[i];
 
-		pool_run(l->pool, pack_part, &r, (r.p->w->blocks + PACK_RUN - 1) / PACK_RUN);
-		if (r.rc) {
-			if (l->err)
-				*l->err = r.err;
-			return r.rc;
-		}
-		rc = hash_matrix(l, &h, r.p->w);
+		rc = p->nf4 ? pack_as_nf4(l, p) : run_parts(l, p, NULL);
+		if (!rc)
+			rc = hash_matrix(l, &h, p->w);
 		if (rc)
 			return rc;
-		done += pack_bytes(r.p->w);
+		done += pack_bytes(p->w);
 		if (l->params->progress)
 			l->params->progress(l->params->progress_arg, (double)done / (double)l->m->arena_bytes);
 	}
@@ -293,34 +353,48 @@ static int pack_all(struct loader *l)
 
 /* ---- what the model is ---- */
 
-/* "none(bf16)", "gguf(Q4_K,Q6_K)": the linears' types in the file, the one with most bytes first. */
+static bool has_blocks(const uint64_t *bytes)
+{
+	for (unsigned i = 0; i < TENSOR_TYPES; i++)
+		if (bytes[i] && tensor_type_block(i) > 1)
+			return true;
+	return false;
+}
+
+/* "none(bf16)", "gguf(Q4_K,Q6_K)", "bitsandbytes(nf4)": the linears' types in the file, the one with most bytes first. */
 static void describe_types(struct loader *l, char *out, size_t size)
 {
-	uint64_t bytes[TENSOR_BF16 + 1] = { 0 };
-	bool blocks = false;
+	uint64_t bytes[TENSOR_TYPES] = { 0 };
 	size_t at;
 
-	for (size_t i = 1; i < l->n; i++) {
+	for (size_t i = 1; i < l->n; i++)
 		bytes[l->list[i].t->type] += l->list[i].t->bytes;
-		blocks |= tensor_type_block(l->list[i].t->type) > 1;
-	}
-	at = (size_t)snprintf(out, size, "%s(", blocks ? "gguf" : "none");
+	at = (size_t)snprintf(out, size, "%s(", bytes[TENSOR_NF4] ? "bitsandbytes" : has_blocks(bytes) ? "gguf" : "none");
 	for (bool first = true;; first = false) {
 		unsigned top = 0;
 		const char *name;
 
-		for (unsigned i = 1; i <= TENSOR_BF16; i++)
+		for (unsigned i = 1; i < TENSOR_TYPES; i++)
 			top = bytes[i] > bytes[top] ? i : top;
 		if (!bytes[top])
 			break;
 		bytes[top] = 0;
 		l->m->f32 |= first && top == TENSOR_F32;
-		name = top == TENSOR_F32 ? "f32" : top == TENSOR_F16 ? "f16" : top == TENSOR_BF16 ? "bf16" : tensor_type_name(top);
+		name = top == TENSOR_F32    ? "f32"
+		       : top == TENSOR_F16  ? "f16"
+		       : top == TENSOR_BF16 ? "bf16"
+		       : top == TENSOR_NF4  ? "nf4"
+					    : tensor_type_name(top);
 		if (at + strlen(name) + 3 > size)
 			break;
 		at += (size_t)snprintf(out + at, size - at, "%s%s", first ? "" : ",", name);
 	}
 	snprintf(out + at, size - at, ")");
+}
+
+static uint32_t int_group(const struct matrix *w)
+{
+	return w->kind == PACK_INT ? w->group : 0;
 }
 
 static void describe(struct loader *l)
@@ -350,9 +424,9 @@ static void describe(struct loader *l)
 	for (size_t k = 0; k < l->n; k++) {
 		if (k == 0 || l->list[k].t != l->list[0].t)
 			i->parameters += (uint64_t)l->list[k].w->rows * l->list[k].w->cols;
-		m->groups |= k ? l->list[k].w->group : 0;
+		m->groups |= k ? int_group(l->list[k].w) : 0;
 	}
-	m->groups |= m->head.group;
+	m->groups |= int_group(&m->head);
 	m->small_factors = l->params->factors == CORE_FACTORS_Q8 || (l->params->factors == CORE_FACTORS_AUTO && m->groups);
 	i->weight_bytes = m->arena_bytes + ((uint64_t)c->layers * NORMS_PER_LAYER + 1) * c->dim * sizeof(float);
 }
@@ -409,9 +483,9 @@ int core_model_load(struct core_model **out, const struct core_model_params *par
 	struct loader l = { .params = params, .err = err };
 	int rc;
 
-	if (!params->path || params->quant > CORE_QUANT_Q4 || params->factors > CORE_FACTORS_Q8)
+	if (!params->path || params->quant > CORE_QUANT_NF4 || params->factors > CORE_FACTORS_Q8)
 		return core_fail(err, CORE_EINVAL,
-				 "a model needs a path, none, q8 or q4 as its quantisation, and auto, exact or q8 as that of factors");
+				 "a model needs a path, none, q8, q4 or nf4 as its quantisation, and auto, exact or q8 as that of factors");
 	l.m = calloc(1, sizeof(*l.m));
 	if (!l.m)
 		return core_fail(err, CORE_ENOMEM, "no memory for a model");

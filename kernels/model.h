@@ -20,7 +20,7 @@ struct core_model {
 	struct matrix embed, head;		/* may be the same memory: tied, and kept as the file has it */
 	bool small_factors;			/* adapters are loaded as PACK_FACTOR */
 	bool f32;				/* most weights of the linears are f32 */
-	uint32_t groups;			/* bit mask of the linears' group sizes: 16, 32, 64, 128 */
+	uint32_t groups;			/* bit mask of the group sizes of linears in integers: 16, 32, 64, 128 */
 	unsigned char *arena;			/* all packed matrices */
 	size_t arena_bytes;
 	float *norms;				/* all 1-d weights */

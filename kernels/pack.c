@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "format/blocks.h"
+#include "format/nf4.h"
 
 static uint32_t round_up(uint32_t n, uint32_t to)
 {
@@ -62,6 +63,11 @@ void pack_plan(struct matrix *w, const struct tensor *t, enum pack_form form)
 		w->kind = PACK_S8;
 		w->bits = 8;
 		w->group = factor_group(w->cols);
+	} else if (t->type == TENSOR_NF4) {
+		w->kind = PACK_NF4;
+		w->bits = 4;
+		w->group = NF4_BLOCK;	/* whole blocks: see model.c and the reader */
+		w->two_level = t->nf4->nested;
 	} else if (t->type == TENSOR_F32) {
 		w->kind = PACK_F32;
 	} else if (t->type == TENSOR_F16) {
@@ -80,12 +86,14 @@ static size_t align64(size_t n)
 	return (n + 63) & ~(size_t)63;
 }
 
-/* The parts in memory order: codes, scales, mins, sub_scales, sub_mins. */
+/* The parts in memory order: codes, scales (PACK_NF4: absmax), mins, sub_scales, sub_mins. */
 static void part_bytes(const struct matrix *w, size_t part[5])
 {
 	size_t scales = align64(w->groups ? w->blocks * matrix_block_scales(w) * 2 : 0);
 	size_t subs = align64(w->two_level ? (size_t)w->blocks * w->groups * LANES : 0);
 
+	if (w->kind == PACK_NF4)
+		scales = align64((w->two_level ? NF4_NESTED_AT + matrix_nested(w) : (size_t)w->blocks * w->groups * LANES) * sizeof(float));
 	part[0] = align64(w->blocks * matrix_block_bytes(w));
 	part[1] = scales;
 	part[2] = w->has_min ? scales : 0;
@@ -108,6 +116,7 @@ void pack_place(struct matrix *w, unsigned char *memory)
 	part_bytes(w, part);
 	w->codes = memory;
 	w->scales = (uint16_t *)(memory += part[0]);
+	w->absmax = (float *)w->scales;
 	w->mins = (uint16_t *)(memory += part[1]);
 	w->sub_scales = (int8_t *)(memory += part[2]);
 	w->sub_mins = (int8_t *)(memory + part[3]);
@@ -280,6 +289,52 @@ static int put_int_rows(const struct matrix *w, const struct tensor *t, enum pac
 				t->name, r - 1);
 }
 
+/* ---- NF4 ---- */
+
+static void put_nested(const struct matrix *w, const struct nf4 *s)
+{
+	w->absmax[NF4_OFFSET_AT] = s->offset;
+	memcpy(w->absmax + NF4_MAP_AT, s->map, sizeof(s->map));
+	memcpy(w->absmax + NF4_NESTED_AT, s->floats, ((size_t)w->rows * w->groups + NF4_NESTED - 1) / NF4_NESTED * sizeof(float));
+}
+
+static bool put_nf4_row(const struct matrix *w, const struct tensor *t, uint32_t row, uint8_t *codes)
+{
+	bool good = true;
+
+	nf4_row_codes(t, row, codes);
+	for (uint32_t k = 0; k < w->cols; k++)
+		codes[k] ^= 7;
+	put_codes(w, row, codes);
+	for (uint32_t g = 0; g < w->groups; g++) {
+		size_t block = (size_t)row * w->groups + g, at = ((size_t)(row / LANES) * w->groups + g) * LANES + row % LANES;
+		float absmax = nf4_absmax(t->nf4, block);
+
+		good &= isfinite(absmax);
+		if (w->two_level)
+			w->sub_scales[at] = (int8_t)t->nf4->absmax8[block];
+		else
+			w->absmax[at] = absmax;
+	}
+	return good;
+}
+
+static int put_nf4_rows(const struct matrix *w, const struct tensor *t, uint32_t r0, uint32_t r1, struct core_error *err)
+{
+	uint8_t *codes = malloc(w->cols);
+	bool good = true;
+	uint32_t r;
+
+	if (!codes)
+		return core_fail(err, CORE_ENOMEM, "no memory to pack %s", t->name);
+	if (r0 == 0 && w->two_level)
+		put_nested(w, t->nf4);
+	for (r = r0; r < r1 && good; r++)
+		good = put_nf4_row(w, t, r, codes);
+	free(codes);
+	return good ? CORE_OK : core_fail(err, CORE_EFORMAT, "tensor %s, row %u: an absmax is not finite", t->name, r - 1);
+}
+
 int pack_blocks(const struct matrix *w, const struct tensor *t, enum pack_form form, uint32_t b0, uint32_t b1,
 		struct core_error *err)
 {
@@ -288,6 +343,8 @@ int pack_blocks(const struct matrix *w, const struct tensor *t, enum pack_form f
 
 	if (w->kind == PACK_INT)
 		return put_int_rows(w, t, form, b0 * LANES, end, err);
+	if (w->kind == PACK_NF4)
+		return put_nf4_rows(w, t, b0 * LANES, end, err);
 	if (w->kind == PACK_S8)
 		return put_factor_rows(w, t, b0 * LANES, end, err);
 	for (uint32_t r = b0 * LANES; r < end; r++)

@@ -3,7 +3,7 @@
  * Two steps, so that all matrices of a model lie in one arena: pack_plan() says what form a tensor gets and how many bytes it
  * needs, pack_place() gives it memory, pack_blocks() fills a range of blocks (ranges may run in parallel).
  *
- * Forms: PACK_KEEP holds the file's own precision exactly. PACK_Q8 is symmetric: scale = max|w| / 127 per group of 128. PACK_Q4
+ * Forms: PACK_KEEP holds the file's own precision exactly, NF4 in its own form. PACK_Q8 is symmetric: scale = max|w| / 127 per group of 128. PACK_Q4
  * has a scale and a minimum per group of 64, searched for the least squared error. When cols is not a multiple of those, the
  * group falls to 64, 32 or 16; when not of 16 either, cols is padded with zeros. PACK_FACTOR is for the factors of adapters, which
  * are thin and span many orders of magnitude: signed bytes, a bf16 scale per group of up to 32, the largest that divides cols; when that

@@ -26,7 +26,9 @@ void project_begin(struct project *s, struct core_ctx *c, const struct buffer *x
 		s->l[i] = l[i];
 		s->group = l[i].w->group;
 		s->kpad = l[i].w->kpad;
-		if (l[i].w->kind == PACK_INT && s->group & ~done)
+		if (l[i].w->kind != PACK_INT)
+			continue;
+		if (s->group & ~done)
 			pool_run(c->pool, quantize_row, s, m);
 		done |= s->group;
 	}

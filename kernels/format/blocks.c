@@ -29,6 +29,8 @@ static const struct type_row {
 	{TENSOR_Q4_K, "Q4_K", 256, 144, {32, 4, 0, true}},
 	{TENSOR_Q5_K, "Q5_K", 256, 176, {32, 5, 0, true}},
 	{TENSOR_Q6_K, "Q6_K", 256, 210, {16, 6, 32, false}},
+	{TENSOR_NF4, "NF4", 64, 32, {0, 0, 0, false}},	/* its scales lie elsewhere: nf4.h */
+	{TENSOR_U8, "U8", 1, 1, {0, 0, 0, false}},
 };
 
 static const struct type_row *type_find(enum tensor_type t)
@@ -219,7 +221,8 @@ static void expand_block(enum tensor_type t, const uint8_t *b, uint8_t *codes, f
 	case TENSOR_Q4_K: q4_k(b, codes, scales, mins); break;
 	case TENSOR_Q5_K: q5_k(b, codes, scales, mins); break;
 	case TENSOR_Q6_K: q6_k(b, codes, scales, mins); break;
-	case TENSOR_F32: case TENSOR_F16: case TENSOR_BF16: break; /* no blocks: blocks_form() says so */
+	case TENSOR_F32: case TENSOR_F16: case TENSOR_BF16: case TENSOR_GGUF_MAX: case TENSOR_NF4: case TENSOR_U8:
+	case TENSOR_TYPES: break; /* no blocks: blocks_form() says so */
 	}
 }
 

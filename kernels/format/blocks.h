@@ -14,7 +14,7 @@ struct block_form {
 	unsigned zero;		/* subtracted from the code */
 	bool has_min;
 };
-/* false: not a block type (F32, F16, BF16). */
+/* false: not a block type (F32, F16, BF16, NF4). */
 bool blocks_form(enum tensor_type t, struct block_form *out);
 /* n elements (a multiple of the type's block) of `row` into codes[n], scales[n / group] and, for a type with minima,
  * mins[n / group]. */

@@ -8,6 +8,7 @@
 
 #include "blocks.h"
 #include "format.h"
+#include "nf4.h"
 
 /* ---- building (the readers call these) ---- */
 
@@ -156,6 +157,8 @@ static int check_known(const struct checkpoint *cp, const struct tensor *t, cons
 		return core_fail(err, CORE_EUNSUPPORTED, "%s: tensor %s is not part of the Llama that this core computes", path,
 				 t->name);
 	}
+	if (t->type == TENSOR_U8)
+		return core_fail(err, CORE_EUNSUPPORTED, "%s: tensor %s: dtype U8 is not read without its quant_state", path, t->name);
 	if (layer >= c->layers && w->per_layer)
 		return core_fail(err, CORE_EFORMAT, "%s: tensor %s, but the config says %" PRIu32 " layers", path, t->name,
 				 c->layers);
@@ -196,12 +199,17 @@ static int tensor_order(const void *a, const void *b)
 	return strcmp(((const struct tensor *)a)->name, ((const struct tensor *)b)->name);
 }
 
+void checkpoint_sort(struct checkpoint *cp)
+{
+	if (cp->n_tensors > 1)
+		qsort(cp->tensors, cp->n_tensors, sizeof *cp->tensors, tensor_order);
+}
+
 int checkpoint_finish(struct checkpoint *cp, const char *path, struct core_error *err)
 {
 	int rc;
 
-	if (cp->n_tensors > 1)
-		qsort(cp->tensors, cp->n_tensors, sizeof *cp->tensors, tensor_order);
+	checkpoint_sort(cp);
 	for (size_t i = 0; i < cp->n_tensors; i++) {
 		if (i > 0 && strcmp(cp->tensors[i - 1].name, cp->tensors[i].name) == 0)
 			return core_fail(err, CORE_EFORMAT, "%s: tensor %s is there twice", path, cp->tensors[i].name);
@@ -241,8 +249,10 @@ void checkpoint_close(struct checkpoint *cp)
 {
 	if (cp == NULL)
 		return;
-	for (size_t i = 0; i < cp->n_tensors; i++)
+	for (size_t i = 0; i < cp->n_tensors; i++) {
 		free((char *)cp->tensors[i].name);
+		free((struct nf4 *)cp->tensors[i].nf4);
+	}
 	for (size_t i = 0; i < cp->n_maps; i++)
 		map_close(&cp->maps[i]);
 	free(cp->tensors);
@@ -302,5 +312,8 @@ void tensor_row_f32(const struct tensor *t, uint64_t row, float *out)
 	uint64_t columns = t->dims[t->n_dims - 1];
 	uint64_t row_bytes = columns / tensor_type_block(t->type) * tensor_type_bytes(t->type);
 
-	blocks_f32(t->type, (const uint8_t *)t->data + tensor_source_row(t, row) * row_bytes, columns, out);
+	if (t->type == TENSOR_NF4)
+		nf4_row_f32(t, row, out);
+	else
+		blocks_f32(t->type, (const uint8_t *)t->data + tensor_source_row(t, row) * row_bytes, columns, out);
 }

@@ -1,7 +1,7 @@
 /* checkpoint.h: a Llama checkpoint on disk, as named tensors and a shape, whatever the container.
  *
  * Containers: a HF folder (config.json with model.safetensors, sharded safetensors, pytorch_model.bin or sharded .bin zip files)
- * or a .gguf file (v2, v3), of a split one the first part. Files are memory-mapped and stay so until checkpoint_close; tensor data
+ * whose linears bitsandbytes may have saved in NF4, or a .gguf file (v2, v3), of a split one the first part. Files are memory-mapped and stay so until checkpoint_close; tensor data
  * points into the maps. (A file that another program cuts short meanwhile ends this one, as for every user of mmap: replace model
  * files by renaming, do not write into them.)
  * Every number of a file is checked against the file's size before it is used. Nothing is executed and nothing is printed.
@@ -15,14 +15,18 @@
 
 #include "../core.h"
 
-/* Values are ggml's type numbers (FACTS 4.6), so that a GGUF file needs no table. */
+/* Values are ggml's type numbers (FACTS 4.6), so that a GGUF file needs no table; behind TENSOR_GGUF_MAX those that no GGUF file has.
+ * TENSOR_U8 is seen while a folder is read, never in an open checkpoint. */
 enum tensor_type {
 	TENSOR_F32 = 0, TENSOR_F16 = 1, TENSOR_Q4_0 = 2, TENSOR_Q4_1 = 3, TENSOR_Q5_0 = 6, TENSOR_Q5_1 = 7, TENSOR_Q8_0 = 8,
-	TENSOR_Q2_K = 10, TENSOR_Q3_K = 11, TENSOR_Q4_K = 12, TENSOR_Q5_K = 13, TENSOR_Q6_K = 14, TENSOR_BF16 = 30
+	TENSOR_Q2_K = 10, TENSOR_Q3_K = 11, TENSOR_Q4_K = 12, TENSOR_Q5_K = 13, TENSOR_Q6_K = 14, TENSOR_BF16 = 30,
+	TENSOR_GGUF_MAX = 99, TENSOR_NF4 = 100, TENSOR_U8, TENSOR_TYPES
 };
 const char *tensor_type_name(enum tensor_type t);		/* "Q4_K"; NULL for an unknown number */
 unsigned tensor_type_block(enum tensor_type t);			/* elements of a block; 0: unknown type */
 unsigned tensor_type_bytes(enum tensor_type t);			/* bytes of a block */
+
+struct nf4;
 
 struct tensor {
 	const char *name;	/* HF name ("model.layers.0.self_attn.q_proj.weight"), also for GGUF files */
@@ -32,6 +36,7 @@ struct tensor {
 	const void *data;	/* row-major, little-endian, inside the map; may be unaligned */
 	uint64_t bytes;
 	uint32_t permuted_heads;/* not 0: GGUF order of q/k rows with that many heads; read rows through tensor_source_row() */
+	const struct nf4 *nf4;	/* TENSOR_NF4: its scales (nf4.h), borrowed; else NULL */
 };
 
 enum rope_scaling { ROPE_NONE, ROPE_LINEAR, ROPE_LLAMA3, ROPE_YARN };
@@ -40,6 +45,7 @@ struct llama_config {
 	uint32_t layers, dim, ffn_dim, heads, kv_heads, head_dim, vocab, context;
 	float norm_eps, rope_theta;
 	bool tied;
+	bool bitsandbytes;	/* linears in NF4, among them */
 	enum rope_scaling scaling;
 	float scaling_factor, low_freq_factor, high_freq_factor;	/* llama3 */
 	float beta_fast, beta_slow, attention_factor;			/* yarn; attention_factor 0: by formula */

@@ -82,7 +82,7 @@ static int get_token(const json_t *o, const char *key, int32_t *to, struct core_
 static int refuse_other_models(const json_t *o, struct core_error *err)
 {
 	const json_t *list = json_object_get(o, "architectures"), *type = json_object_get(o, "model_type");
-	const json_t *act = json_object_get(o, "hidden_act"), *quant = json_object_get(o, "quantization_config");
+	const json_t *act = json_object_get(o, "hidden_act");
 	const json_t *partial = json_object_get(o, "partial_rotary_factor");
 	static const char *const biases[] = {"attention_bias", "mlp_bias"};
 	bool bias;
@@ -102,13 +102,6 @@ static int refuse_other_models(const json_t *o, struct core_error *err)
 	if (act != NULL && (!json_is_string(act) || strcmp(json_string_value(act), "silu") != 0))
 		return core_fail(err, CORE_EUNSUPPORTED, "%s: hidden_act: %.100s is not computed here, only silu", file,
 				 json_is_string(act) ? json_string_value(act) : "(not a string)");
-	if (json_is_object(quant)) {
-		const char *m = json_string_value(json_object_get(quant, "quant_method"));
-		return core_fail(err, CORE_EUNSUPPORTED,
-				 "%s: quantization_config: quant_method %.60s is not read by this version; use the unquantised "
-				 "folder or a .gguf file",
-				 file, m != NULL ? m : "(unnamed)");
-	}
 	if (json_is_number(partial) && json_number_value(partial) != 1.0)
 		return core_fail(err, CORE_EUNSUPPORTED, "%s: partial_rotary_factor: only 1 is computed here", file);
 	for (size_t i = 0; i < sizeof biases / sizeof biases[0]; i++) {
@@ -118,6 +111,29 @@ static int refuse_other_models(const json_t *o, struct core_error *err)
 		if (bias)
 			return core_fail(err, CORE_EUNSUPPORTED, "%s: %s: true is not computed here", file, biases[i]);
 	}
+	return 0;
+}
+
+/* The modules that it skips need no list: their weights are not in 4 bits. */
+static int read_quantization(struct llama_config *c, const json_t *root, struct core_error *err)
+{
+	const json_t *o = json_object_get(root, "quantization_config");
+	const char *method = json_string_value(json_object_get(o, "quant_method")),
+		   *type = json_string_value(json_object_get(o, "bnb_4bit_quant_type"));
+
+	if (!json_is_object(o))
+		return 0;
+	if (method == NULL || strcmp(method, "bitsandbytes") != 0)
+		return core_fail(err, CORE_EUNSUPPORTED,
+				 "%s: quantization_config: quant_method %.60s is not read by this version; use the unquantised "
+				 "folder or a .gguf file",
+				 file, method != NULL ? method : "(unnamed)");
+	if (!json_is_true(json_object_get(o, "load_in_4bit")))
+		return core_fail(err, CORE_EUNSUPPORTED, "%s: quantization_config: of bitsandbytes only load_in_4bit is read", file);
+	if (type == NULL || strcmp(type, "nf4") != 0)
+		return core_fail(err, CORE_EUNSUPPORTED, "%s: quantization_config: bnb_4bit_quant_type %.60s is not read, only nf4", file,
+				 type != NULL ? type : "fp4 (transformers' default)");
+	c->bitsandbytes = true;
 	return 0;
 }
 
@@ -276,6 +292,8 @@ static int read_root(struct llama_config *c, const json_t *root, struct core_err
 {
 	int rc = refuse_other_models(root, err);
 
+	if (rc == 0)
+		rc = read_quantization(c, root, err);
 	if (rc == 0)
 		rc = read_shape(c, root, err);
 	c->norm_eps = 1e-6f; /* transformers' own default */

@@ -5,6 +5,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "bitsandbytes.h"
 #include "format.h"
 
 /* Sizes of the JSON files that are parsed whole; real ones are about 1 kB and 100 kB. */
@@ -144,5 +145,6 @@ int folder_read(struct checkpoint *cp, const char *folder, struct core_error *er
 	cp->tokenizer_path = path_join(folder, "tokenizer.model");
 	if (cp->tokenizer_path == NULL)
 		return core_fail(err, CORE_ENOMEM, "%s: out of memory", folder);
-	return read_weights(cp, folder, err);
+	rc = read_weights(cp, folder, err);
+	return rc == 0 && cp->config.bitsandbytes ? bitsandbytes_join(cp, folder, err) : rc;
 }

@@ -71,6 +71,7 @@ int folder_read(struct checkpoint *cp, const char *folder, struct core_error *er
 int gguf_read(struct checkpoint *cp, const struct map *m, const char *path, struct core_error *err);
 int safetensors_read(struct checkpoint *cp, const struct map *m, const char *path, struct core_error *err);
 int torch_read(struct checkpoint *cp, const struct map *m, const char *path, struct core_error *err);
+void checkpoint_sort(struct checkpoint *cp);	/* by name; checkpoint_find() needs it */
 /* Sorts the tensors, then checks that they are the ones the config asks for, with its shapes, and none twice. */
 int checkpoint_finish(struct checkpoint *cp, const char *path, struct core_error *err);
 /* A JSON text as jansson's tree, which the caller gives back with json_decref(); `what` is the file to name. */

@@ -67,7 +67,7 @@ int gguf_locate(const struct gguf *g, const struct gguf_tensor *from, struct ten
 	t->type = (enum tensor_type)from->type;
 	t->n_dims = from->n_dims;
 	memcpy(t->dims, from->dims, sizeof t->dims);
-	if (tensor_type_name(t->type) == NULL)
+	if (from->type > TENSOR_GGUF_MAX || tensor_type_name(t->type) == NULL)
 		return core_fail(err, CORE_EUNSUPPORTED,
 				 "%s: tensor %.*s has ggml type %" PRIu32 ", which is not read (F32, F16, BF16, Q4_0, Q4_1, Q5_0, "
 				 "Q5_1, Q8_0 and Q2_K to Q6_K are)",

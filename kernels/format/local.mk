@@ -4,6 +4,8 @@ noinst_LTLIBRARIES += kernels/libformat.la
 format_sources = \
 	kernels/core.h \
 	kernels/fail.c \
+	kernels/format/bitsandbytes.c \
+	kernels/format/bitsandbytes.h \
 	kernels/format/blocks.c \
 	kernels/format/blocks.h \
 	kernels/format/charsmap.c \
@@ -19,6 +21,8 @@ format_sources = \
 	kernels/format/half.c \
 	kernels/format/json.c \
 	kernels/format/map.c \
+	kernels/format/nf4.c \
+	kernels/format/nf4.h \
 	kernels/format/pickle.c \
 	kernels/format/pickle.h \
 	kernels/format/safetensors.c \

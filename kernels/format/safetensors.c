@@ -15,7 +15,8 @@ struct span {
 	uint64_t size;
 };
 
-static bool dtype_of(const char *s, enum tensor_type *t)
+/* bytes: whether U8 is one, too. */
+static bool dtype_of(const char *s, bool bytes, enum tensor_type *t)
 {
 	if (s != NULL && strcmp(s, "F32") == 0)
 		*t = TENSOR_F32;
@@ -23,6 +24,8 @@ static bool dtype_of(const char *s, enum tensor_type *t)
 		*t = TENSOR_F16;
 	else if (s != NULL && strcmp(s, "BF16") == 0)
 		*t = TENSOR_BF16;
+	else if (s != NULL && bytes && strcmp(s, "U8") == 0)
+		*t = TENSOR_U8;
 	else
 		return false;
 	return true;
@@ -57,7 +60,7 @@ static int read_tensor(struct checkpoint *cp, const struct span *s, const char *
 				 s->size);
 	begin = (uint64_t)json_integer_value(b);
 	end = (uint64_t)json_integer_value(e);
-	if (!dtype_of(dtype, &t.type)) {
+	if (!dtype_of(dtype, cp->config.bitsandbytes, &t.type)) {
 		if (!cp->adapter && !tensor_is_weight(name)) /* masks, counters and the like: not ours */
 			return 0;
 		return core_fail(err, CORE_EUNSUPPORTED, "%s: tensor %s: dtype %.20s is not read (F32, F16 and BF16 are)", s->path,

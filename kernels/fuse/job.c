@@ -131,6 +131,10 @@ static int check_job(const struct fuse_job *job, struct core_error *err)
 	if (job->form == FUSE_TO_BASE && (checkpoint_is_gguf(job->base) || job->base_path == NULL))
 		return core_fail(err, CORE_EUNSUPPORTED,
 				 "a GGUF file cannot be the base of a merge: its weights are rounded already; use the HF folder");
+	if (job->form == FUSE_TO_BASE && checkpoint_config(job->base)->bitsandbytes)
+		return core_fail(err, CORE_EUNSUPPORTED,
+				 "what bitsandbytes saved in 4 bits cannot be the base of a merge: its weights are rounded already; use "
+				 "the HF folder that it was made from");
 	return fuse_recipe_check(&job->recipe, weights, job->n_inputs, NULL, err);
 }
 

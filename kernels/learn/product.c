@@ -51,6 +51,21 @@ static void unpack_int(const struct matrix *w, uint32_t b, uint32_t k0, uint32_t
 	}
 }
 
+static void unpack_nf4(const struct matrix *w, uint32_t b, uint32_t k0, uint32_t n, float *restrict out)
+{
+	const unsigned char *c = w->codes + b * matrix_block_bytes(w);
+	float absmax[LANES];
+
+	for (uint32_t k = k0; k < k0 + n; k++, out += LANES) {
+		const unsigned char *at = c + (size_t)k / 8 * 64 + k % 4;
+
+		for (unsigned i = 0; i < LANES && (k == k0 || k % w->group == 0); i++)
+			absmax[i] = matrix_absmax(w, b * LANES + i, k / w->group);
+		for (unsigned i = 0; i < LANES; i++)
+			out[i] = absmax[i] * matrix_nf4[k % 8 < 4 ? at[4 * i] & 15 : at[4 * i] >> 4];
+	}
+}
+
 void product_unpack(const struct matrix *w, uint32_t b, uint32_t k0, uint32_t n, float *out)
 {
 	const unsigned char *c = w->codes + b * matrix_block_bytes(w);
@@ -78,6 +93,9 @@ void product_unpack(const struct matrix *w, uint32_t b, uint32_t k0, uint32_t n,
 		break;
 	case PACK_INT:
 		unpack_int(w, b, k0, n, out);
+		break;
+	case PACK_NF4:
+		unpack_nf4(w, b, k0, n, out);
 		break;
 	}
 }

@@ -6,6 +6,13 @@
 
 #include "../format/blocks.h"
 
+const float matrix_nf4[LANES] = {	/* nf4_code[i ^ 7] */
+	0.0f, -0.09105003625154495f, -0.18477343022823334f, -0.28444138169288635f,
+	-0.39491748809814453f, -0.5250730514526367f, -0.6961928009986877f, -1.0f,
+	1.0f, 0.7229568362236023f, 0.5626170039176941f, 0.44070982933044434f,
+	0.33791524171829224f, 0.24611230194568634f, 0.16093020141124725f, 0.07958029955625534f
+};
+
 static unsigned code_at(const struct matrix *w, uint32_t b, uint32_t lane, uint32_t k)
 {
 	const unsigned char *c = w->codes + b * matrix_block_bytes(w);
@@ -14,6 +21,26 @@ static unsigned code_at(const struct matrix *w, uint32_t b, uint32_t lane, uint3
 		return c[(size_t)k / 4 * 64 + lane * 4 + k % 4];
 	c += (size_t)k / 8 * 64 + lane * 4 + k % 4;
 	return k % 8 < 4 ? *c & 15 : *c >> 4;
+}
+
+/* Of the kinds that have a scale per group and multiply floats: what stands before the scale, and the scale. */
+static float scaled_at(const struct matrix *w, uint32_t b, uint32_t lane, uint32_t k)
+{
+	if (w->kind == PACK_NF4)
+		return matrix_nf4[code_at(w, b, lane, k)];
+	return (float)(int8_t)w->codes[b * matrix_block_bytes(w) + (size_t)k * LANES + lane];
+}
+
+static float scale_at(const struct matrix *w, uint32_t b, uint32_t lane, uint32_t g)
+{
+	if (w->kind == PACK_NF4)
+		return matrix_absmax(w, b * LANES + lane, g);
+	return bf16_to_float(w->scales[b * matrix_block_scales(w) + (size_t)g * LANES + lane]);
+}
+
+static bool is_scaled(const struct matrix *w)
+{
+	return w->kind == PACK_S8 || w->kind == PACK_NF4;
 }
 
 static float float_at(const struct matrix *w, uint32_t b, uint32_t lane, uint32_t k)
@@ -30,8 +57,8 @@ static float float_at(const struct matrix *w, uint32_t b, uint32_t lane, uint32_
 		memcpy(&half, c + ((size_t)k * LANES + lane) * 2, 2);
 		return half_to_float(half);
 	case PACK_S8:
-		half = w->scales[b * matrix_block_scales(w) + (size_t)k / w->group * LANES + lane];
-		return bf16_to_float(half) * (float)(int8_t)c[(size_t)k * LANES + lane];
+	case PACK_NF4:
+		return scale_at(w, b, lane, k / w->group) * scaled_at(w, b, lane, k);
 	default:
 		memcpy(&half, c + (((size_t)k / 2 * LANES + lane) * 2 + k % 2) * 2, 2);
 		return bf16_to_float(half);
@@ -74,18 +101,16 @@ static float dot_float(const struct matrix *w, uint32_t b, uint32_t lane, const 
 	return acc;
 }
 
-static float dot_s8(const struct matrix *w, uint32_t b, uint32_t lane, const float *x)
+static float dot_scaled(const struct matrix *w, uint32_t b, uint32_t lane, const float *x)
 {
-	const int8_t *c = (const int8_t *)w->codes + b * matrix_block_bytes(w) + lane;
-	const uint16_t *scale = w->scales + b * matrix_block_scales(w) + lane;
 	float acc = 0;
 
 	for (uint32_t g = 0; g < w->groups; g++) {
 		float t = 0;
 
 		for (uint32_t k = g * w->group; k < (g + 1) * w->group; k++)
-			t = fmaf((float)c[(size_t)k * LANES], x[k], t);
-		acc = fmaf(bf16_to_float(scale[(size_t)g * LANES]), t, acc);
+			t = fmaf(scaled_at(w, b, lane, k), x[k], t);
+		acc = fmaf(scale_at(w, b, lane, g), t, acc);
 	}
 	return acc;
 }
@@ -113,7 +138,7 @@ static float dot_int(const struct matrix *w, uint32_t b, uint32_t lane, const st
 
 static float dot(const struct matrix *w, uint32_t r, const float *x)
 {
-	return w->kind == PACK_S8 ? dot_s8(w, r / LANES, r % LANES, x) : dot_float(w, r / LANES, r % LANES, x);
+	return is_scaled(w) ? dot_scaled(w, r / LANES, r % LANES, x) : dot_float(w, r / LANES, r % LANES, x);
 }
 
 void matmul_few_plain(float *const out[], const struct matrix *w, const float *const x[], uint32_t m, uint32_t b0, uint32_t b1,

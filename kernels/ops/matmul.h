@@ -6,6 +6,7 @@
  *   PACK_S8       acc = 0; for groups g ascending:
  *                     t   = 0; for k in g ascending: t = fma((float)code[r][k], x[i][k], t)   chains of groups run side by side
  *                     acc = fma(scale[r][g], t, acc)
+ *   PACK_NF4      the same, with nf4[code[r][k]] and absmax[r][g]: the dequantised weights but for the rounding of f32
  *   integers      acc = 0; for groups g ascending:
  *                     n   = sum over k in g of (code[r][k] - zero) * xq[i][k]                 exact: |n| < 2^24
  *                     acc = fma(scale[r][g] * xs[i][g], (float)n, acc)
@@ -42,7 +43,7 @@ matmul_fn matmul_plain, matmul_avx2, matmul_avx512, matmul_amx;
 matmul_fn matmul_add_plain, matmul_add_avx2, matmul_add_avx512;
 
 /* The same for few rows that lie anywhere: row i of x from x[i] on, its results at out[i] + r; add: to what is there. Not for
- * PACK_INT. Any number of blocks; 1 <= m <= MATMUL_FEW. */
+ * PACK_INT and PACK_NF4, which no adapter has. Any number of blocks; 1 <= m <= MATMUL_FEW. */
 typedef void matmul_few_fn(float *const out[], const struct matrix *w, const float *const x[], uint32_t m, uint32_t b0, uint32_t b1,
 			   bool add);
 enum { MATMUL_FEW = 4 };

@@ -6,9 +6,9 @@
 #include "vec16.h"
 
 #ifdef __AVX512F__
-enum { TILE_ROWS = 12, TILE_BLOCKS = 2, S8_ROWS = 6 };
+enum { TILE_ROWS = 12, TILE_BLOCKS = 2, SCALED_ROWS = 6 };
 #else
-enum { TILE_ROWS = 4, TILE_BLOCKS = 1, S8_ROWS = 3 };
+enum { TILE_ROWS = 4, TILE_BLOCKS = 1, SCALED_ROWS = 3 };
 #endif
 
 enum { FURTHER = 2048 };	/* bytes that a tile fetches ahead of itself when it is the only one to read its blocks */
@@ -109,10 +109,33 @@ VEC void float_tile(const struct float_place *p, uint32_t rows, uint32_t blocks,
 			float_store(p, i, b, acc[i][b], far);
 }
 
-enum { S8_STEP = 4 };	/* of k: a cache line of a block */
+/* Of k: a cache line of a block. */
+VEC uint32_t scaled_step(enum pack_kind kind)
+{
+	return kind == PACK_NF4 ? 8 : 4;
+}
 
-VEC void s8_step(v16 t[TILE_ROWS][MATMUL_CHUNK], const struct float_place *p, const unsigned char *c, size_t stride, size_t k0,
-		 uint32_t rows, uint32_t blocks, uint32_t n, bool far)
+/* The i-th weights of a step, before their scale. */
+VEC v16 scaled_weights(const unsigned char *c, uint32_t i, enum pack_kind kind, table16 nf4)
+{
+	return kind == PACK_NF4 ? v16_look(nf4, c, i < 4 ? 8 * i : 8 * (i - 4) + 4) : v16_bytes(c + i * LANES);
+}
+
+VEC v16 group_scales(const struct matrix *w, uint32_t b, uint32_t g, enum pack_kind kind)
+{
+	size_t at = (size_t)b * w->groups + g;
+
+	if (kind == PACK_S8)
+		return v16_bf16(w->scales + at * LANES);
+	if (!w->two_level)
+		return v16_load(w->absmax + at * LANES);
+	return v16_add(v16_mul(v16_at_bytes(w->absmax + NF4_MAP_AT, w->sub_scales + at * LANES),
+			       v16_at_steps(w->absmax + NF4_NESTED_AT, b * LANES * w->groups + g, w->groups)),
+		       v16_all(w->absmax[NF4_OFFSET_AT]));
+}
+
+VEC void scaled_steps(v16 t[TILE_ROWS][MATMUL_CHUNK], const struct float_place *p, const unsigned char *c, size_t stride, size_t k0,
+		      uint32_t rows, uint32_t blocks, uint32_t n, enum pack_kind kind, table16 nf4, bool far)
 {
 	UNROLL
 	for (uint32_t k = 0; k < n; k++) {
@@ -120,7 +143,7 @@ VEC void s8_step(v16 t[TILE_ROWS][MATMUL_CHUNK], const struct float_place *p, co
 
 		UNROLL
 		for (uint32_t b = 0; b < blocks; b++)
-			v[b] = v16_bytes(c + k * LANES + b * stride);
+			v[b] = scaled_weights(c + b * stride, k, kind, nf4);
 		UNROLL
 		for (uint32_t i = 0; i < rows; i++)
 			UNROLL
@@ -129,46 +152,52 @@ VEC void s8_step(v16 t[TILE_ROWS][MATMUL_CHUNK], const struct float_place *p, co
 	}
 }
 
-/* PACK_S8. The chains of neighbouring groups do not depend on each other, so even one row by one block keeps the multipliers busy. */
-VEC void s8_tile(const struct float_place *p, uint32_t rows, uint32_t blocks, bool far)
+/* The chains of neighbouring groups do not depend on each other, so even one row by one block keeps the multipliers busy. */
+VEC void scaled_tile(const struct float_place *p, uint32_t rows, uint32_t blocks, enum pack_kind kind, bool far)
 {
 	v16 acc[TILE_ROWS][MATMUL_CHUNK];
 	const struct matrix *w = p->w;
-	size_t k0 = 0, stride = matrix_block_bytes(w), scales = matrix_block_scales(w), next = p->ahead ? blocks * stride : FURTHER;
+	const table16 nf4 = table16_load(matrix_nf4);
+	const uint32_t step = scaled_step(kind);
+	size_t k0 = 0, stride = matrix_block_bytes(w), next = p->ahead ? blocks * stride : FURTHER;
 	const unsigned char *c = w->codes + p->b0 * stride;
-	const uint16_t *scale = w->scales + p->b0 * scales;
 
 	UNROLL
 	for (uint32_t i = 0; i < rows; i++)
 		UNROLL
 		for (uint32_t b = 0; b < blocks; b++)
 			acc[i][b] = v16_zero();
-	for (uint32_t g = 0; g < w->groups; g++, scale += LANES) {
+	for (uint32_t g = 0; g < w->groups; g++) {
 		v16 t[TILE_ROWS][MATMUL_CHUNK];
 
+		if (!far && p->guest)
+			guest_step(p->guest);
 		UNROLL
 		for (uint32_t i = 0; i < rows; i++)
 			UNROLL
 			for (uint32_t b = 0; b < blocks; b++)
 				t[i][b] = v16_zero();
-		for (uint32_t k = 0; k < w->group; k += S8_STEP) {
-			uint32_t n = w->group - k < S8_STEP ? w->group - k : S8_STEP;
+		for (uint32_t k = 0; k < w->group; k += step) {
+			uint32_t n = w->group - k < step ? w->group - k : step;
 
 			UNROLL
 			for (uint32_t b = 0; b < blocks; b++)
 				_mm_prefetch((const char *)c + next + b * stride, _MM_HINT_T1);
-			if (n == S8_STEP)
-				s8_step(t, p, c, stride, k0, rows, blocks, S8_STEP, far);
+			if (kind == PACK_NF4 || n == step)
+				scaled_steps(t, p, c, stride, k0, rows, blocks, step, kind, nf4, far);
 			else
-				s8_step(t, p, c, stride, k0, rows, blocks, n, far);
-			c += n * LANES;
+				scaled_steps(t, p, c, stride, k0, rows, blocks, n, kind, nf4, far);
+			c += kind == PACK_NF4 ? 64 : n * LANES;
 			k0 += n;
 		}
 		UNROLL
-		for (uint32_t i = 0; i < rows; i++)
+		for (uint32_t b = 0; b < blocks; b++) {
+			v16 scale = group_scales(w, p->b0 + b, g, kind);
+
 			UNROLL
-			for (uint32_t b = 0; b < blocks; b++)
-				acc[i][b] = v16_fma(v16_bf16(scale + b * scales), t[i][b], acc[i][b]);
+			for (uint32_t i = 0; i < rows; i++)
+				acc[i][b] = v16_fma(scale, t[i][b], acc[i][b]);
+		}
 	}
 	UNROLL
 	for (uint32_t i = 0; i < rows; i++)
@@ -177,31 +206,42 @@ VEC void s8_tile(const struct float_place *p, uint32_t rows, uint32_t blocks, bo
 			float_store(p, i, b, acc[i][b], far);
 }
 
-VEC void s8_blocks(struct float_place p, uint32_t m, uint32_t blocks)
+VEC uint32_t scaled_height(uint32_t m)
+{
+	return m >= SCALED_ROWS ? SCALED_ROWS : m >= 2 ? 2 : 1;
+}
+
+VEC void scaled_blocks(struct float_place p, uint32_t m, uint32_t blocks, enum pack_kind kind)
 {
 	uint32_t rows;
 
 	for (p.ahead = m > 2; m; m -= rows, p.ahead = false) {
-		rows = m >= S8_ROWS ? S8_ROWS : m >= 2 ? 2 : 1;
-		if (rows == S8_ROWS)
-			s8_tile(&p, S8_ROWS, blocks, false);
+		rows = scaled_height(m);
+		if (rows == SCALED_ROWS)
+			scaled_tile(&p, SCALED_ROWS, blocks, kind, false);
 		else if (rows == 2)
-			s8_tile(&p, 2, blocks, false);
+			scaled_tile(&p, 2, blocks, kind, false);
 		else
-			s8_tile(&p, 1, blocks, false);
+			scaled_tile(&p, 1, blocks, kind, false);
 		p.x += rows * p.ldx;
 		p.out += rows * p.ldo;
 	}
 }
 
-VEC void s8_kind(struct float_place p, uint32_t m, uint32_t b1)
+VEC void scaled_kind(struct float_place p, uint32_t m, uint32_t b1, enum pack_kind kind)
 {
+	size_t passes = 0;
+
 	for (; m == 1 && p.b0 + MATMUL_CHUNK <= b1; p.b0 += MATMUL_CHUNK)
-		s8_tile(&p, 1, MATMUL_CHUNK, false);
+		scaled_tile(&p, 1, MATMUL_CHUNK, kind, false);
+	for (uint32_t left = m; left; left -= scaled_height(left))
+		passes++;
+	if (p.guest)
+		guest_begin(p.guest, passes * ((b1 - p.b0 + TILE_BLOCKS - 1) / TILE_BLOCKS) * p.w->groups);
 	for (; p.b0 + TILE_BLOCKS <= b1; p.b0 += TILE_BLOCKS)
-		s8_blocks(p, m, TILE_BLOCKS);
+		scaled_blocks(p, m, TILE_BLOCKS, kind);
 	for (; p.b0 < b1; p.b0++)
-		s8_blocks(p, m, 1);
+		scaled_blocks(p, m, 1, kind);
 }
 
 /* The tallest tile that leaves a sensible rest: 16 rows as 8 + 8, 20 as 8 + 12. */
@@ -278,7 +318,9 @@ VEC void matmul_floats(float *out, size_t ldo, const struct matrix *w, const str
 	else if (w->kind == PACK_F16)
 		float_kind(p, m, b1, PACK_F16);
 	else if (w->kind == PACK_S8)
-		s8_kind(p, m, b1);
+		scaled_kind(p, m, b1, PACK_S8);
+	else if (w->kind == PACK_NF4)
+		scaled_kind(p, m, b1, PACK_NF4);
 	else
 		float_kind(p, m, b1, PACK_F32);
 }
@@ -288,7 +330,7 @@ VEC void matmul_floats(float *out, size_t ldo, const struct matrix *w, const str
 VEC void few_tile(const struct float_place *p, uint32_t rows, uint32_t blocks, enum pack_kind kind)
 {
 	if (kind == PACK_S8)
-		s8_tile(p, rows, blocks, true);
+		scaled_tile(p, rows, blocks, PACK_S8, true);
 	else
 		float_tile(p, rows, blocks, kind, true);
 }

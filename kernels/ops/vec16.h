@@ -52,6 +52,24 @@ VEC void v16_halves(v16 a, __m256 *lo, __m256 *hi)
 	*hi = _mm512_extractf32x8_ps(a, 1);
 }
 VEC v16 v16_bytes(const void *p) { return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(p))); }
+/* A table of 16, and what 16 lanes of 32 bits find in it by their four bits from `shift` on. */
+typedef __m512 table16;
+VEC table16 table16_load(const float *p) { return _mm512_loadu_ps(p); }
+VEC v16 v16_look(table16 t, const void *lanes, unsigned shift)
+{
+	return _mm512_permutexvar_ps((__m512i)((__v16su)_mm512_loadu_si512(lanes) >> shift), t);
+}
+VEC v16 v16_at_bytes(const float *table, const void *index)
+{
+	return _mm512_i32gather_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128(index)), table, 4);
+}
+VEC v16 v16_at_steps(const float *table, uint32_t first, uint32_t step)	/* lane i: table[(first + i * step) / 256] */
+{
+	const __m512i lanes = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+	__m512i at = _mm512_add_epi32(_mm512_set1_epi32((int)first), _mm512_mullo_epi32(lanes, _mm512_set1_epi32((int)step)));
+
+	return _mm512_i32gather_ps(_mm512_srli_epi32(at, 8), table, 4);
+}
 VEC v16 v16_bf16(const void *p)
 {
 	return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256(p)), 16));
@@ -137,6 +155,38 @@ VEC v16 v16_bytes(const void *p)
 	__m128i b = _mm_loadu_si128(p);
 
 	return (v16){ v8_bytes(b), v8_bytes(_mm_srli_si128(b, 8)) };
+}
+typedef v16 table16;
+VEC table16 table16_load(const float *p) { return v16_load(p); }
+VEC __m256 v8_look(table16 t, __m256i v, unsigned shift)
+{
+	__m256i low = (__m256i)((__v8su)v >> shift), top = (__m256i)((__v8su)v << (28 - shift));	/* the fourth bit as a sign */
+
+	return _mm256_blendv_ps(_mm256_permutevar8x32_ps(t.lo, low), _mm256_permutevar8x32_ps(t.hi, low), _mm256_castsi256_ps(top));
+}
+VEC v16 v16_look(table16 t, const void *lanes, unsigned shift)
+{
+	const __m256i *v = lanes;
+
+	return (v16){ v8_look(t, _mm256_loadu_si256(v), shift), v8_look(t, _mm256_loadu_si256(v + 1), shift) };
+}
+VEC v16 v16_at_bytes(const float *table, const void *index)
+{
+	__m128i i = _mm_loadu_si128(index);
+
+	return (v16){ _mm256_i32gather_ps(table, _mm256_cvtepu8_epi32(i), 4),
+		      _mm256_i32gather_ps(table, _mm256_cvtepu8_epi32(_mm_srli_si128(i, 8)), 4) };
+}
+VEC __m256 v8_at_steps(const float *table, uint32_t first, uint32_t step)
+{
+	const __m256i lanes = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+	__m256i at = _mm256_add_epi32(_mm256_set1_epi32((int)first), _mm256_mullo_epi32(lanes, _mm256_set1_epi32((int)step)));
+
+	return _mm256_i32gather_ps(table, _mm256_srli_epi32(at, 8), 4);
+}
+VEC v16 v16_at_steps(const float *table, uint32_t first, uint32_t step)
+{
+	return (v16){ v8_at_steps(table, first, step), v8_at_steps(table, first + 8 * step, step) };
 }
 VEC __m256 v8_bf16(__m128i h) { return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(h), 16)); }
 VEC v16 v16_bf16(const void *p)

@@ -156,11 +156,11 @@ static double *woven_logits(const struct woven *w, const int32_t *tokens, uint32
 	return out;
 }
 
-/* Mean divergence of b from a over held-out conversations of one adapter's task. */
-static double between(const struct woven *a, const struct woven *b)
+/* Mean divergence of b from a over held-out conversations. */
+static double between(const struct woven *a, const struct woven *b, const char *conversations)
 {
 	uint32_t vocab = core_model_info(a->m)->vocab, rows = 0;
-	FILE *f = fopen(demo_path("heldout/tailor.jsonl"), "r");
+	FILE *f = fopen(demo_path(conversations), "r");
 	double sum = 0;
 
 	assert_non_null(f);
@@ -188,7 +188,8 @@ static void factors_of_8_bits_diverge_less_than_the_base_that_they_are_the_defau
 {
 	struct woven bf16 = weave_demo(CORE_QUANT_NONE, CORE_FACTORS_EXACT), bf16_small = weave_demo(CORE_QUANT_NONE, CORE_FACTORS_Q8),
 		     q8 = weave_demo(CORE_QUANT_Q8, CORE_FACTORS_EXACT), q8_small = weave_demo(CORE_QUANT_Q8, CORE_FACTORS_Q8);
-	double base = between(&bf16, &q8), factors = between(&bf16, &bf16_small), both = between(&q8, &q8_small);
+	static const char tailor[] = "heldout/tailor.jsonl";
+	double base = between(&bf16, &q8, tailor), factors = between(&bf16, &bf16_small, tailor), both = between(&q8, &q8_small, tailor);
 
 	print_message("8 bits: of the base %.2g nats, of the factors %.2g beside bf16, %.2g beside q8\n", base, factors, both);
 	assert_true(factors > 0 && both > 0);
@@ -199,6 +200,25 @@ static void factors_of_8_bits_diverge_less_than_the_base_that_they_are_the_defau
 	unweave(&bf16_small);
 	unweave(&q8);
 	unweave(&q8_small);
+}
+
+/* What rounding the weights costs (what rounding activations costs is measured above, and is in it). */
+static void what_each_format_costs_against_the_file(void **state)
+{
+	static const enum core_quant quants[] = { CORE_QUANT_Q8, CORE_QUANT_Q4, CORE_QUANT_NF4 };
+	struct woven bf16 = { load_model(demo_path("model"), CORE_QUANT_NONE), NULL };
+	double kl[3];
+
+	for (int i = 0; i < 3; i++) {
+		struct woven w = { load_model(demo_path("model"), quants[i]), NULL };
+
+		kl[i] = between(&bf16, &w, "heldout/base.jsonl");
+		print_message("%s: %.2g nats from bf16\n", core_quant_name(quants[i]), kl[i]);
+		unweave(&w);
+	}
+	unweave(&bf16);
+	assert_true(kl[0] < kl[1] && kl[0] < kl[2]);
+	assert_true(kl[2] < 2 * kl[1]);
 }
 
 static void the_demo_model_in_bf16(void **state)
@@ -214,6 +234,24 @@ static void the_demo_model_in_q8(void **state)
 static void the_demo_model_in_q4(void **state)
 {
 	demo_stays_close(CORE_QUANT_Q4);
+}
+
+static void the_demo_model_in_nf4(void **state)
+{
+	demo_stays_close(CORE_QUANT_NF4);
+}
+
+static void a_model_that_bitsandbytes_saved(void **state)
+{
+	struct core_model *m = load_model(golden_path("../nf4/model"), CORE_QUANT_NONE);
+	struct tally tally = { 0 };
+	int32_t tokens[48];
+
+	for (int i = 0; i < 48; i++)
+		tokens[i] = (i * 29 + i * i) % 48;
+	measure(&tally, m, tokens, 48);
+	stays_close(m, &tally);
+	core_model_free(m);
 }
 
 /* ---- random GGUF models: two layers in which every linear has the type in question ---- */
@@ -251,6 +289,9 @@ int main(void)
 		cmocka_unit_test(the_demo_model_in_bf16),
 		cmocka_unit_test(the_demo_model_in_q8),
 		cmocka_unit_test(the_demo_model_in_q4),
+		cmocka_unit_test(the_demo_model_in_nf4),
+		cmocka_unit_test(a_model_that_bitsandbytes_saved),
+		cmocka_unit_test(what_each_format_costs_against_the_file),
 		cmocka_unit_test(factors_of_8_bits_diverge_less_than_the_base_that_they_are_the_default_for),
 		cmocka_unit_test_teardown(gguf_models_of_every_block_type, build_remove),
 		cmocka_unit_test_teardown(a_gguf_model_of_all_block_types_at_once, build_remove),

@@ -202,6 +202,7 @@ CASE(q4_of_odd_sizes, golden_path("odd-sizes"), CORE_QUANT_Q4)
 CASE(demo_bf16, demo_path(), CORE_QUANT_NONE)
 CASE(demo_q8, demo_path(), CORE_QUANT_Q8)
 CASE(demo_q4, demo_path(), CORE_QUANT_Q4)
+CASE(demo_nf4, demo_path(), CORE_QUANT_NF4)
 
 static void gguf_of_all_block_types(void **state)
 {
@@ -219,6 +220,7 @@ int main(void)
 		cmocka_unit_test(demo_bf16),
 		cmocka_unit_test(demo_q8),
 		cmocka_unit_test(demo_q4),
+		cmocka_unit_test(demo_nf4),
 		cmocka_unit_test_teardown(gguf_of_all_block_types, build_remove),
 	};
 

@@ -104,6 +104,16 @@ static void a_device_that_is_missing_is_refused_with_the_reason(void **state)
 	core_model_free(m);
 }
 
+static void weights_in_nf4_are_refused_by_name(void **state)
+{
+	struct core_model *m = demo(CORE_QUANT_NF4);
+	struct core_ctx *c;
+
+	assert_int_equal(open_core(&c, m, "cuda:0", module_path()), CORE_EUNSUPPORTED);
+	assert_non_null(strstr(why.text, "nf4"));
+	core_model_free(m);
+}
+
 static void auto_takes_the_device_or_says_why_not(void **state)
 {
 	struct core_model *m = load_model(golden_path("gqa-untied"), CORE_QUANT_NONE);
@@ -441,6 +451,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_device_that_is_missing_is_refused_with_the_reason),
+		cmocka_unit_test(weights_in_nf4_are_refused_by_name),
 		cmocka_unit_test(auto_takes_the_device_or_says_why_not),
 		cmocka_unit_test(what_does_not_fit_is_refused_before_it_is_loaded),
 		cmocka_unit_test(everything_is_given_back),

@@ -92,7 +92,7 @@ static void expect_failure(const struct core_model *m, const struct core_adapter
 /* The demo adapters, as they were trained; any one of their sixteen sums left out or added twice. */
 static void a_sum_that_is_missing_or_doubled_is_found(void **state)
 {
-	for (int q = CORE_QUANT_NONE; q <= CORE_QUANT_Q4; q++) {
+	for (int q = CORE_QUANT_NONE; q <= CORE_QUANT_NF4; q++) {
 		struct core_adapter *tailor, *orderline;
 		struct core_model *m = demo((enum core_quant)q, &tailor, &orderline);
 		struct core_check_result good[2] = {check(m, tailor), check(m, orderline)};

@@ -196,6 +196,16 @@ static void every_packed_form_unpacks_exactly(void **state)
 	}
 }
 
+static void nf4_unpacks_exactly_with_and_without_double_quantisation(void **state)
+{
+	struct core_model *m = load_model(golden_path("../nf4/model"), CORE_QUANT_NONE);
+
+	for (unsigned i = 0; i < 2; i++)
+		for (unsigned k = 0; k < CORE_LINEARS; k++)
+			unpacked_is_what_the_matrix_means(double_base(&m->layers[i], k));
+	core_model_free(m);
+}
+
 /* Both directions against double sums, for more rows and inputs than one slab has. */
 static void products_of_many_slabs(void **state)
 {
@@ -376,6 +386,7 @@ static void what_cannot_be_learned_from_is_refused(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(nf4_unpacks_exactly_with_and_without_double_quantisation),
 		cmocka_unit_test(every_packed_form_unpacks_exactly),
 		cmocka_unit_test_teardown(products_of_many_slabs, build_remove),
 		cmocka_unit_test(grouped_heads),

@@ -15,7 +15,8 @@ core_tests = \
 	tests/kernels/core_prefix \
 	tests/kernels/core_p1 \
 	tests/kernels/core_kl \
-	tests/kernels/core_golden
+	tests/kernels/core_golden \
+	tests/kernels/nf4
 
 if CMOCKA
 check_PROGRAMS += $(core_tests)
@@ -25,11 +26,14 @@ core_test_cppflags = $(AM_CPPFLAGS) $(CMOCKA_CFLAGS)
 EXTRA_DIST += tests/kernels/hard_numbers.h
 gguf_model_headers = tests/kernels/gguf_model.h tests/kernels/gguf_build.h tests/kernels/ops_test.h tests/kernels/core_test.h
 core_test_ldadd = kernels/libcore.la $(CMOCKA_LIBS) -lm
-EXTRA_DIST += tests/kernels/fixtures/golden
+EXTRA_DIST += tests/kernels/fixtures/golden tests/kernels/fixtures/make_nf4.py tests/kernels/fixtures/nf4
 
 tests_kernels_core_golden_SOURCES = tests/kernels/core_golden.c tests/kernels/core_test.h
 tests_kernels_core_golden_CPPFLAGS = $(core_test_cppflags)
 tests_kernels_core_golden_LDADD = $(core_test_ldadd)
+tests_kernels_nf4_SOURCES = tests/kernels/nf4.c tests/kernels/core_test.h
+tests_kernels_nf4_CPPFLAGS = $(core_test_cppflags) $(SODIUM_CFLAGS)
+tests_kernels_nf4_LDADD = $(core_test_ldadd) $(SODIUM_LIBS)
 tests_kernels_ops_bits_SOURCES = tests/kernels/ops_bits.c tests/kernels/ops_test.h tests/kernels/core_test.h
 tests_kernels_ops_bits_CPPFLAGS = $(core_test_cppflags)
 tests_kernels_ops_bits_LDADD = $(core_test_ldadd) $(SODIUM_LIBS)

@@ -5,7 +5,7 @@
 #include <sodium.h>
 
 static const char *const known[] = {
-	[2] = "b7253723e04e86bc37a64f64cdf3d5cb",
+	[2] = "943d15da23e80d0cbff449dc36b7a4ff",
 };
 
 static crypto_generichash_state all;
@@ -78,7 +78,7 @@ static void the_operators_compute_the_bits_of_core_bits(void **state)
 	char hex[33];
 
 	crypto_generichash_init(&all, NULL, 0, sizeof(digest));
-	for (int i = 0; i < N_TYPES; i++)
+	for (int i = 0; i < N_TYPES && all_types[i] != TENSOR_NF4; i++)
 		take_product(all_types[i], PACK_KEEP);
 	take_product(TENSOR_F32, PACK_Q8);
 	take_product(TENSOR_F32, PACK_Q4);
@@ -86,6 +86,7 @@ static void the_operators_compute_the_bits_of_core_bits(void **state)
 	take_attention(false);
 	take_attention(true);
 	take_rows();
+	take_product(TENSOR_NF4, PACK_KEEP);	/* the last: a kind that came later */
 	crypto_generichash_final(&all, digest, sizeof(digest));
 	sodium_bin2hex(hex, sizeof(hex), digest, sizeof(digest));
 	if (CORE_BITS >= sizeof(known) / sizeof(known[0]) || strcmp(hex, known[CORE_BITS]))

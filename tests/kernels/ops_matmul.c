@@ -156,7 +156,7 @@ static void all_counts(const struct matrix *w, const char *what)
 		same_bits(w, counts[i], what);
 	for (uint32_t m = 1; m <= 25 && w->kind != PACK_INT; m += m < 4 ? 1 : 7)
 		adds_to_the_same_bits(w, m, what);
-	for (uint32_t m = 1; m <= MATMUL_FEW && w->kind != PACK_INT; m++)
+	for (uint32_t m = 1; m <= MATMUL_FEW && w->kind != PACK_INT && w->kind != PACK_NF4; m++)
 		few_rows_anywhere_give_the_same_bits(w, m, what);
 }
 
@@ -203,6 +203,32 @@ static void every_file_type_multiplies_to_the_same_bits_everywhere(void **state)
 
 			pack_whole(&w, &t, PACK_KEEP);
 			all_counts(&w, t.name);
+			free(w.codes);
+			free((void *)t.data);
+		}
+}
+
+/* 1 to 9 groups: the nested values of a block's rows are one, or some, or one each. */
+static void nf4_multiplies_to_the_same_bits_with_and_without_double_quantisation(void **state)
+{
+	static const uint32_t shapes[][2] = { { 1, 64 }, { 37, 192 }, { 64, 576 }, { 300, 64 }, { 20, 256 * 64 } };
+
+	for (unsigned s = 0; s < sizeof(shapes) / sizeof(shapes[0]); s++)
+		for (int nested = 0; nested < 2; nested++) {
+			struct tensor t = random_nf4(shapes[s][0], shapes[s][1], nested);
+			float *got = malloc(shapes[s][1] * sizeof(float)), *want = malloc(shapes[s][1] * sizeof(float));
+			struct matrix w;
+
+			pack_whole(&w, &t, PACK_KEEP);
+			assert_int_equal(w.kind, PACK_NF4);
+			for (uint32_t r = 0; r < w.rows; r++) {
+				matrix_row_f32(&w, r, got);
+				tensor_row_f32(&t, r, want);
+				assert_memory_equal(got, want, w.cols * sizeof(float));
+			}
+			all_counts(&w, nested ? "nf4" : "nf4 of f32 absmax");
+			free(got);
+			free(want);
 			free(w.codes);
 			free((void *)t.data);
 		}
@@ -328,11 +354,12 @@ static void the_plain_reference_is_within_rounding_of_double(void **state)
 		out = multiply(ops_for(CORE_CPU_PLAIN), &w, &a, 3, w.blocks * LANES);
 		for (uint32_t r = 0; r < w.rows; r++)
 			for (uint32_t m = 0; m < 3; m++) {
-				double sum = 0, size = 0, roundings = w.groups ? 4.0 * w.groups : w.kpad;
+				bool integers = w.kind == PACK_INT;
+				double sum = 0, size = 0, roundings = integers ? 4.0 * w.groups : w.kpad;
 
 				matrix_row_f32(&w, r, row);
 				for (uint32_t k = 0; k < w.cols; k++) {
-					double x = w.groups ? (double)a.scale[m * w.groups + k / w.group] * a.q[m * a.rows.ldq + k]
+					double x = integers ? (double)a.scale[m * w.groups + k / w.group] * a.q[m * a.rows.ldq + k]
 							    : a.f[m * a.rows.ld + k];
 
 					sum += row[k] * x;
@@ -408,6 +435,7 @@ int main(void)
 		cmocka_unit_test(rows_of_gguf_query_heads_are_put_back_into_hf_order),
 		cmocka_unit_test(what_is_fetched_meanwhile_is_shared_among_the_calls),
 		cmocka_unit_test(every_file_type_multiplies_to_the_same_bits_everywhere),
+		cmocka_unit_test(nf4_multiplies_to_the_same_bits_with_and_without_double_quantisation),
 		cmocka_unit_test(own_formats_multiply_to_the_same_bits_at_any_length),
 		cmocka_unit_test(factors_of_8_bits_multiply_to_the_same_bits_at_any_rank),
 		cmocka_unit_test(factors_of_8_bits_are_off_by_half_a_step_of_their_group),
