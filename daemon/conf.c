@@ -21,7 +21,8 @@ const struct conf_option conf_options[] = {
 	{"model", "cuda_module", CONF_STRING, AT(cuda_module), "", 0, 0, NULL, 0,
 	 "The CUDA core, weft-cuda.so; empty is the installed one."},
 	{"model", "quant", CONF_CHOICE, AT(quant), "none", 0, 0, "none|q8|q4|nf4", 0,
-	 "What the weights become at load: none keeps the file's precision, q8 and q4 pack them; nf4 is not part of this version."},
+	 "What the weights of the linear layers become at load: none keeps the file's precision, q8 and q4 pack them; nf4 gives them the "
+	 "bits of bitsandbytes' NF4 with double quantisation, the base that QLoRA trains on."},
 	{"model", "threads", CONF_INT, AT(threads), "0", 0, 1024, NULL, 0, "Threads of the engine; 0 is one per CPU."},
 	{"model", "context", CONF_INT, AT(context), "0", 0, 1 << 24, NULL, 0, "Longest sequence in tokens; 0 is the model's own."},
 	{"model", "kv_memory", CONF_SIZE, AT(kv_memory), "0", 0, (int64_t)1 << 50, NULL, 0,
@@ -33,7 +34,7 @@ const struct conf_option conf_options[] = {
 	 "Prompt template of chat messages when the request names none."},
 	{"model", "adapter_quant", CONF_CHOICE, AT(adapter_quant), "exact", 0, 0, "auto|exact|q8", 0,
 	 "What the factors of adapters become at load: exact keeps the file's precision, q8 nearly halves their memory; auto is "
-	 "q8 beside a quantised base, else exact."},
+	 "q8 beside a base in q8, q4 or GGUF blocks, else exact."},
 	{"model", "adapters", CONF_STRING, AT(adapters), "", 0, 0, NULL, 0,
 	 "Folders of LoRA adapters, separated by colons: each PEFT folder or .gguf file in them can be named by requests."},
 	{"model", "adapters_memory", CONF_SIZE, AT(adapters_memory), "2G", 1 << 16, (int64_t)1 << 50, NULL, 0,
@@ -405,10 +406,6 @@ int conf_check(const struct conf *c, char why[static CONF_WHY])
 {
 	if (!c->model[0]) {
 		snprintf(why, CONF_WHY, "model: must name a checkpoint folder or a .gguf file");
-		return EXIT_CONFIG;
-	}
-	if (strcmp(c->quant, "nf4") == 0) {
-		snprintf(why, CONF_WHY, "quant = nf4: unsupported in this version; use none, q8 or q4");
 		return EXIT_CONFIG;
 	}
 	if (check_store(c, why))

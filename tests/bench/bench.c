@@ -1,5 +1,5 @@
 /* bench.c: what the core does on this machine: tokens/s of a model of TinyLlama-1.1B's shape with random weights, beside the read
- * bandwidth measured in the same run. `make bench` runs it; usage: bench [-a|-l] [-c] [-t THREADS] [-q none|q8|q4]... [-f FOLDER]
+ * bandwidth measured in the same run. `make bench` runs it; usage: bench [-a|-l] [-c] [-t THREADS] [-q none|q8|q4|nf4]... [-f FOLDER]
  *
  * -a measures adapters instead: a batch of 32 requests, each on an adapter of its own (rank 16, all seven linears), and each on a sum
  * of four of those, against the base alone; with exact factors and with those of 8 bits. The three take turns, step by step.
@@ -568,7 +568,7 @@ int main(int argc, char **argv)
 		} else if (opt == 'f') {
 			folder = optarg;
 		} else if (opt != 'q' || chosen == 8 || core_quant_parse(optarg, &quants[chosen++])) {
-			fprintf(stderr, "usage: bench [-a|-l] [-c] [-t THREADS] [-q none|q8|q4]... [-f FOLDER]\n");
+			fprintf(stderr, "usage: bench [-a|-l] [-c] [-t THREADS] [-q none|q8|q4|nf4]... [-f FOLDER]\n");
 			return 2;
 		}
 	}

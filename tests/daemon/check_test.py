@@ -30,7 +30,7 @@ def checked(p, name):
 
 
 def test_every_loaded_adapter_is_checked_and_passes():
-    for quant in ("none", "q8", "q4"):
+    for quant in ("none", "q8", "q4", "nf4"):
         with Place() as f, Weftd("--adapters", f.path, "--quant", quant) as d, Peer(d) as p:
             assert "check" not in listed(p, "tailor")
             assert loaded(p, "tailor")["check"]["state"] in ("pending", "passed")

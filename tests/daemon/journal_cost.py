@@ -1,6 +1,6 @@
 """What does the journal cost the engine?
 
-    tests/daemon/journal_cost.py [--model FOLDER] [--quant none|q8|q4] [--pairs N] [--tokens N]    (top_builddir: where weftd was built)
+    tests/daemon/journal_cost.py [--model FOLDER] [--quant none|q8|q4|nf4] [--pairs N] [--tokens N]    (top_builddir: where weftd was built)
 
 64 jobs at a time, durable ones and others in turn, pair after pair, on one daemon whose engine has one thread. Printed are the tokens a
 second of both, the median of the pairs' ratios, and the CPU time of the daemon that a token takes. Nothing is asserted. The prompt is
