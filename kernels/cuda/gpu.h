@@ -6,6 +6,7 @@
  *   load16, load16_once, load8      vector loads from global memory, aligned; _once: streamed past the caches, for weights
  *   copy_async16, commit, wait<N>   cp.async: global to shared, in groups
  *   mma_*                           one warp-wide tensor-core product; fragments as PTX has them (tables below)
+ *   select_bytes                    four of the eight bytes of two words
  *   sync_block, sync_warp, shuffle_xor, shuffle
  *
  * Blocks are one-dimensional. Every thread of a warp calls the warp-wide words (mma, shuffle, sync_warp) together. Floats are fused

@@ -98,7 +98,7 @@ static int form_key(const struct matrix *w)
 {
 	if (w->kind == PACK_F32)
 		return -1;
-	return w->kind == PACK_F16    ? 4
+	return w->kind == PACK_F16 || w->kind == PACK_NF4 ? 4
 	       : w->kind == PACK_BF16 ? 5
 	       : w->group == 16       ? 0
 	       : w->group == 32       ? 1
@@ -255,16 +255,6 @@ static void shape_of(struct cuda_core *c, const struct backend_params *p)
 	c->partial_floats = partial_of(c);
 }
 
-static int check_weights(const struct cuda_core *c, const struct backend_model *m, struct core_error *err)
-{
-	for (uint32_t i = 0; i < m->layers; i++)
-		for (unsigned k = 0; k < CORE_LINEARS; k++)
-			if (m->layer[i].linear[k].w->kind == PACK_NF4)
-				return cuda_fail(err, CORE_EUNSUPPORTED, "cuda:%d: weights in nf4 are not computed there yet, only on the CPU",
-						 c->device);
-	return CORE_OK;
-}
-
 static double gib(size_t bytes)
 {
 	return (double)bytes / (1 << 30);
@@ -372,8 +362,6 @@ static int core_open(void **self, const struct backend_params *params, struct co
 	shape_of(c, params);
 	c->layer = new cuda_layer[c->layers]();
 	rc = check_device(c, &prop, err);
-	if (!rc)
-		rc = check_weights(c, params->model, err);
 	if (!rc) {
 		want_weights(c, &p, params->model);
 		want_workspace(c, &p, params);

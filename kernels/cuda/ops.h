@@ -15,15 +15,16 @@
 
 /* How a matrix meets the tensor cores; the bytes lie as in ops/matrix.h, whose 64-byte word (16 rows of 4 bytes along k) is
  * also what a warp's fragment is made of: a lane's 16-byte load holds 4 rows of one word. f16 is paired at load, as bf16 is. */
-enum form { FORM_I4, FORM_I8, FORM_F16, FORM_BF16, FORM_F32 };
+enum form { FORM_I4, FORM_I8, FORM_F16, FORM_BF16, FORM_F32, FORM_NF4 };
 
 struct dmatrix {
 	const unsigned char *codes;          /* [blocks][block_bytes] */
 	const uint16_t *scales, *mins;       /* f16; mins NULL: none */
 	const int8_t *sub_scales, *sub_mins; /* NULL: one level */
+	const float *absmax;                 /* NF4, as the host has it */
 	uint64_t block_bytes;
 	uint32_t rows, cols, blocks;
-	uint32_t group, groups; /* integers; else 0 */
+	uint32_t group, groups; /* integers and NF4; else 0 */
 	uint32_t block_scales;  /* f16 scales of a block */
 	int32_t zero;
 	enum form form;
@@ -31,7 +32,7 @@ struct dmatrix {
 
 /* Activations as a matrix wants them. Rows beyond m may hold anything. */
 struct dform {
-	enum form form;   /* FORM_I8 serves both integer forms; FORM_F32: the f32 rows themselves, nothing here */
+	enum form form;   /* FORM_I8 serves both integer forms, FORM_F16 NF4, too; FORM_F32: the f32 rows themselves, nothing here */
 	uint32_t group;   /* of the integers */
 	unsigned char *x; /* [m][ldx] bytes, zeros from the row's end to ldx */
 	uint32_t ldx;     /* a multiple of 64 */
@@ -42,15 +43,16 @@ struct dform {
 
 /* Slices of K: fixed by the matrix alone. A product is a chain per slice, and the slices are added up in order. */
 enum { SLICES = 8 };
-static inline uint32_t matmul_steps(const struct dmatrix *w) /* of 32 bytes of an activation row */
+static inline uint32_t matmul_steps(const struct dmatrix *w) /* of 32 bytes of an activation row; NF4: of 32 elements */
 {
-	uint32_t bytes = w->form == FORM_I4 || w->form == FORM_I8 ? w->groups * w->group : 2 * w->cols;
+	uint32_t bytes = w->group ? w->groups * w->group : 2 * w->cols;
 
 	return (bytes + 31) / 32;
 }
 
 /* out[i][r] = sum over k of w[r][k] x[i][k], i < m, r < 16 blocks; n matrices of one form, group and width that read the same x.
- * Integers: the groups of a slice in order, as ops/matmul.h says; f16 and bf16: mma steps of 16 k in order; f32: see matmul_f32. */
+ * Integers: the groups of a slice in order, as ops/matmul.h says; f16 and bf16: mma steps of 16 k in order; f32: see matmul_f32; NF4: codes
+ * as f16 times rows as f16, four mma steps a group, then the groups of a slice in order, each times its absmax. */
 enum { MATMUL_MAX = 3 };
 struct matmul_args {
 	struct dmatrix w[MATMUL_MAX];

@@ -152,7 +152,7 @@ static struct dform form_for(const struct cuda_core *c, const struct dmatrix *w)
 	none.form = FORM_F32;
 	if (w->form == FORM_F32)
 		return none;
-	f = c->form[!integer ? (w->form == FORM_F16 ? 4 : 5) : w->group == 16 ? 0 : w->group == 32 ? 1 : w->group == 64 ? 2 : 3];
+	f = c->form[!integer ? (w->form == FORM_BF16 ? 5 : 4) : w->group == 16 ? 0 : w->group == 32 ? 1 : w->group == 64 ? 2 : 3];
 	f.ldx = ((integer ? w->cols : 2 * w->cols) + 63) / 64 * 64;
 	return f;
 }

@@ -161,6 +161,12 @@ DEVICE uint32_t float_to_bits(float f)
 	return __float_as_uint(f);
 }
 
+/* Byte i of the result: which[i] of low's four bytes and high's four; which: a nibble each, 0 to 7. */
+DEVICE uint32_t select_bytes(uint32_t low, uint32_t high, uint32_t which)
+{
+	return __byte_perm(low, high, which);
+}
+
 DEVICE int32_t round_to_int(float f)
 {
 	return __float2int_rn(f);

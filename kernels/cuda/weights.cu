@@ -101,6 +101,8 @@ static enum form form_of_matrix(const struct matrix *w)
 		return FORM_F16;
 	case PACK_BF16:
 		return FORM_BF16;
+	case PACK_NF4:
+		return FORM_NF4;
 	default:
 		return w->bits == 4 ? FORM_I4 : FORM_I8;
 	}
@@ -145,6 +147,11 @@ cudaError_t weights_upload(struct uploader *u, struct dmatrix *out, const struct
 		out->sub_mins = w->two_level && w->has_min
 					? (const int8_t *)(memory + ((const unsigned char *)w->sub_mins - w->codes))
 					: NULL;
+	}
+	if (w->kind == PACK_NF4) {
+		out->absmax = (const float *)(memory + ((const unsigned char *)w->absmax - w->codes));
+		out->sub_scales =
+			w->two_level ? (const int8_t *)(memory + ((const unsigned char *)w->sub_scales - w->codes)) : NULL;
 	}
 	return w->kind == PACK_F16 ? upload_f16(u, out, w) : upload(u, memory, w->codes, from->bytes);
 }

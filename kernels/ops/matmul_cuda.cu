@@ -7,16 +7,25 @@
  *   2  wide: any number of rows. A CTA takes 128 outputs x 64 rows, weights and activations pass through shared memory in four
  *      stages of cp.async; a warp holds 32 x 32 sums. Bound by shared memory: 2 KiB of operands per 8 mma, that is about
  *      half of the int8 rate and half of the bf16 rate of an SM. wgmma would lift that on Hopper.
+ * NF4 (both): a lane takes words of 8 k and looks its codes up in registers, by bytes; k meet the mma in the order of the nibbles, and so do
+ * the activations.
  * Both give the same bits (ops.h): the same mma steps in the same slices, for a column wherever it stands.
  * Not measured: no device was at hand when this was written; kernels/cuda/NOTES.md has the predictions. */
 #include "kernels/cuda/ops.h"
+#include "kernels/ops/matrix.h"
 
-enum { BLOCK_ROWS = 16, WORD = 64, STEP_BYTES = 32 };
+enum { BLOCK_ROWS = 16, WORD = 64, STEP = 32 };
 
 /* ---- what a step is, per form ---- */
 
 template <enum form F> struct form_of {
-	enum { words = F == FORM_I4 ? 4 : 8, integer = F == FORM_I4 || F == FORM_I8 }; /* words of a block in one step */
+	enum {
+		words = F == FORM_I4 || F == FORM_NF4 ? 4 : 8, /* of a block in one step */
+		integer = F == FORM_I4 || F == FORM_I8,
+		grouped = integer || F == FORM_NF4,           /* sums are multiplied by a group's factors */
+		products = F == FORM_NF4 ? 2 : 1,             /* mma steps in one step */
+		bytes = F == FORM_NF4 ? 2 * STEP : STEP,      /* of an activation row in one step */
+	};
 };
 
 template <enum form F> struct acc_type {
@@ -34,12 +43,34 @@ DEVICE uint32_t word_of(const uint4 &v, uint32_t i)
 	return i == 0 ? v.x : i == 1 ? v.y : i == 2 ? v.z : v.w;
 }
 
-/* The fragments of one step: two tiles of 16 outputs. Tile t's row g is row 2t of the lane's four, row g + 8 its row 2t + 1. */
-template <enum form F> DEVICE void fragment(uint32_t a[4], const uint4 v[2], uint32_t tile)
+/* matrix_nf4 (ops/matmul.c) as f16: the low bytes of its entries from 0, 4, 8 and 12 on, and the high ones. */
+enum : uint32_t {
+	NF4_LOW_0 = 0x8dead400, NF4_LOW_4 = 0x00923352, NF4_LOW_8 = 0x0d80c900, NF4_LOW_12 = 0x1826e068,
+	NF4_HIGH_0 = 0xb4b1ad00, NF4_HIGH_4 = 0xbcb9b8b6, NF4_HIGH_8 = 0x3738393c, NF4_HIGH_12 = 0x2d313335
+};
+
+/* Four nibbles of NF4 as f16: 0 and 1 in out[0], 2 and 3 in out[2]. Three bits of a nibble find a byte in each half of the table, the top one
+ * takes it from one of them. */
+DEVICE void look_up(uint32_t out[4], uint32_t nibbles)
+{
+	uint32_t three = nibbles & 0x7777, top = (nibbles >> 1 & 0x4444) | 0x3210;
+	uint32_t low = select_bytes(select_bytes(NF4_LOW_0, NF4_LOW_4, three), select_bytes(NF4_LOW_8, NF4_LOW_12, three), top);
+	uint32_t high = select_bytes(select_bytes(NF4_HIGH_0, NF4_HIGH_4, three), select_bytes(NF4_HIGH_8, NF4_HIGH_12, three), top);
+
+	out[0] = select_bytes(low, high, 0x5140);
+	out[2] = select_bytes(low, high, 0x7362);
+}
+
+/* The fragments of the p-th product of one step: two tiles of 16 outputs. Tile t's row g is row 2t of the lane's four, row g + 8 its row
+ * 2t + 1. NF4: products of k 0 4 1 5 and 2 6 3 7 of the lane's eight, as the nibbles lie in a word. */
+template <enum form F> DEVICE void fragment(uint32_t a[4], const uint4 v[2], uint32_t tile, uint32_t p)
 {
 	uint32_t x = word_of(v[0], 2 * tile), y = word_of(v[0], 2 * tile + 1);
 
-	if (F == FORM_I4) {
+	if (F == FORM_NF4) {
+		look_up(a, x >> 16 * p);
+		look_up(a + 1, y >> 16 * p);
+	} else if (F == FORM_I4) {
 		a[0] = x & 0x0f0f0f0f;
 		a[1] = y & 0x0f0f0f0f;
 		a[2] = x >> 4 & 0x0f0f0f0f;
@@ -54,7 +85,7 @@ template <enum form F> DEVICE void fragment(uint32_t a[4], const uint4 v[2], uin
 
 template <enum form F, typename T> DEVICE void multiply(T d[4], const uint32_t a[4], const uint32_t b[2])
 {
-	if constexpr (F == FORM_F16)
+	if constexpr (F == FORM_F16 || F == FORM_NF4)
 		mma_f16(d, a, b);
 	else if constexpr (F == FORM_BF16)
 		mma_bf16(d, a, b);
@@ -62,17 +93,36 @@ template <enum form F, typename T> DEVICE void multiply(T d[4], const uint32_t a
 		mma_u8s8(d, a, b);
 }
 
+/* A lane's part of an activation row's step, as it meets fragments of weights. */
+template <enum form F> struct part_of_row {
+	uint32_t b[form_of<F>::products][2];
+};
+
+DEVICE void put_part(part_of_row<FORM_NF4> &to, const uint4 &x)
+{
+	to.b[0][0] = select_bytes(x.x, x.z, 0x5410);
+	to.b[0][1] = select_bytes(x.x, x.z, 0x7632);
+	to.b[1][0] = select_bytes(x.y, x.w, 0x5410);
+	to.b[1][1] = select_bytes(x.y, x.w, 0x7632);
+}
+
+template <enum form F> DEVICE void put_part(part_of_row<F> &to, const uint2 &x)
+{
+	to.b[0][0] = x.x;
+	to.b[0][1] = x.y;
+}
+
 /* ---- slices ---- */
 
 /* A unit is what a slice cannot cut: a group, or a step where groups are shorter. */
 DEVICE uint32_t unit_steps(const struct dmatrix &w)
 {
-	return w.group > STEP_BYTES ? w.group / STEP_BYTES : 1;
+	return w.group > STEP ? w.group / STEP : 1;
 }
 
 DEVICE uint32_t steps_of(const struct dmatrix &w)
 {
-	return ((w.group ? w.groups * w.group : 2 * w.cols) + STEP_BYTES - 1) / STEP_BYTES;
+	return ((w.group ? w.groups * w.group : 2 * w.cols) + STEP - 1) / STEP;
 }
 
 /* First step of slice s; s = SLICES gives the end. */
@@ -111,10 +161,24 @@ DEVICE void factors(float f[4], const uint16_t *high, const int8_t *sub, const s
 			f[i] *= (float)sub[((size_t)b * w.groups + g) * BLOCK_ROWS + row + i];
 }
 
+/* NF4: four neighbouring rows' absmax. */
+DEVICE void absmax(float f[4], const struct dmatrix &w, uint32_t b, uint32_t row, uint32_t g)
+{
+	size_t at = ((size_t)b * w.groups + g) * BLOCK_ROWS + row;
+
+	for (uint32_t i = 0; i < 4; i++)
+		if (w.sub_scales)
+			f[i] = w.absmax[NF4_MAP_AT + (uint8_t)w.sub_scales[at + i]] *
+				       w.absmax[NF4_NESTED_AT + ((size_t)(b * BLOCK_ROWS + row + i) * w.groups + g) / 256] +
+			       w.absmax[NF4_OFFSET_AT];
+		else
+			f[i] = w.absmax[at + i];
+}
+
 /* What a lane holds of a warp's sums: COLUMNS tiles of 8 columns, of which it has columns 2q and 2q + 1, for its four rows. */
 template <enum form F, int COLUMNS> struct sums {
-	typename acc_type<F>::type n[2][COLUMNS][4]; /* of the group (integers), or of the slice */
-	float acc[2][COLUMNS][4];                    /* of the slice (integers) */
+	typename acc_type<F>::type n[2][COLUMNS][4]; /* of the group, or of the slice where there are none */
+	float acc[2][COLUMNS][4];                    /* of the slice, where there are groups */
 };
 
 template <enum form F, int COLUMNS> DEVICE void clear(sums<F, COLUMNS> &s)
@@ -156,36 +220,56 @@ DEVICE void fold(sums<F, COLUMNS> &s, const struct dmatrix &w, const struct dfor
 		}
 }
 
+template <int COLUMNS> DEVICE void fold_nf4(sums<FORM_NF4, COLUMNS> &s, const struct dmatrix &w, uint32_t b, uint32_t row, uint32_t g)
+{
+	float scale[4];
+
+	absmax(scale, w, b, row, g);
+	for (int c = 0; c < COLUMNS; c++)
+		for (int e = 0; e < 2; e++)
+			for (int r = 0; r < 4; r++) {
+				float &n = s.n[r / 2][c][r % 2 * 2 + e], &acc = s.acc[r / 2][c][r % 2 * 2 + e];
+
+				acc = fmaf(scale[r], n, acc);
+				n = 0;
+			}
+}
+
 /* One step of all columns; b[c] are the activations' fragments. Groups of 16 are half a step: each half goes alone, the other half
  * of the activations zeroed, so that its sums can be folded. */
 template <enum form F, int COLUMNS, bool HALVES>
-DEVICE void step(sums<F, COLUMNS> &s, const uint4 v[2], const uint32_t b[COLUMNS][2], const struct dmatrix &w,
+DEVICE void step(sums<F, COLUMNS> &s, const uint4 v[2], const part_of_row<F> b[COLUMNS], const struct dmatrix &w,
 		 const struct dform &x, uint32_t block, uint32_t row, uint32_t at, uint32_t column, uint32_t m)
 {
 	for (int half = 0; half < (HALVES ? 2 : 1); half++) {
 		bool mine = !HALVES || lane() % 4 / 2 == (uint32_t)half;
 
-		for (int t = 0; t < 2; t++) {
-			uint32_t a[4];
+		for (int p = 0; p < form_of<F>::products; p++)
+			for (int t = 0; t < 2; t++) {
+				uint32_t a[4];
 
-			fragment<F>(a, v, t);
-			for (int c = 0; c < COLUMNS; c++) {
-				uint32_t some[2] = {mine ? b[c][0] : 0, mine ? b[c][1] : 0};
+				fragment<F>(a, v, t, p);
+				for (int c = 0; c < COLUMNS; c++) {
+					uint32_t some[2] = {mine ? b[c].b[p][0] : 0, mine ? b[c].b[p][1] : 0};
 
-				multiply<F>(s.n[t][c], a, some);
+					multiply<F>(s.n[t][c], a, some);
+				}
 			}
-		}
 		if (HALVES && 2 * at + half < w.groups)
 			fold<F, COLUMNS>(s, w, x, block, row, 2 * at + half, column, m);
 	}
-	if (form_of<F>::integer && !HALVES && (at + 1) % unit_steps(w) == 0)
+	if (!form_of<F>::grouped || HALVES || (at + 1) % unit_steps(w) != 0)
+		return;
+	if constexpr (F == FORM_NF4)
+		fold_nf4<COLUMNS>(s, w, block, row, at / unit_steps(w));
+	else
 		fold<F, COLUMNS>(s, w, x, block, row, at / unit_steps(w), column, m);
 }
 
 /* The slice's sum of one element. */
 template <enum form F, int COLUMNS> DEVICE float slice_sum(const sums<F, COLUMNS> &s, int t, int c, int i)
 {
-	return form_of<F>::integer ? s.acc[t][c][i] : (float)s.n[t][c][i];
+	return form_of<F>::grouped ? s.acc[t][c][i] : (float)s.n[t][c][i];
 }
 
 /* Which matrix of the launch, and which of its tiles of `blocks` blocks. */
@@ -219,6 +303,18 @@ DEVICE void load_chunk(uint4 v[AHEAD], const unsigned char *codes, const struct 
 	}
 }
 
+/* The lane's part of row i; zeros from row m on. */
+template <enum form F> DEVICE void load_part(part_of_row<F> &to, const struct matmul_args &a, uint32_t i, uint32_t step)
+{
+	const uint32_t bytes = form_of<F>::bytes, q = lane() % 4;
+	const unsigned char *from = a.x.x + (size_t)i * a.x.ldx + step * bytes + q * (bytes / 4);
+
+	if constexpr (F == FORM_NF4)
+		put_part(to, i < a.m ? load16(from) : uint4{0, 0, 0, 0});
+	else
+		put_part(to, i < a.m ? load8(from) : uint2{0, 0});
+}
+
 template <enum form F, int COLUMNS, bool HALVES> KERNEL BLOCK_OF(SLICES *WARP, 1) thin(const struct matmul_args a)
 {
 	const uint32_t g = lane() / 4, q = lane() % 4, per_step = form_of<F>::words / 4, row = g % 4 * 4;
@@ -243,18 +339,12 @@ template <enum form F, int COLUMNS, bool HALVES> KERNEL BLOCK_OF(SLICES *WARP, 1
 		load_chunk<F>(next, codes, w, at + AHEAD / per_step, end);
 #pragma unroll
 		for (uint32_t i = 0; i < AHEAD / per_step; i++) {
-			uint32_t b[COLUMNS][2];
+			part_of_row<F> b[COLUMNS];
 
 			if (at + i >= end)
 				break;
-			for (int c = 0; c < COLUMNS; c++) {
-				uint2 x = {0, 0};
-
-				if (column + 8 * c + g < a.m)
-					x = load8(a.x.x + (size_t)(column + 8 * c + g) * a.x.ldx + (at + i) * STEP_BYTES + 8 * q);
-				b[c][0] = x.x;
-				b[c][1] = x.y;
-			}
+			for (int c = 0; c < COLUMNS; c++)
+				load_part(b[c], a, column + 8 * c + g, at + i);
 			step<F, COLUMNS, HALVES>(s, &v[i * per_step], b, w, a.x, real ? block : first, row, at + i, column + 2 * q,
 						 a.m);
 		}
@@ -273,19 +363,21 @@ template <enum form F, int COLUMNS, bool HALVES> KERNEL BLOCK_OF(SLICES *WARP, 1
 			continue;
 		for (uint32_t n = 0; n < SLICES; n++)
 			total += part[(n * 8 * COLUMNS + e / 32) * 32 + e % 32];
-		a.out[k][(size_t)i * a.ldo[k] + r] = F == FORM_F16 ? total * a.x.scale[i] : total;
+		a.out[k][(size_t)i * a.ldo[k] + r] = F == FORM_F16 || F == FORM_NF4 ? total * a.x.scale[i] : total;
 	}
 }
 
 /* ---- wide ---- */
 
-enum { WIDE_BLOCKS = 8, WIDE_COLUMNS = 64, STAGES = 4, STAGE_STEPS = 2, X_STRIDE = 96, WIDE_THREADS = 256 };
+enum { WIDE_BLOCKS = 8, WIDE_COLUMNS = 64, STAGES = 4, STAGE_BYTES = 64, WIDE_THREADS = 256 }; /* STAGE_BYTES: of an activation row */
 
 template <enum form F> struct wide_of {
 	enum {
-		words = STAGE_STEPS * form_of<F>::words, /* of a block in a stage */
+		steps = STAGE_BYTES / form_of<F>::bytes, /* in a stage */
+		words = steps * form_of<F>::words,       /* of a block in a stage */
 		weights = WIDE_BLOCKS * words * WORD,
-		stage = weights + WIDE_COLUMNS * X_STRIDE /* bytes */
+		row = F == FORM_NF4 ? 64 : 96,           /* from one activation row to the next, so that lanes meet other banks */
+		stage = weights + WIDE_COLUMNS * row     /* bytes */
 	};
 };
 
@@ -313,10 +405,10 @@ DEVICE void fetch_stage(const shared<unsigned char> &to, const struct matmul_arg
 			     real ? w.codes + (first + b) * w.block_bytes + from : w.codes, real);
 	}
 	for (uint32_t u = threadIdx.x; u < WIDE_COLUMNS * 4; u += WIDE_THREADS) {
-		uint32_t i = column + u / 4, byte = at * STEP_BYTES + u % 4 * 16;
+		uint32_t i = column + u / 4, byte = at * form_of<F>::bytes + u % 4 * 16;
 		bool real = i < a.m && byte < a.x.ldx;
 
-		copy_async16(to, wide_of<F>::weights + u / 4 * X_STRIDE + u % 4 * 16,
+		copy_async16(to, wide_of<F>::weights + u / 4 * wide_of<F>::row + u % 4 * 16,
 			     real ? a.x.x + (size_t)i * a.x.ldx + byte : a.x.x, real);
 	}
 }
@@ -342,13 +434,13 @@ template <enum form F, bool HALVES> KERNEL BLOCK_OF(WIDE_THREADS, 1) wide(const 
 			for (int i = 0; i < 4; i++)
 				total[t][c][i] = 0;
 	for (uint32_t i = 0; i + 1 < STAGES; i++) {
-		if (i * STAGE_STEPS < steps)
+		if (i * wide_of<F>::steps < steps)
 			fetch_stage<F>(shared_at<unsigned char>(i * wide_of<F>::stage, wide_of<F>::stage), a, w, first, column,
-				       i * STAGE_STEPS);
+				       i * wide_of<F>::steps);
 		copy_commit();
 	}
-	for (uint32_t at = 0, stage = 0; at < steps; at += STAGE_STEPS, stage++) {
-		uint32_t here = stage % STAGES * wide_of<F>::stage, ahead = at + (STAGES - 1) * STAGE_STEPS;
+	for (uint32_t at = 0, stage = 0; at < steps; at += wide_of<F>::steps, stage++) {
+		uint32_t here = stage % STAGES * wide_of<F>::stage, ahead = at + (STAGES - 1) * wide_of<F>::steps;
 
 		copy_wait<STAGES - 2>();
 		sync_block();
@@ -358,9 +450,9 @@ template <enum form F, bool HALVES> KERNEL BLOCK_OF(WIDE_THREADS, 1) wide(const 
 				w, first, column, ahead);
 		copy_commit();
 #pragma unroll
-		for (uint32_t i = 0; i < STAGE_STEPS; i++) {
+		for (uint32_t i = 0; i < wide_of<F>::steps; i++) {
 			uint4 v[2];
-			uint32_t b[4][2];
+			part_of_row<F> b[4];
 
 			if (at + i >= steps)
 				break;
@@ -369,11 +461,13 @@ template <enum form F, bool HALVES> KERNEL BLOCK_OF(WIDE_THREADS, 1) wide(const 
 							     unit_at(i * form_of<F>::words + q * per_step + p, g % 4)) *
 								    16);
 			for (int c = 0; c < 4; c++) {
-				uint2 x = memory.load8(here + wide_of<F>::weights + (at_column + 8 * c + g) * X_STRIDE +
-						       i * STEP_BYTES + 8 * q);
+				uint32_t from = here + wide_of<F>::weights + (at_column + 8 * c + g) * wide_of<F>::row +
+						i * form_of<F>::bytes + q * (form_of<F>::bytes / 4);
 
-				b[c][0] = x.x;
-				b[c][1] = x.y;
+				if constexpr (F == FORM_NF4)
+					put_part(b[c], memory.load16(from));
+				else
+					put_part(b[c], memory.load8(from));
 			}
 			step<F, 4, HALVES>(s, v, b, w, a.x, real_block, row, at + i, column + at_column + 2 * q, a.m);
 			if (at + i + 1 != boundary)
@@ -396,7 +490,7 @@ template <enum form F, bool HALVES> KERNEL BLOCK_OF(WIDE_THREADS, 1) wide(const 
 				if (to >= a.m)
 					continue;
 				a.out[k][(size_t)to * a.ldo[k] + block * BLOCK_ROWS + row + 2 * t + i / 2] =
-					F == FORM_F16 ? total[t][c][i] * a.x.scale[to] : total[t][c][i];
+					F == FORM_F16 || F == FORM_NF4 ? total[t][c][i] * a.x.scale[to] : total[t][c][i];
 			}
 }
 
@@ -473,6 +567,8 @@ cudaError_t matmul_cuda(const struct matmul_args *a, cudaStream_t s)
 		return launch<FORM_F16, false>(a, s);
 	case FORM_BF16:
 		return launch<FORM_BF16, false>(a, s);
+	case FORM_NF4:
+		return launch<FORM_NF4, false>(a, s);
 	default:
 		return LAUNCH(plain_f32, dim3(tiles_of(a, 1), (a->m + F32_ROWS - 1) / F32_ROWS), 256u,
 			      256 * F32_ROWS * sizeof(float), s, *a);

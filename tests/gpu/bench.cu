@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "kernels/cuda/ops.h"
+#include "kernels/ops/matrix.h"
 
 static cudaStream_t stream;
 static double read_rate, copy_rate; /* bytes/s */
@@ -175,7 +176,20 @@ static const struct shape llama7b = {"7B", 32, 4096, 11008, 32, 32, 32000}, llam
 
 static const char *form_name(enum form f)
 {
-	return f == FORM_I4 ? "q4" : f == FORM_I8 ? "q8" : "bf16";
+	return f == FORM_I4 ? "q4" : f == FORM_I8 ? "q8" : f == FORM_NF4 ? "nf4" : "bf16";
+}
+
+/* absmax of a NF4 matrix, with double quantisation. */
+static void random_absmax(struct dmatrix *w)
+{
+	size_t n = NF4_NESTED_AT + ((size_t)w->blocks * 16 * w->groups + 255) / 256, blocks = (size_t)w->blocks * w->groups * 16;
+	float *floats = take<float>(n);
+	int8_t *codes = take<int8_t>(blocks);
+
+	fill(floats, n * sizeof(float), 0x80ffffff, 0x3c000000);
+	fill(codes, blocks, 0xffffffff, 0);
+	w->absmax = floats;
+	w->sub_scales = codes;
 }
 
 static struct dmatrix random_matrix(enum form f, uint32_t rows, uint32_t cols)
@@ -188,18 +202,20 @@ static struct dmatrix random_matrix(enum form f, uint32_t rows, uint32_t cols)
 	w.rows = rows;
 	w.cols = cols;
 	w.blocks = rows / 16;
-	w.group = f == FORM_I4 ? 64 : f == FORM_I8 ? 128 : 0;
+	w.group = f == FORM_I4 || f == FORM_NF4 ? 64 : f == FORM_I8 ? 128 : 0;
 	w.groups = w.group ? cols / w.group : 0;
-	w.block_scales = w.groups * 16;
+	w.block_scales = f == FORM_NF4 ? 0 : w.groups * 16;
 	w.zero = f == FORM_I8 ? 128 : 0;
-	w.block_bytes = (uint64_t)cols * 16 * (f == FORM_I4 ? 4 : f == FORM_I8 ? 8 : 16) / 8;
+	w.block_bytes = (uint64_t)cols * 16 * (f == FORM_I4 || f == FORM_NF4 ? 4 : f == FORM_I8 ? 8 : 16) / 8;
 	w.codes = take<unsigned char>(w.blocks * w.block_bytes);
 	if (f == FORM_BF16)
 		fill((void *)w.codes, w.blocks * w.block_bytes, 0x807f807f, 0x3c003c00);
 	else
 		fill((void *)w.codes, w.blocks * w.block_bytes, 0xffffffff, 0);
 	scales = (size_t)w.blocks * w.block_scales;
-	if (!w.group)
+	if (f == FORM_NF4)
+		random_absmax(&w);
+	if (!scales)
 		return w;
 	w.scales = take<uint16_t>(scales);
 	fill((void *)w.scales, scales * 2, 0x00ff00ff, 0x20002000);
@@ -212,7 +228,8 @@ static struct dmatrix random_matrix(enum form f, uint32_t rows, uint32_t cols)
 
 static double bytes_of(const struct dmatrix &w)
 {
-	return (double)w.blocks * w.block_bytes + (double)w.blocks * w.block_scales * 2 * (w.mins ? 2 : 1);
+	return (double)w.blocks * w.block_bytes + (double)w.blocks * w.block_scales * 2 * (w.mins ? 2 : 1) +
+	       (w.absmax ? (double)w.blocks * w.groups * 16 : 0);
 }
 
 static struct dforms forms_of(enum form f, uint32_t group, uint32_t n, uint32_t m)
@@ -222,9 +239,9 @@ static struct dforms forms_of(enum form f, uint32_t group, uint32_t n, uint32_t 
 
 	memset(&to, 0, sizeof(to));
 	to.n = 1;
-	x->form = f == FORM_BF16 ? f : FORM_I8;
+	x->form = f == FORM_BF16 ? f : f == FORM_NF4 ? FORM_F16 : FORM_I8;
 	x->group = group;
-	x->ldx = ((f == FORM_BF16 ? 2 * n : n) + 63) & ~63u;
+	x->ldx = ((x->form == FORM_I8 ? n : 2 * n) + 63) & ~63u;
 	x->ldm = (m + 7) & ~7u;
 	x->x = take<unsigned char>((size_t)m * x->ldx);
 	x->scale = take<float>((size_t)(n / 16 + 1) * x->ldm);
@@ -443,7 +460,7 @@ int main(void)
 	GOOD(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking));
 	printf("%s, sm_%d%d, %d SMs, %.0f GB free\n", p.name, p.major, p.minor, p.multiProcessorCount, (double)free_bytes * 1e-9);
 	limits(p.multiProcessorCount);
-	for (enum form f : {FORM_I4, FORM_I8, FORM_BF16})
+	for (enum form f : {FORM_I4, FORM_NF4, FORM_I8, FORM_BF16})
 		products(llama70b, f);
 	decode_attention(1, 8192);
 	decode_attention(64, 1024);

@@ -104,16 +104,6 @@ static void a_device_that_is_missing_is_refused_with_the_reason(void **state)
 	core_model_free(m);
 }
 
-static void weights_in_nf4_are_refused_by_name(void **state)
-{
-	struct core_model *m = demo(CORE_QUANT_NF4);
-	struct core_ctx *c;
-
-	assert_int_equal(open_core(&c, m, "cuda:0", module_path()), CORE_EUNSUPPORTED);
-	assert_non_null(strstr(why.text, "nf4"));
-	core_model_free(m);
-}
-
 static void auto_takes_the_device_or_says_why_not(void **state)
 {
 	struct core_model *m = load_model(golden_path("gqa-untied"), CORE_QUANT_NONE);
@@ -250,7 +240,8 @@ static void check_against_cpu(const struct core_model *m, struct core_blend *b, 
  * the CPU rounds a value to one of 255 steps, the device, a little off, sometimes takes the next one. */
 static void the_forward_pass_agrees_with_the_cpu_within_the_formats_error(void **state)
 {
-	struct core_model *exact = demo(CORE_QUANT_NONE), *q8 = demo(CORE_QUANT_Q8), *q4 = demo(CORE_QUANT_Q4);
+	struct core_model *exact = demo(CORE_QUANT_NONE), *q8 = demo(CORE_QUANT_Q8), *q4 = demo(CORE_QUANT_Q4), *nf4 = demo(CORE_QUANT_NF4);
+	struct core_model *saved = load_model(golden_path("../nf4/model"), CORE_QUANT_NONE);
 	struct core_model *f32 = load_model(golden_path("gqa-untied"), CORE_QUANT_NONE);
 	struct core_model *odd = load_model(golden_path("odd-sizes"), CORE_QUANT_NONE),
 			  *odd_q4 = load_model(golden_path("odd-sizes"), CORE_QUANT_Q4);
@@ -258,12 +249,16 @@ static void the_forward_pass_agrees_with_the_cpu_within_the_formats_error(void *
 	check_against_cpu(exact, NULL, 1e-2, NULL, NULL, "demo bf16");
 	check_against_cpu(q8, NULL, 0, exact, NULL, "demo q8");
 	check_against_cpu(q4, NULL, 0, exact, NULL, "demo q4");
+	check_against_cpu(nf4, NULL, 1e-2, NULL, NULL, "demo nf4");
+	check_against_cpu(saved, NULL, 1e-2, NULL, NULL, "nf4 and a head in bf16, as bitsandbytes saved them");
 	check_against_cpu(f32, NULL, 2e-3, NULL, NULL, "f32");
 	check_against_cpu(odd, NULL, 2e-3, NULL, NULL, "f32 of odd sizes");
 	check_against_cpu(odd_q4, NULL, 0, odd, NULL, "q4 of odd sizes");
 	core_model_free(exact);
 	core_model_free(q8);
 	core_model_free(q4);
+	core_model_free(nf4);
+	core_model_free(saved);
 	core_model_free(f32);
 	core_model_free(odd);
 	core_model_free(odd_q4);
@@ -445,13 +440,13 @@ static void logits_are_the_same_bytes_under_any_load(void **state)
 {
 	holds(CORE_QUANT_NONE, false);
 	holds(CORE_QUANT_Q8, true);
+	holds(CORE_QUANT_NF4, false);
 }
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_device_that_is_missing_is_refused_with_the_reason),
-		cmocka_unit_test(weights_in_nf4_are_refused_by_name),
 		cmocka_unit_test(auto_takes_the_device_or_says_why_not),
 		cmocka_unit_test(what_does_not_fit_is_refused_before_it_is_loaded),
 		cmocka_unit_test(everything_is_given_back),

@@ -13,6 +13,7 @@ extern "C" {
 #include <cmocka.h>
 #include "hard_numbers.h"
 #include "kernels/format/blocks.h"
+#include "kernels/format/nf4.h"
 #include "kernels/ops/ops.h"
 #include "kernels/pack.h"
 }
@@ -129,7 +130,7 @@ static std::vector<unsigned char> tensor_data(enum tensor_type type, uint32_t ro
 
 /* As the core packs it, into memory. */
 static void pack_tensor(struct matrix *w, std::vector<unsigned char> *memory, enum tensor_type type, enum pack_form form, uint32_t rows,
-			uint32_t cols, const std::vector<unsigned char> &data)
+			uint32_t cols, const std::vector<unsigned char> &data, const struct nf4 *nf4 = NULL)
 {
 	struct tensor t;
 	struct core_error why;
@@ -142,6 +143,7 @@ static void pack_tensor(struct matrix *w, std::vector<unsigned char> *memory, en
 	t.dims[1] = cols;
 	t.bytes = data.size();
 	t.data = data.data();
+	t.nf4 = nf4;
 	pack_plan(w, &t, form);
 	memory->assign(pack_bytes(w) + 64, 0);
 	pack_place(w, memory->data() + (64 - (uintptr_t)memory->data() % 64) % 64);
@@ -149,14 +151,36 @@ static void pack_tensor(struct matrix *w, std::vector<unsigned char> *memory, en
 		fail_msg("%s", why.text);
 }
 
-/* A matrix on the host and on the device. */
+/* The scales of a TENSOR_NF4. */
+struct nf4_scales {
+	std::vector<unsigned char> absmax8;
+	std::vector<float> floats;
+	struct nf4 s;
+	nf4_scales(uint32_t blocks, bool nested) : absmax8(blocks), floats(nested ? (blocks + 255) / 256 : blocks)
+	{
+		for (unsigned char &c : absmax8)
+			c = (unsigned char)random_bits();
+		for (float &f : floats)
+			f = random_unit();
+		s.nested = nested;
+		s.absmax8 = absmax8.data();
+		s.floats = floats.data();
+		s.offset = 0.3f;
+		memcpy(s.map, nf4_map, sizeof(s.map));
+	}
+};
+
+/* A matrix on the host and on the device. nested: of NF4. */
 struct weights {
 	std::vector<unsigned char> data, memory;
 	struct matrix w;
 	struct dmatrix d;
-	weights(enum tensor_type type, enum pack_form form, uint32_t rows, uint32_t cols) : data(tensor_data(type, rows, cols))
+	weights(enum tensor_type type, enum pack_form form, uint32_t rows, uint32_t cols, bool nested = true)
+		: data(tensor_data(type, rows, cols))
 	{
-		pack_tensor(&w, &memory, type, form, rows, cols, data);
+		nf4_scales scales(rows * cols / NF4_BLOCK, nested);
+
+		pack_tensor(&w, &memory, type, form, rows, cols, data, type == TENSOR_NF4 ? &scales.s : NULL);
 		struct backend_weights b = {&w, pack_bytes(&w)};
 		GOOD(weights_upload(&uploads, &d, &b));
 	}
@@ -180,6 +204,8 @@ struct prepared {
 		struct dform *f = &forms.form[0];
 
 		memset(&forms, 0, sizeof(forms));
+		if (form == FORM_NF4)
+			form = FORM_F16;
 		if (form == FORM_F32)
 			return;
 		forms.n = 1;
@@ -344,26 +370,35 @@ static double rounded(enum form f, float x)
 	return f == FORM_F16 ? half_to_float(float_to_half(x)) : f == FORM_BF16 ? bf16_to_float(float_to_bf16(x)) : x;
 }
 
-static void check_floats(enum tensor_type type, uint32_t rows, uint32_t cols, uint32_t m)
+/* A row as the product takes it: the codes of NF4 become f16. */
+static void row_as_taken(const struct matrix *w, uint32_t r, float *out)
 {
-	weights w(type, PACK_KEEP, rows, cols);
+	matrix_row_f32(w, r, out);
+	for (uint32_t k = 0; k < w->cols && w->kind == PACK_NF4; k++)
+		out[k] = half_to_float(float_to_half(matrix_nf4[code_at(w, r / 16, r % 16, k)])) * matrix_absmax(w, r, k / w->group);
+}
+
+static void check_floats(enum tensor_type type, uint32_t rows, uint32_t cols, uint32_t m, bool nested = true)
+{
+	weights w(type, PACK_KEEP, rows, cols, nested);
+	bool half = type == TENSOR_F16 || type == TENSOR_NF4;
 	uint32_t ld = round_up(cols, 16), wide = w.w.blocks * 16;
 	std::vector<float> x = hard_rows(m, cols, ld), row(cols);
 	const struct dmatrix *list[] = {&w.d};
 
-	if (type == TENSOR_F16) /* beyond what f16 holds: the row is scaled */
+	if (half) /* beyond what f16 holds: the row is scaled */
 		x[(size_t)(m - 1) * ld + cols / 2] = 3e6f;
 	std::vector<float> got = run_matmul(list, 1, x, ld, m);
 
 	for (uint32_t r = 0; r < rows; r++) {
-		matrix_row_f32(&w.w, r, row.data());
+		row_as_taken(&w.w, r, row.data());
 		for (uint32_t i = 0; i < m; i++) {
 			double sum = 0, size = 0,
-			       factor = type == TENSOR_F16 && i == m - 1 ? 0x1p-7 : 1; /* 3e6 is between 2^21 and 2^22 */
+			       factor = half && i == m - 1 ? 0x1p-7 : 1; /* 3e6 is between 2^21 and 2^22 */
 			float v = got[(size_t)i * wide + r];
 
 			for (uint32_t k = 0; k < cols; k++) {
-				double a = rounded(w.d.form, (float)(x[(size_t)i * ld + k] * factor)) / factor * row[k];
+				double a = rounded(half ? FORM_F16 : w.d.form, (float)(x[(size_t)i * ld + k] * factor)) / factor * row[k];
 
 				sum += a;
 				size += fabs(a);
@@ -386,6 +421,17 @@ static void float_products_are_near_the_exact_sum_of_rounded_rows(void **)
 		check_floats(types[t], 5, 39, 3);
 		check_floats(types[t], 5, 39, 35);
 		check_floats(types[t], 16, 1, 2);
+	}
+}
+
+static void nf4_products_are_near_the_exact_sum_of_codes_and_rows_in_f16(void **)
+{
+	for (int nested = 0; nested < 2; nested++) {
+		check_floats(TENSOR_NF4, 40, 256, 1, nested);
+		check_floats(TENSOR_NF4, 33, 320, 12, nested);
+		check_floats(TENSOR_NF4, 150, 128, 70, nested);
+		check_floats(TENSOR_NF4, 5, 64, 35, nested);
+		check_floats(TENSOR_NF4, 17, 1088, 33, nested);
 	}
 }
 
@@ -417,6 +463,7 @@ static void a_row_of_a_product_is_the_same_alone(void **)
 		check_alone(TENSOR_Q6_K, PACK_KEEP, m);
 		check_alone(TENSOR_BF16, PACK_KEEP, m);
 		check_alone(TENSOR_F16, PACK_KEEP, m);
+		check_alone(TENSOR_NF4, PACK_KEEP, m);
 		check_alone(TENSOR_F32, PACK_KEEP, m);
 	}
 }
@@ -451,6 +498,7 @@ static void products_are_the_same_for_every_number_of_rows(void **)
 	sweep_products(TENSOR_Q6_K, PACK_KEEP);
 	sweep_products(TENSOR_BF16, PACK_KEEP);
 	sweep_products(TENSOR_F16, PACK_KEEP);
+	sweep_products(TENSOR_NF4, PACK_KEEP);
 }
 
 /* ---- rows ---- */
@@ -995,6 +1043,7 @@ int main(void)
 		cmocka_unit_test(integer_products_have_the_bits_of_the_plain_sum),
 		cmocka_unit_test(blocks_of_gguf_have_the_bits_of_the_plain_sum),
 		cmocka_unit_test(float_products_are_near_the_exact_sum_of_rounded_rows),
+		cmocka_unit_test(nf4_products_are_near_the_exact_sum_of_codes_and_rows_in_f16),
 		cmocka_unit_test(a_row_of_a_product_is_the_same_alone),
 		cmocka_unit_test(products_are_the_same_for_every_number_of_rows),
 		cmocka_unit_test(generated_rows_are_the_same_for_every_number_of_rows),

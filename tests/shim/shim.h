@@ -268,6 +268,16 @@ DEVICE uint32_t float_to_bits(float f)
 float half_bits_to_float(uint16_t h);
 uint16_t float_to_half_bits(float f);
 
+DEVICE uint32_t select_bytes(uint32_t low, uint32_t high, uint32_t which)
+{
+	uint64_t both = (uint64_t)high << 32 | low;
+	uint32_t out = 0;
+
+	for (unsigned i = 0; i < 4; i++)
+		out |= (uint32_t)(both >> (which >> 4 * i & 7) * 8 & 255) << 8 * i;
+	return out;
+}
+
 DEVICE uint32_t pack_half(float low, float high)
 {
 	return (uint32_t)float_to_half_bits(low) | (uint32_t)float_to_half_bits(high) << 16;
