@@ -89,8 +89,8 @@ static enum taken take_rebuild(struct batch *b, struct weft_job *job, uint32_t g
 		uint32_t got = reserve_pages(b, job, s, want);
 		for (uint32_t k = 0; k < got; k++) {
 			uint32_t t = s->tokens[at + k];
-			add_row(b, job, s, NULL, 0, (int32_t)(t & ~SEQ_GENERATED),
-				(t & SEQ_GENERATED) != 0 ? CORE_GENERATED : CORE_PROMPT);
+			add_row(b, job, s, NULL, 0, (int32_t)(t & ~CORE_WORD_GENERATED),
+				(t & CORE_WORD_GENERATED) != 0 ? CORE_GENERATED : CORE_PROMPT);
 		}
 		grant -= got;
 		if (got < want)
@@ -333,7 +333,7 @@ struct batch_rows batch_ran(struct batch *b)
 		}
 		rows.generated += generated;
 		rows.prompt += !generated;
-		s->tokens[s->n++] = (uint32_t)b->rows[i].token | (generated ? SEQ_GENERATED : 0); /* feed_add made room */
+		s->tokens[s->n++] = core_word(b->rows[i].token, b->rows[i].path); /* feed_add made room */
 		from->feed->ran++;
 		from->feed->batched = 0;
 		from->job->prompt_done += !generated;

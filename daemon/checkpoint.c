@@ -385,7 +385,7 @@ static enum restored take_seq(struct weft_job *job, struct bytes_in *in, char *w
 	memcpy(s->tokens, first, shared * sizeof *s->tokens);
 	bytes_take_words(in, s->tokens + shared, n - shared);
 	for (uint32_t i = shared; i < n; i++)
-		if ((s->tokens[i] & ~SEQ_GENERATED) >= job->model->vocab)
+		if ((s->tokens[i] & ~CORE_WORD_GENERATED) >= job->model->vocab)
 			return refuse(why, "it has a token outside the vocabulary");
 	return RESTORED;
 }

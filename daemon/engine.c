@@ -82,6 +82,7 @@ void engine_job_free(struct engine_job *j)
 	free(j->continuation_len);
 	free(j->prompt);
 	free(j->resume);
+	free(j->salt);
 	free(j->last);
 	core_blend_unref(j->blend);
 	plugin_set_unref(j->plugins);
@@ -273,6 +274,14 @@ static void plan_all(struct engine *e)
 	}
 }
 
+/* What other jobs have computed already. */
+static void reuse_all(struct engine *e)
+{
+	for (struct weft_job *j = e->jobs; j != NULL; j = j->next)
+		if (!j->parked && !j->ended && !j->rebuilding)
+			feed_reuse(j);
+}
+
 static void too_few_pages(struct engine *e, struct weft_job *job)
 {
 	run_end(job, END_FAILED, WEFT_ENOMEM, "the job needs more KV pages than there are: %u of %d tokens each",
@@ -386,6 +395,7 @@ static void step(struct engine *e)
 
 	set_pace(e);
 	plan_all(e);
+	reuse_all(e);
 	build(e);
 	t1 = t2 = run_now_ns();
 	if (e->batch.n > 0) {
@@ -420,11 +430,24 @@ static void count_checkpoints(struct engine *e)
 	e->out.checkpoints = e->out.checkpoint_bytes = e->out.checkpoint_ns = 0;
 }
 
+static void count_prefixes(struct engine *e)
+{
+	struct core_cached cached;
+
+	core_ctx_cached(e->core, &cached);
+	count(&e->stats.prefix_hits, e->out.prefix_hits);
+	count(&e->stats.prefix_tokens, e->out.prefix_tokens);
+	e->out.prefix_hits = e->out.prefix_tokens = 0;
+	atomic_store(&e->stats.prefix_evictions, cached.evictions);
+	atomic_store(&e->stats.prefix_pages, cached.pages);
+}
+
 /* The end of a turn: what has ended goes, the gauges are set, the loop is told. True: there is more to do. */
 static bool settle(struct engine *e)
 {
 	reap(e);
 	count_checkpoints(e);
+	count_prefixes(e);
 	bool busy = survey(e);
 	publish(e);
 	return busy;
@@ -559,6 +582,7 @@ int engine_new(struct engine **out, const struct engine_params *p, struct core_e
 				      .max_rows = p->max_rows,
 				      .max_context = p->max_context,
 				      .kv_type = CORE_KV_AUTO,
+				      .prefix_cache = p->prefix_cache,
 				      .device = p->device,
 				      .module = p->module};
 	rc = core_ctx_new(&e->core, &ctx, err);

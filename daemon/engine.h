@@ -17,7 +17,7 @@
  * threads, on another machine of the same model and plugins. They leave as EV_CHECKPOINT among the job's other events: everything in
  * front of one and its bytes are one consistent cut. A job that is submitted with them as `resume` says EV_RESUMED and then exactly what
  * the undisturbed job said behind the cut: deltas with the same borders, tokens, log-probabilities, scores, finishes, usage, and later
- * checkpoints with the same bytes. (Not the same: progress of prompts, EV_RESUMED and EV_PREEMPTED, which tell of time.) It may be cut off again
+ * checkpoints with the same bytes. (Not the same: progress of prompts, cached_tokens, EV_RESUMED and EV_PREEMPTED, which tell of time.) It may be cut off again
  * anywhere. With `checkpoints` the engine makes them by itself, at a pace that costs next to nothing (struct engine_pace); engine_checkpoint
  * and engine_release ask for one.
  *
@@ -48,6 +48,8 @@ struct engine_job {
 	size_t *continuation_len;
 	size_t n_continuations;
 	struct core_blend *blend; /* a reference; NULL: the base alone */
+	void *salt;		/* [salt_len]; NULL: none. Jobs of different salts share nothing in the prefix cache */
+	size_t salt_len;
 	uint64_t seed;
 	bool checkpoints;	/* EV_CHECKPOINT now and then, by itself */
 	void *resume;		/* a checkpoint to go on from; NULL: start from the prompt */
@@ -96,7 +98,7 @@ struct engine_event {
 	uint64_t done, total;		/* PROGRESS */
 	void *blob;			/* CHECKPOINT: blob_len bytes */
 	size_t blob_len;
-	uint64_t prompt_tokens, completion_tokens, cached_tokens;	/* DONE */
+	uint64_t prompt_tokens, completion_tokens, cached_tokens;	/* DONE; cached: of the prompt, taken from the prefix cache when it first ran */
 	int64_t at_ns;			/* CLOCK_MONOTONIC when it was made */
 	struct engine_job *spent;	/* DONE: the job comes back to the loop thread here and is freed with the event */
 };
@@ -118,6 +120,7 @@ struct engine_params {
 	uint32_t max_rows;		/* rows of one step */
 	uint32_t max_jobs;		/* running at once; the loop keeps to it */
 	uint32_t max_context;		/* 0: the model's */
+	bool prefix_cache;		/* prompts and rebuilds begin with what others of the same blend and salt have computed */
 	const char *device, *module;	/* as of struct core_ctx_params */
 	const struct engine_pace *pace;	/* copied; NULL: the usual one */
 	void (*wake)(void *arg);	/* [engine] there are events */
@@ -157,9 +160,13 @@ struct engine_stats {		/* [any]; read with atomic loads */
 	atomic_uint_fast64_t steps, prompt_rows, generated_rows, draws, preemptions, step_ns, plugin_ns, last_step_at_ns;
 	atomic_uint_fast64_t rebuilt_rows;	/* run again after a pre-emption; not in prompt_rows and generated_rows */
 	atomic_uint_fast64_t checkpoints, checkpoint_bytes, checkpoint_ns;	/* made; the time is in plugin_ns, too */
+	/* The prefix cache: how often a prompt or a rebuild found something in it, the tokens that were found and not run, the pages that made
+	 * room for others; and how many it has now. */
+	atomic_uint_fast64_t prefix_hits, prefix_tokens, prefix_evictions;
+	atomic_uint prefix_pages;
 	atomic_uint_fast64_t forward_ns;	/* of step_ns: inside core_forward; plugin_ns: plan, reduction of logits, samplers, commit */
 	struct histogram step_us;	/* of each step; the mean is step_ns / steps */
-	atomic_uint running, parked, pages_used;
+	atomic_uint running, parked, pages_used;	/* pages that jobs hold; those that only the prefix cache has are free */
 	atomic_bool busy;	/* at least one job wants rows: last_step_at must advance */
 };
 const struct engine_stats *engine_stats(const struct engine *e);

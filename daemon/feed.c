@@ -135,6 +135,35 @@ int feed_add(struct weft_job *job, const struct weft_feed *f)
 	return 0;
 }
 
+/* ---- what need not run ---- */
+
+/* Rows from the next one on of which no more is wanted than their KV. The last row is never among them: the feed ends with a row that runs. */
+static uint32_t rows_for_kv(const struct feed *f)
+{
+	uint32_t row = f->ran;
+
+	while (row + 1 < f->n_tokens && !feed_wants_logits(f, row))
+		row++;
+	return row - f->ran;
+}
+
+void feed_reuse(struct weft_job *job)
+{
+	for (uint32_t i = job->feeds_done; i < job->n_feeds; i++) {
+		struct feed *f = &job->feeds[i];
+		struct seq *s = f->seq;
+		if ((f->flags & WEFT_FEED_PROMPT) == 0 || s->n != f->start + f->ran)
+			continue;
+		const uint32_t *words = (const uint32_t *)f->tokens + f->ran; /* core_word() of a prompt's token is the token */
+		uint32_t got = seq_reuse(job, s, words, rows_for_kv(f));
+		memcpy(s->tokens + s->n, words, got * sizeof *words);
+		s->n += got;
+		f->ran += got;
+		job->prompt_done += got;
+		job->cached += got;
+	}
+}
+
 /* ---- reducing ---- */
 
 bool feed_wants_logits(const struct feed *f, uint32_t row)

@@ -73,7 +73,7 @@ void run_free(struct weft_job *job)
 }
 
 static void say_done(struct engine_job *spec, struct run_out *out, enum engine_end end, int code, const char *text,
-		     uint64_t completion)
+		     uint64_t completion, uint64_t cached)
 {
 	struct engine_event *e = spec->last;
 
@@ -85,6 +85,7 @@ static void say_done(struct engine_job *spec, struct run_out *out, enum engine_e
 	e->text_len = e->text == NULL ? 0 : strlen(e->text);
 	e->prompt_tokens = spec->n_prompt;
 	e->completion_tokens = completion;
+	e->cached_tokens = cached < spec->n_prompt ? cached : spec->n_prompt; /* a decoder may feed its prompt more than once */
 	e->at_ns = run_now_ns();
 	e->spent = spec;
 	spec->last = NULL;
@@ -104,12 +105,12 @@ void run_end(struct weft_job *job, enum engine_end end, int code, const char *fm
 	va_end(ap);
 	run_release(job);
 	job->ended = true;
-	say_done(job->spec, job->out, end, code, text, job->drawn + job->scored);
+	say_done(job->spec, job->out, end, code, text, job->drawn + job->scored, job->cached);
 }
 
 void run_refuse(struct engine_job *spec, struct run_out *out, const char *text)
 {
-	say_done(spec, out, END_FAILED, WEFT_ENOMEM, text, 0);
+	say_done(spec, out, END_FAILED, WEFT_ENOMEM, text, 0, 0);
 }
 
 /* ---- calls of plugins ---- */
@@ -304,7 +305,7 @@ static bool begin_again(struct weft_job *job, const char *why)
 		job->out->log(job->out->log_arg, job->spec->id, WEFT_LOG_WARNING, line);
 	run_release(job);
 	job->next_seq = 0;
-	job->plan = job->drawn = job->scored = 0;
+	job->plan = job->drawn = job->scored = job->cached = 0;
 	job->started = false;
 	job->detok_text = malloc(core_detok_bound(job->model->tokenizer) + 1);
 	return job->detok_text == NULL ? out_of_memory(job) : create_fresh(job);

@@ -47,12 +47,10 @@ struct run_model {
 	const char *digest;	/* hex */
 };
 
-#define SEQ_GENERATED UINT32_C(0x80000000)	/* beside a token id: it came by the generation path */
-
 struct seq {
 	uint32_t number;
 	uint32_t n, cap;	/* tokens that have run: what a rebuild has to bring back */
-	uint32_t *tokens;	/* [n]: id, | SEQ_GENERATED */
+	uint32_t *tokens;	/* [n]: core_word() of each */
 	struct core_seq *kv;	/* NULL while parked and before its turn in a rebuild */
 	uint32_t present;	/* tokens whose KV is there; = n except in a rebuild */
 	uint32_t batched;	/* rows of it in the batch that is being built */
@@ -126,6 +124,7 @@ struct weft_job {
 	uint64_t prompt_done, prompt_total;	/* prompt rows of the open plan; told as progress when they take more than one step */
 	int64_t progress_at;			/* ns; 0: none was sent in this plan */
 	uint64_t drawn, scored;			/* tokens */
+	uint64_t cached;			/* prompt tokens that the prefix cache had */
 
 	/* Checkpoints. */
 	uint64_t made, made_before;	/* tokens drawn, scored or fed so far; and when the last one was made */
@@ -143,6 +142,7 @@ struct run_out {
 	void *log_arg;
 	struct engine_pace pace;
 	uint64_t checkpoints, checkpoint_bytes, checkpoint_ns;	/* made since the engine has counted them */
+	uint64_t prefix_hits, prefix_tokens;			/* likewise: what the prefix cache had, and how often it had something */
 };
 
 /* ---- run.c ---- */
@@ -184,6 +184,8 @@ struct seq *seq_find(const struct weft_job *job, uint32_t number);
 struct seq *seq_make(struct weft_job *job);				/* empty, with KV; NULL: out of memory */
 struct seq *seq_fork(struct weft_job *job, const struct seq *from);	/* NULL: out of memory */
 void seq_drop(struct weft_job *job, struct seq *s);
+/* s goes on with words[0..n): returns how many of them the prefix cache had, which are in its KV now. */
+uint32_t seq_reuse(struct weft_job *job, struct seq *s, const uint32_t *words, uint32_t n);
 int seq_reserve(struct seq *s, uint32_t n);				/* room for n tokens in all; -1: out of memory */
 void seq_free_all(struct weft_job *job);
 /* Of a checkpoint: n tokens (to be filled in by the caller), no KV yet, as in a parked job. Numbers ascend. NULL: out of memory. */
@@ -196,6 +198,8 @@ int seq_rebuild_settle(struct weft_job *job);
 /* ---- feed.c ---- */
 int feed_add(struct weft_job *job, const struct weft_feed *f);		/* 0 or a breach */
 bool feed_wants_logits(const struct feed *f, uint32_t row);
+/* Between plan and the rows of a step: the beginning of the next prompt feeds counts as run where the prefix cache has it. */
+void feed_reuse(struct weft_job *job);
 uint64_t feed_work(const struct weft_job *job);	/* tokens that the plan has made: drawn, scored or fed behind the prompt */
 /* Reduces the logits of one row. False: the job has ended. */
 bool feed_row(struct weft_job *job, struct feed *f, uint32_t row, const float *logits, struct chain_room *room);

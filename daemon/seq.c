@@ -80,12 +80,13 @@ struct seq *seq_restore(struct weft_job *job, uint32_t number, uint32_t n)
 	return enlist(job, s, number);
 }
 
-/* A core sequence with the job's blend. NULL: out of memory. */
+/* A core sequence with the job's blend and salt. NULL: out of memory. */
 static struct core_seq *open_kv(struct weft_job *job)
 {
+	const struct engine_job *spec = job->spec;
 	struct core_seq *kv = core_seq_new(job->core);
 
-	if (kv != NULL && core_seq_set_blend(job->core, kv, job->spec->blend) != 0) {
+	if (kv != NULL && (core_seq_set_blend(job->core, kv, spec->blend) != 0 || core_seq_set_salt(kv, spec->salt, spec->salt_len) != 0)) {
 		core_seq_free(job->core, kv);
 		return NULL;
 	}
@@ -141,6 +142,16 @@ void seq_free_all(struct weft_job *job)
 	free(job->order);
 	job->seqs = job->order = NULL;
 	job->n_seqs = job->seqs_cap = 0;
+}
+
+uint32_t seq_reuse(struct weft_job *job, struct seq *s, const uint32_t *words, uint32_t n)
+{
+	uint32_t got = core_seq_reuse(job->core, s->kv, words, n);
+
+	s->present += got;
+	job->out->prefix_hits += got > 0;
+	job->out->prefix_tokens += got;
+	return got;
 }
 
 /* ---- giving up and rebuilding ---- */
@@ -199,19 +210,17 @@ int seq_rebuild_begin(struct weft_job *job)
 	return 0;
 }
 
-/* Gives s its KV when its source is far enough: 1 yes, 0 not yet, -1 out of memory. */
+/* Gives s its KV when its source is far enough, with all that the prefix cache has behind that: 1 yes, 0 not yet, -1 out of memory. */
 static int reopen(struct weft_job *job, struct seq *s)
 {
-	if (s->shared == 0) {
-		s->kv = open_kv(job);
-		return s->kv == NULL ? -1 : 1;
-	}
-	if (s->source->kv == NULL || s->source->present < s->shared)
+	if (s->shared > 0 && (s->source->kv == NULL || s->source->present < s->shared))
 		return 0;
-	s->kv = core_seq_fork(job->core, s->source->kv);
+	s->kv = s->shared == 0 ? open_kv(job) : core_seq_fork(job->core, s->source->kv);
 	if (s->kv == NULL || core_seq_trim(job->core, s->kv, s->shared) != 0)
 		return -1;
 	s->present = s->shared;
+	if (s->n > s->shared)
+		seq_reuse(job, s, s->tokens + s->shared, s->n - s->shared);
 	return 1;
 }
 

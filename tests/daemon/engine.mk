@@ -8,6 +8,7 @@ engine_tests = \
 	tests/daemon/chain_logits_test \
 	tests/daemon/chain_philox_test \
 	tests/daemon/engine_same_bytes_test \
+	tests/daemon/engine_prefix_test \
 	tests/daemon/engine_crooked_test
 engine_modules = \
 	tests/daemon/plugin_variant.la \
@@ -32,6 +33,10 @@ engine_module_flags = -module -avoid-version -shared -no-undefined -rpath /nowhe
 tests_daemon_engine_same_bytes_test_SOURCES = tests/daemon/engine_same_bytes_test.c $(engine_kit)
 tests_daemon_engine_same_bytes_test_CPPFLAGS = $(engine_test_cppflags)
 tests_daemon_engine_same_bytes_test_LDADD = $(engine_test_ldadd) -lm
+
+tests_daemon_engine_prefix_test_SOURCES = tests/daemon/engine_prefix_test.c $(engine_kit)
+tests_daemon_engine_prefix_test_CPPFLAGS = $(engine_test_cppflags)
+tests_daemon_engine_prefix_test_LDADD = $(engine_test_ldadd)
 
 tests_daemon_engine_checkpoint_test_SOURCES = tests/daemon/engine_checkpoint_test.c $(engine_kit)
 tests_daemon_engine_checkpoint_test_CPPFLAGS = $(engine_test_cppflags)

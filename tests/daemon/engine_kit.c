@@ -169,7 +169,8 @@ static void add_adapter(struct kit *k, struct core_blend_part *parts, uint32_t *
 /* Is w one of the job's own words, and no parameter? */
 static bool own_word(const char *w)
 {
-	static const char *const own[] = {"decoder", "samplers", "seed", "class", "priority", "checkpoints", "tailor", "orderline"};
+	static const char *const own[] = {"decoder", "samplers", "seed", "class", "priority", "checkpoints", "tailor", "orderline",
+					  "salt"};
 
 	for (size_t i = 0; i < sizeof own / sizeof *own; i++)
 		if (strcmp(w, own[i]) == 0)
@@ -204,6 +205,8 @@ static void set_words(struct engine_job *j, struct kit *k, const char *words)
 			add_adapter(k, parts, &n_parts, 0, value);
 		else if (strncmp(w, "orderline=", 10) == 0)
 			add_adapter(k, parts, &n_parts, 1, value);
+		else if (strncmp(w, "salt=", 5) == 0)
+			j->salt_len = strlen(j->salt = strdup(value));
 	}
 	if (n_parts > 0)
 		assert_int_equal(core_blend_new(&j->blend, parts, n_parts, NULL), 0);
@@ -332,6 +335,7 @@ static void file_done(struct kit_answer *a, const struct engine_event *e)
 	a->code = e->code;
 	a->prompt_tokens = e->prompt_tokens;
 	a->completion_tokens = e->completion_tokens;
+	a->cached_tokens = e->cached_tokens;
 	snprintf(a->reason, sizeof a->reason, "%s", e->text == NULL ? "" : e->text);
 	free(a->bytes);
 	a->bytes = NULL;
@@ -502,6 +506,7 @@ void kit_start(struct kit_run *r, const struct kit *k, const struct kit_params *
 				   .max_rows = p->max_rows,
 				   .max_jobs = 4096,
 				   .max_context = p->max_context,
+				   .prefix_cache = !p->no_prefix_cache,
 				   .pace = p->pace,
 				   .wake = wake,
 				   .log = say,

@@ -26,7 +26,7 @@ void kit_finish(struct kit *k);
 
 /* One request in words: "decoder=sample seed=7 n=2 max_tokens=20 temperature=0.8 stop=a|b class=batch priority=3". Samplers are all that
  * are loaded, in default order, unless "samplers=a,b" names them. "tailor=1 orderline=0.5" weaves the demo's adapters, "checkpoints=1" makes
- * them. prompt: text, or NULL for `tokens`. */
+ * them, "salt=x" is its salt. prompt: text, or NULL for `tokens`. */
 enum { KIT_CONTINUATIONS = 48 };
 struct kit_ask {
 	const char *words, *prompt;
@@ -64,7 +64,7 @@ struct kit_answer {
 	enum engine_end end;
 	int code;
 	char reason[700];
-	uint64_t prompt_tokens, completion_tokens;
+	uint64_t prompt_tokens, completion_tokens, cached_tokens;
 };
 
 /* An engine and the answers that came from it so far. */
@@ -79,6 +79,7 @@ struct kit_run {
 struct kit_params {
 	int threads;
 	uint32_t kv_pages, max_rows, max_context;
+	bool no_prefix_cache;
 	const struct engine_pace *pace;
 };
 void kit_start(struct kit_run *r, const struct kit *k, const struct kit_params *p);
