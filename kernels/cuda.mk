@@ -17,7 +17,7 @@ cuda_sources = \
 EXTRA_DIST += $(cuda_headers) $(cuda_sources) kernels/cuda/NOTES.md
 
 # ---- on the shim ----
-SUFFIXES = .cu .nvo
+SUFFIXES = .cu .nvo .ptxas
 cuda_host_flags = $(WEFT_CXXFLAGS) -Wno-unknown-pragmas -ffp-contract=off -fno-math-errno
 .cu.lo:
 	$(AM_V_CXX)$(LIBTOOL) $(AM_V_lt) --tag=CXX --mode=compile $(CXX) $(DEFS) $(AM_CPPFLAGS) $(CPPFLAGS) $(cuda_host_flags) $(CXXFLAGS) \
@@ -38,23 +38,29 @@ kernels_weft_cuda_shim_la_LDFLAGS = -module -avoid-version -shared -rpath $(abs_
 $(cuda_sources:.cu=.lo): $(cuda_headers) tests/shim/shim.h
 
 # ---- for devices ----
-# -fmad=false: a product and a sum are fused only where the source says fmaf(), as on the host. What ptxas says is kept for a test.
+# -fmad=false: a product and a sum are fused only where the source says fmaf(), as on the host. What ptxas says is kept for a test, and
+# for that test asked about the other devices, too.
 AM_V_NVCC = $(am__v_NVCC_@AM_V@)
 am__v_NVCC_ = $(am__v_NVCC_@AM_DEFAULT_V@)
 am__v_NVCC_0 = @echo "  NVCC    " $@;
 am__v_NVCC_1 =
+nvcc_compile = $(NVCC) -std=c++17 -O3 -lineinfo -fmad=false -Xptxas -v $(DEFS) $(AM_CPPFLAGS) $(CPPFLAGS) $(NVCCFLAGS)
 .cu.nvo:
-	$(AM_V_NVCC)$(MKDIR_P) $(@D) && $(NVCC) -std=c++17 -O3 -lineinfo -fmad=false $(NVCC_ARCHS) -Xcompiler -fPIC,-fvisibility=hidden -Xptxas -v \
-		$(DEFS) $(AM_CPPFLAGS) $(CPPFLAGS) $(NVCCFLAGS) -c -o $@ $< >$@.ptxas 2>&1 || { cat $@.ptxas >&2; rm -f $@; exit 1; }
+	$(AM_V_NVCC)$(MKDIR_P) $(@D) && $(nvcc_compile) $(NVCC_ARCHS) -Xcompiler -fPIC,-fvisibility=hidden -c -o $@ $< >$@.ptxas 2>&1 || \
+		{ cat $@.ptxas >&2; rm -f $@; exit 1; }
+.cu.ptxas:
+	$(AM_V_NVCC)$(MKDIR_P) $(@D) && : >$@ && { test -z "$(NVCC_OTHERS)" || \
+		$(nvcc_compile) $(NVCC_OTHERS) -fatbin -o $@.fatbin $< >$@ 2>&1 || { cat $@ >&2; rm -f $@; exit 1; }; rm -f $@.fatbin; }
 cuda_objects = $(cuda_sources:.cu=.nvo)
 if CUDA
 cudadir = $(pkglibdir)
 cuda_DATA = kernels/weft-cuda.so
-$(cuda_objects): $(cuda_headers)
+check_DATA = $(cuda_sources:.cu=.ptxas)
+$(cuda_objects) $(cuda_sources:.cu=.ptxas): $(cuda_headers)
 kernels/libcudadevice.a: $(cuda_objects)
 	$(AM_V_AR)rm -f $@ && $(AR) cr $@ $(cuda_objects)
 kernels/weft-cuda.so: kernels/libcudadevice.a
 	$(AM_V_NVCC)$(NVCC) -shared -cudart static -Xlinker -u -Xlinker weft_backend -Xlinker --exclude-libs -Xlinker libcudart_static.a \
 		-o $@ kernels/libcudadevice.a
-CLEANFILES += kernels/weft-cuda.so kernels/libcudadevice.a $(cuda_objects) $(cuda_objects:=.ptxas)
+CLEANFILES += kernels/weft-cuda.so kernels/libcudadevice.a $(cuda_objects) $(cuda_objects:=.ptxas) $(cuda_sources:.cu=.ptxas)
 endif
