@@ -80,9 +80,9 @@ static void on_engine_log(void *arg, uint64_t job, int level, const char *text)
 
 /* Enough for max_running full contexts (or 64: one job may have 64 answers), but without a word from the operator at most an eighth
  * of the machine's memory. */
-static uint32_t count_pages(const struct conf *c, const struct core_model *m, uint32_t context)
+static uint32_t count_pages(const struct conf *c, const struct core_model *m, enum core_kv_type kv, uint32_t context)
 {
-	uint64_t page = core_kv_page_bytes(m, CORE_KV_AUTO);
+	uint64_t page = core_kv_page_bytes(m, kv);
 	uint64_t contexts = c->max_running > DRAFT_MAX_N ? (uint64_t)c->max_running : DRAFT_MAX_N;
 	uint64_t full = contexts * ((context + CORE_PAGE - 1) / CORE_PAGE + 1);
 	uint64_t memory = (uint64_t)c->kv_memory;
@@ -97,14 +97,20 @@ int boot_engine(struct engine **out, const struct conf *c, const struct core_mod
 {
 	const struct core_model_info *info = core_model_info(model);
 	struct core_error err = {0};
+	enum core_kv_type kv;
 	uint32_t context = c->context ? (uint32_t)c->context : info->context;
 	if (context > info->context) {
 		snprintf(why, CONF_WHY, "context = %u: the model has %u", context, info->context);
 		return EXIT_CONFIG;
 	}
+	if (core_kv_type_parse(c->kv_type, &kv)) {
+		snprintf(why, CONF_WHY, "kv_type = %s: unsupported", c->kv_type);
+		return EXIT_CONFIG;
+	}
 	struct engine_params p = {.model = model,
 				  .threads = (int)c->threads,
-				  .kv_pages = count_pages(c, model, context),
+				  .kv_pages = count_pages(c, model, kv, context),
+				  .kv_type = kv,
 				  .max_rows = (uint32_t)c->batch_rows,
 				  .max_jobs = (uint32_t)c->max_running,
 				  .max_context = context,
@@ -116,7 +122,7 @@ int boot_engine(struct engine **out, const struct conf *c, const struct core_mod
 				  .arg = arg};
 	if (p.kv_pages < (context + CORE_PAGE - 1) / CORE_PAGE) {
 		snprintf(why, CONF_WHY, "kv_memory: %u pages of %llu bytes are too few for one context of %u tokens", p.kv_pages,
-			 (unsigned long long)core_kv_page_bytes(model, CORE_KV_AUTO), context);
+			 (unsigned long long)core_kv_page_bytes(model, kv), context);
 		return EXIT_CONFIG;
 	}
 	if (engine_new(out, &p, &err)) {

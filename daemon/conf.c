@@ -28,6 +28,9 @@ const struct conf_option conf_options[] = {
 	{"model", "kv_memory", CONF_SIZE, AT(kv_memory), "0", 0, (int64_t)1 << 50, NULL, 0,
 	 "Memory for keys and values; 0 takes what max_running (at least 64) full contexts need, at most an eighth of the "
 	 "machine's memory."},
+	{"model", "kv_type", CONF_CHOICE, AT(kv_type), "auto", 0, 0, "auto|f16|f32|int8", 0,
+	 "How keys and values are kept: auto is f32 for weights of f32, else f16; int8 takes about half of f16's memory and long "
+	 "contexts become faster; CPU only."},
 	{"model", "batch_rows", CONF_INT, AT(batch_rows), "256", 1, 65536, NULL, 0,
 	 "Most tokens of one engine step, all jobs together; long prompts are fed in chunks."},
 	{"model", "template", CONF_CHOICE, AT(template), "fashiongpt", 0, 0, TEMPLATE_NAMES, CONF_RELOADABLE,

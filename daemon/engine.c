@@ -581,7 +581,7 @@ int engine_new(struct engine **out, const struct engine_params *p, struct core_e
 				      .kv_pages = p->kv_pages,
 				      .max_rows = p->max_rows,
 				      .max_context = p->max_context,
-				      .kv_type = CORE_KV_AUTO,
+				      .kv_type = p->kv_type,
 				      .prefix_cache = p->prefix_cache,
 				      .device = p->device,
 				      .module = p->module};
@@ -654,6 +654,11 @@ uint32_t engine_context(const struct engine *e)
 const struct engine_stats *engine_stats(const struct engine *e)
 {
 	return &e->stats;
+}
+
+const char *engine_kv_type(const struct engine *e)
+{
+	return core_kv_type_name(core_ctx_kv_type(e->core));
 }
 
 const char *engine_backend(const struct engine *e)

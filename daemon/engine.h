@@ -117,6 +117,7 @@ struct engine_params {
 	const struct core_model *model;
 	int threads;			/* 0: all CPUs */
 	uint32_t kv_pages;
+	enum core_kv_type kv_type;
 	uint32_t max_rows;		/* rows of one step */
 	uint32_t max_jobs;		/* running at once; the loop keeps to it */
 	uint32_t max_context;		/* 0: the model's */
@@ -170,6 +171,7 @@ struct engine_stats {		/* [any]; read with atomic loads */
 	atomic_bool busy;	/* at least one job wants rows: last_step_at must advance */
 };
 const struct engine_stats *engine_stats(const struct engine *e);
+const char *engine_kv_type(const struct engine *e);	/* "f16", "int8"; static */
 const char *engine_backend(const struct engine *e);	/* "cpu-avx512", "cuda:0"; borrowed */
 const char *engine_note(const struct engine *e);	/* core_ctx_note() */
 int engine_threads(const struct engine *e);

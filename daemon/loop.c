@@ -697,9 +697,9 @@ static void loaded(uv_work_t *w, int status)
 		leave(l, l->load_code);
 		return;
 	}
-	log_info("%s: %s, %u layers, %" PRIu64 " parameters, %s, context %u, %s, %d threads, %u pages", m->name, m->arch,
+	log_info("%s: %s, %u layers, %" PRIu64 " parameters, %s, context %u, %s, %d threads, %u pages of %s", m->name, m->arch,
 		 m->layers, m->parameters, m->quant, engine_context(l->engine), engine_backend(l->engine), engine_threads(l->engine),
-		 engine_pages_total(l->engine));
+		 engine_pages_total(l->engine), engine_kv_type(l->engine));
 	l->server.plugins = boot_plugins(l->conf, l->why);
 	struct engine_job *test = l->server.plugins ? boot_test_job(l->server.plugins, l->model, l->why) : NULL;
 	if (!test) {

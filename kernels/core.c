@@ -49,6 +49,28 @@ int core_factors_parse(const char *name, enum core_factors *out)
 	return CORE_EINVAL;
 }
 
+static const char *const kv_type_names[] = {
+	[CORE_KV_AUTO] = "auto",
+	[CORE_KV_F16] = "f16",
+	[CORE_KV_F32] = "f32",
+	[CORE_KV_INT8] = "int8",
+};
+
+const char *core_kv_type_name(enum core_kv_type t)
+{
+	return (unsigned)t < sizeof(kv_type_names) / sizeof(kv_type_names[0]) ? kv_type_names[t] : "?";
+}
+
+int core_kv_type_parse(const char *name, enum core_kv_type *out)
+{
+	for (unsigned i = 0; i < sizeof(kv_type_names) / sizeof(kv_type_names[0]); i++)
+		if (!strcmp(name, kv_type_names[i])) {
+			*out = (enum core_kv_type)i;
+			return CORE_OK;
+		}
+	return CORE_EINVAL;
+}
+
 static const char *const cpu_names[] = {
 	[CORE_CPU_PLAIN] = "plain",
 	[CORE_CPU_AVX2] = "avx2",

@@ -126,7 +126,15 @@ size_t core_detok_bound(const struct core_tokenizer *t);
 
 /* ---- engine context ---- */
 
-enum core_kv_type { CORE_KV_AUTO, CORE_KV_F16, CORE_KV_F32 };	/* AUTO: f32 for f32 weights, else f16 */
+/* How keys and values are kept. */
+enum core_kv_type {
+	CORE_KV_AUTO,	/* f32 for f32 weights, else f16 */
+	CORE_KV_F16,
+	CORE_KV_F32,
+	CORE_KV_INT8	/* signed bytes, one scale per token and head: about half of f16's bytes. Not on a CUDA device */
+};
+const char *core_kv_type_name(enum core_kv_type t);
+int core_kv_type_parse(const char *name, enum core_kv_type *out);	/* "auto" "f16" "f32" "int8"; CORE_EINVAL otherwise */
 
 struct core_ctx_params {
 	const struct core_model *model;
@@ -150,6 +158,7 @@ struct core_seq;
 int core_ctx_new(struct core_ctx **out, const struct core_ctx_params *params, struct core_error *err);
 void core_ctx_free(struct core_ctx *c);
 const char *core_ctx_cpu(const struct core_ctx *c);		/* "plain" "avx2" "avx512" "amx" */
+enum core_kv_type core_ctx_kv_type(const struct core_ctx *c);	/* never AUTO */
 const char *core_ctx_device(const struct core_ctx *c);		/* "cpu", "cuda:0" */
 const char *core_ctx_note(const struct core_ctx *c);		/* for the log: what a device holds, or why auto took the CPU; NULL: nothing to say */
 int core_ctx_threads(const struct core_ctx *c);

@@ -71,14 +71,16 @@ static size_t cut_workspace(struct core_ctx *c)
 
 /* ---- the engine ---- */
 
-static bool half_kv(const struct core_model *m, enum core_kv_type t)
+static enum kv_kind kv_kind_of(const struct core_model *m, enum core_kv_type t)
 {
-	return t == CORE_KV_F16 || (t == CORE_KV_AUTO && !m->f32);
+	if (t == CORE_KV_AUTO)
+		return m->f32 ? KV_F32 : KV_F16;
+	return t == CORE_KV_INT8 ? KV_INT8 : t == CORE_KV_F16 ? KV_F16 : KV_F32;
 }
 
 static struct kv_shape kv_shape_of(const struct core_model *m, enum core_kv_type t)
 {
-	return (struct kv_shape){ m->config.layers, m->config.kv_heads, m->config.head_dim, half_kv(m, t), false };
+	return (struct kv_shape){ m->config.layers, m->config.kv_heads, m->config.head_dim, kv_kind_of(m, t), false };
 }
 
 uint64_t core_kv_page_bytes(const struct core_model *m, enum core_kv_type kv)
@@ -122,7 +124,7 @@ static int ctx_build(struct core_ctx *c, const struct core_ctx_params *p, struct
 	struct kv_shape shape;
 	int rc;
 
-	if (!p->model || p->max_rows == 0 || p->max_rows > 65536 || (unsigned)p->kv_type > CORE_KV_F32)
+	if (!p->model || p->max_rows == 0 || p->max_rows > 65536 || (unsigned)p->kv_type > CORE_KV_INT8)
 		return core_fail(err, CORE_EINVAL, "max_rows is %u: expected 1 to 65536, with a model and a known KV type",
 				 p->max_rows);
 	c->model = p->model;
@@ -178,6 +180,13 @@ void core_ctx_free(struct core_ctx *c)
 	weave_finish(&c->weave);
 	memory_unmap(c->workspace, c->workspace_bytes);
 	free(c);
+}
+
+enum core_kv_type core_ctx_kv_type(const struct core_ctx *c)
+{
+	if (c->device)
+		return CORE_KV_F16;
+	return c->kv.shape.kind == KV_INT8 ? CORE_KV_INT8 : c->kv.shape.kind == KV_F32 ? CORE_KV_F32 : CORE_KV_F16;
 }
 
 const char *core_ctx_cpu(const struct core_ctx *c)

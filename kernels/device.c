@@ -95,9 +95,9 @@ static int open_instance(struct device *d, const char *what, const char *module,
 		return core_fail(err, CORE_EINVAL, "device %.40s: expected auto, cpu or cuda:N", what);
 	snprintf(d->name, sizeof(d->name), "cuda:%ld", n);
 	params.device = (int)n;
-	if (p->kv_type == CORE_KV_F32)
-		return core_fail(err, CORE_EUNSUPPORTED, "%s: keys and values in f32 are not available there, only in f16",
-				 d->name);
+	if (p->kv_type == CORE_KV_F32 || p->kv_type == CORE_KV_INT8)
+		return core_fail(err, CORE_EUNSUPPORTED, "%s: keys and values in %s are not available on this device yet, only in f16",
+				 d->name, core_kv_type_name(p->kv_type));
 	rc = load_module(d, module ? module : PKGLIBDIR "/weft-cuda.so", err);
 	if (rc)
 		return rc;

@@ -18,7 +18,9 @@ static uint32_t head_pad(const struct kv_shape *s)
 
 static size_t head_bytes(const struct kv_shape *s)
 {
-	return (size_t)PAGE * (s->head_dim + head_pad(s)) * (s->half ? 2 : 4);
+	size_t scales = s->kind == KV_INT8 ? 2 * PAGE * sizeof(float) : 0;
+
+	return (size_t)PAGE * (s->head_dim + head_pad(s)) * kv_value_bytes(s->kind) + scales;
 }
 
 size_t kv_page_size(const struct kv_shape *s)
@@ -267,5 +269,5 @@ void kv_view(struct kv_view *out, const struct kv *kv, const struct core_seq *s,
 	out->table = s->table;
 	out->head_dim = kv->shape.head_dim;
 	out->head_pad = head_pad(&kv->shape);
-	out->half = kv->shape.half;
+	out->kind = kv->shape.kind;
 }

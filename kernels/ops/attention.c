@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "../format/blocks.h"
+#include "attention_int8.h"
 #include "expo.h"
 
 static float value_at(const unsigned char *base, size_t i, bool half)
@@ -33,10 +34,15 @@ static void value_put(unsigned char *base, size_t i, bool half, float f)
 void kv_store_plain(const struct kv_view *kv, uint32_t position, const float *k, const float *v)
 {
 	unsigned char *kp = kv_page_k(kv, position / PAGE), *vp = kv_page_v(kv, position / PAGE);
+	const bool half = kv->kind == KV_F16;
 
+	if (kv->kind == KV_INT8) {
+		kv_store_int8_plain(kv, position, k, v);
+		return;
+	}
 	for (uint32_t d = 0; d < kv->head_dim; d++) {
-		value_put(kp, (size_t)d * PAGE + position % PAGE, kv->half, k[d]);
-		value_put(vp, (size_t)position % PAGE * kv->head_pad + d, kv->half, v[d]);
+		value_put(kp, (size_t)d * PAGE + position % PAGE, half, k[d]);
+		value_put(vp, (size_t)position % PAGE * kv->head_pad + d, half, v[d]);
 	}
 }
 
@@ -46,7 +52,7 @@ static float score(const float *q, const struct kv_view *kv, uint32_t key)
 	float scale = EXPO_LOG2E / sqrtf((float)kv->head_dim), s = 0;
 
 	for (uint32_t d = 0; d < kv->head_dim; d++)
-		s = fmaf(value_at(k, (size_t)d * PAGE + key % PAGE, kv->half), q[d] * scale, s);
+		s = fmaf(value_at(k, (size_t)d * PAGE + key % PAGE, kv->kind == KV_F16), q[d] * scale, s);
 	return s;
 }
 
@@ -75,7 +81,7 @@ static void attend_head(float *out, const float *q, const struct kv_view *kv, ui
 		for (uint32_t t = 0; t < n; t++)
 			for (uint32_t d = 0; d < kv->head_dim; d++)
 				acc[d] = fmaf(p[t], value_at(kv_page_v(kv, (base + t) / PAGE),
-							     (size_t)(base + t) % PAGE * kv->head_pad + d, kv->half), acc[d]);
+							     (size_t)(base + t) % PAGE * kv->head_pad + d, kv->kind == KV_F16), acc[d]);
 	}
 	for (uint32_t w = PAGE / 2; w; w /= 2)
 		for (uint32_t j = 0; j < w; j++)
@@ -86,6 +92,10 @@ static void attend_head(float *out, const float *q, const struct kv_view *kv, ui
 
 void attention_plain(float *out, const float *q, uint32_t heads, const struct kv_view *kv, uint32_t n_keys)
 {
+	if (kv->kind == KV_INT8) {
+		attention_int8_plain(out, q, heads, kv, n_keys);
+		return;
+	}
 	for (uint32_t h = 0; h < heads; h++)
 		attend_head(out + h * kv->head_dim, q + h * kv->head_dim, kv, n_keys);
 }

@@ -20,13 +20,21 @@ enum { ATTENTION_BLOCK = 64, ATTENTION_MAX_HEAD = 256, PAGE = 16 };
 /* Of a tile: enough that reading and widening K and V costs little beside using them, few enough that all stays in the caches. */
 enum { ATTENTION_QUERIES = 64 };
 
+/* INT8: attention_int8.h tells the layout and what is computed. */
+enum kv_kind { KV_F32, KV_F16, KV_INT8 };
+
+static inline size_t kv_value_bytes(enum kv_kind k)
+{
+	return k == KV_F32 ? 4 : k == KV_F16 ? 2 : 1;
+}
+
 /* One sequence's pages as one layer and one KV head sees them. */
 struct kv_view {
 	unsigned char *pool;		/* first byte of this layer and head in page 0 */
 	size_t page_bytes;
 	const uint32_t *table;		/* page of positions 16 i .. 16 i + 15 */
 	uint32_t head_dim, head_pad;
-	bool half;			/* f16, else f32 */
+	enum kv_kind kind;
 };
 
 static inline unsigned char *kv_page_k(const struct kv_view *v, uint32_t i)
@@ -36,7 +44,7 @@ static inline unsigned char *kv_page_k(const struct kv_view *v, uint32_t i)
 
 static inline unsigned char *kv_page_v(const struct kv_view *v, uint32_t i)
 {
-	return kv_page_k(v, i) + (size_t)v->head_dim * PAGE * (v->half ? 2 : 4);
+	return kv_page_k(v, i) + (size_t)v->head_dim * PAGE * kv_value_bytes(v->kind);
 }
 
 /* Rows of one sequence at positions that follow each other: row r sees keys 0 .. n_keys + r - 1, n_keys > 0. */

@@ -4,6 +4,7 @@
  * both products run on them as matrix products with ATT_QUERIES x ATT_VECTORS sums in registers. Such tiling changes no element's
  * order. A block that some rows do not see whole goes row by row. */
 #include "attention.h"
+#include "attention_int8_vec.h"
 #include "vec16.h"
 
 #ifdef __AVX512F__
@@ -34,25 +35,30 @@ VEC v16 kv_load(const unsigned char *p, size_t i, bool half)
 VEC void kv_store_vec(const struct kv_view *kv, uint32_t position, const float *k, const float *v)
 {
 	unsigned char *kp = kv_page_k(kv, position / PAGE), *vp = kv_page_v(kv, position / PAGE);
+	const bool half = kv->kind == KV_F16;
 	float tail[16];
 
-	vp += (size_t)(position % PAGE) * kv->head_pad * (kv->half ? 2 : 4);
+	if (kv->kind == KV_INT8) {
+		kv_store_int8_vec(kv, position, k, v);
+		return;
+	}
+	vp += (size_t)(position % PAGE) * kv->head_pad * (half ? 2 : 4);
 	for (uint32_t d = 0; d < kv->head_dim; d += 16) {
 		uint32_t n = kv->head_dim - d < 16 ? kv->head_dim - d : 16;
-		uint16_t half[16];
+		uint16_t h[16];
 
 		memcpy(tail, v + d, n * sizeof(float));
 		for (uint32_t j = n; j < 16; j++)
 			tail[j] = 0;
-		if (kv->half)
+		if (half)
 			v16_put_half(vp + 2 * (size_t)d, v16_load(tail));
 		else
 			memcpy(vp + 4 * (size_t)d, tail, sizeof(tail));
 		memcpy(tail, k + d, n * sizeof(float));
-		v16_put_half(half, v16_load(tail));
+		v16_put_half(h, v16_load(tail));
 		for (uint32_t j = 0; j < n; j++)
-			if (kv->half)
-				memcpy(kp + 2 * ((size_t)(d + j) * PAGE + position % PAGE), &half[j], 2);
+			if (half)
+				memcpy(kp + 2 * ((size_t)(d + j) * PAGE + position % PAGE), &h[j], 2);
 			else
 				memcpy(kp + 4 * ((size_t)(d + j) * PAGE + position % PAGE), &tail[j], 4);
 	}
@@ -232,7 +238,9 @@ VEC void attention_vec(const struct attention_tile *t)
 	for (uint32_t head = 0; head < t->heads; head += ATTENTION_QUERIES) {
 		uint32_t heads = t->heads - head < ATTENTION_QUERIES ? t->heads - head : ATTENTION_QUERIES;
 
-		if (t->kv.half)
+		if (t->kv.kind == KV_INT8)
+			attend_int8_heads(t, head, heads);
+		else if (t->kv.kind == KV_F16)
 			attend_heads(t, head, heads, true);
 		else
 			attend_heads(t, head, heads, false);

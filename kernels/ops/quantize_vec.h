@@ -1,4 +1,7 @@
 /* quantize_vec.h: quantize.h on 16 lanes. Groups are multiples of 16; the last one may reach past n, where x counts as zeros. */
+#ifndef WEFT_OPS_QUANTIZE_VEC_H
+#define WEFT_OPS_QUANTIZE_VEC_H
+
 #include "quantize.h"
 #include "vec16.h"
 
@@ -79,3 +82,5 @@ VEC void quantize_vec(int8_t *q, float *scale, int32_t *sum, const float *x, uin
 				memset(q + k, 0, 16);
 	}
 }
+
+#endif

@@ -1,11 +1,13 @@
 /* bench.c: what the core does on this machine: tokens/s of a model of TinyLlama-1.1B's shape with random weights, beside the read
- * bandwidth measured in the same run. `make bench` runs it; usage: bench [-a|-l] [-c] [-t THREADS] [-q none|q8|q4|nf4]... [-f FOLDER]
+ * bandwidth measured in the same run. `make bench` runs it; usage: bench [-a|-l] [-c] [-t THREADS] [-q none|q8|q4|nf4]... [-k f16|f32|int8]...
+ * [-f FOLDER]
  *
  * -a measures adapters instead: a batch of 32 requests, each on an adapter of its own (rank 16, all seven linears), and each on a sum
  * of four of those, against the base alone; with exact factors and with those of 8 bits. The three take turns, step by step.
  *
  * -l measures what a long context costs: a prompt of 4,096 tokens against prompts of 512, and decode after 4,096 tokens against decode
- * after 64. The two take turns, chunk by chunk and step by step, so that their ratio means something on a machine that is not quiet.
+ * after 64, with each kind of KV that -k names (f16 and int8). All take turns, chunk by chunk and step by step, so that their ratios mean
+ * something on a machine that is not quiet.
  *
  * -c counts CPU time per thread instead of wall time: what this machine would do if other programs were not using it, too (but
  * caches and memory bandwidth are still shared with them). Wall time is what users get.
@@ -27,7 +29,7 @@
 #include "kernels/pack.h"
 
 enum { LAYERS = 22, DIM = 2048, FFN = 5632, HEADS = 32, KV_HEADS = 4, HEAD = 64, VOCAB = 32000, CONTEXT = 4608 };
-enum { PROMPT = 512, RUNS = 3, STEPS = 12, BATCH = 16, WARM_CONTEXT = 64, LONG_CONTEXT = 4096, LONG_STEPS = 25 };
+enum { PROMPT = 512, RUNS = 3, STEPS = 12, BATCH = 16, WARM_CONTEXT = 64, LONG_CONTEXT = 4096, LONG_STEPS = 25, KV_KINDS = 3 };
 
 static struct core_error why;
 
@@ -356,37 +358,65 @@ static double step_time(struct core_ctx *c, struct core_seq *s)
 	return now() - t;
 }
 
-static void bench_long(const char *folder, enum core_quant quant, int threads)
+/* One kind of KV: a long sequence and a short one on an engine of its own. */
+struct lane {
+	struct core_ctx *c;
+	struct core_seq *whole, *brief;
+	double short_prompts, long_prompt, early[LONG_STEPS], late[LONG_STEPS];
+};
+
+static struct lane lane_new(const struct core_model *m, enum core_kv_type kv, int threads)
+{
+	struct core_ctx_params cp = { .model = m, .threads = threads, .kv_pages = 400, .max_rows = PROMPT, .kv_type = kv };
+	struct lane l = { 0 };
+
+	must(core_ctx_new(&l.c, &cp, &why));
+	l.whole = core_seq_new(l.c);
+	return l;
+}
+
+static void lane_chunk(struct lane *l)
+{
+	core_seq_free(l->c, l->brief);
+	l->brief = core_seq_new(l->c);
+	l->short_prompts += feed_time(l->c, l->brief, PROMPT);
+	l->long_prompt += feed_time(l->c, l->whole, PROMPT);
+}
+
+static void lane_end(struct lane *l, const char *weights)
+{
+	double early = median(l->early, LONG_STEPS), late = median(l->late, LONG_STEPS);
+
+	printf("| %-10s | %-4s | %7.1f | %7.1f | %4.0f%% | %7.2f | %7.2f | %4.0f%% |\n", weights, core_kv_type_name(core_ctx_kv_type(l->c)),
+	       LONG_CONTEXT / l->short_prompts, LONG_CONTEXT / l->long_prompt, 100 * l->short_prompts / l->long_prompt, 1 / early, 1 / late,
+	       100 * early / late);
+	fflush(stdout);
+	core_seq_free(l->c, l->whole);
+	core_seq_free(l->c, l->brief);
+	core_ctx_free(l->c);
+}
+
+static void bench_long(const char *folder, enum core_quant quant, const enum core_kv_type *kinds, int n, int threads)
 {
 	struct core_model_params mp = { .path = folder, .quant = quant };
-	struct core_ctx_params cp = { .threads = threads, .kv_pages = 400, .max_rows = PROMPT };
-	double short_prompts = 0, long_prompt = 0, early[LONG_STEPS], late[LONG_STEPS];
-	struct core_seq *whole, *brief = NULL;
 	struct core_model *m = NULL;
-	struct core_ctx *c = NULL;
+	struct lane lane[KV_KINDS];
 
 	must(core_model_load(&m, &mp, &why));
-	cp.model = m;
-	must(core_ctx_new(&c, &cp, &why));
-	whole = core_seq_new(c);
-	while (core_seq_len(whole) < LONG_CONTEXT) {
-		core_seq_free(c, brief);
-		brief = core_seq_new(c);
-		short_prompts += feed_time(c, brief, PROMPT);
-		long_prompt += feed_time(c, whole, PROMPT);
-	}
-	must(core_seq_trim(c, brief, WARM_CONTEXT));
-	for (int i = 0; i < LONG_STEPS; i++) {
-		early[i] = step_time(c, brief);
-		late[i] = step_time(c, whole);
-	}
-	printf("| %-10s | %7.1f | %7.1f | %4.0f%% | %7.2f | %7.2f | %4.0f%% |\n", core_model_info(m)->quant, LONG_CONTEXT / short_prompts,
-	       LONG_CONTEXT / long_prompt, 100 * short_prompts / long_prompt, 1 / median(early, LONG_STEPS), 1 / median(late, LONG_STEPS),
-	       100 * median(early, LONG_STEPS) / median(late, LONG_STEPS));
-	fflush(stdout);
-	core_seq_free(c, whole);
-	core_seq_free(c, brief);
-	core_ctx_free(c);
+	for (int k = 0; k < n; k++)
+		lane[k] = lane_new(m, kinds[k], threads);
+	for (int chunk = 0; chunk < LONG_CONTEXT / PROMPT; chunk++)
+		for (int k = 0; k < n; k++)
+			lane_chunk(&lane[k]);
+	for (int k = 0; k < n; k++)
+		must(core_seq_trim(lane[k].c, lane[k].brief, WARM_CONTEXT));
+	for (int i = 0; i < LONG_STEPS; i++)
+		for (int k = 0; k < n; k++) {
+			lane[k].early[i] = step_time(lane[k].c, lane[k].brief);
+			lane[k].late[i] = step_time(lane[k].c, lane[k].whole);
+		}
+	for (int k = 0; k < n; k++)
+		lane_end(&lane[k], core_model_info(m)->quant);
 	core_model_free(m);
 }
 
@@ -552,11 +582,12 @@ static void print_machine(int threads)
 int main(int argc, char **argv)
 {
 	enum core_quant quants[8] = { CORE_QUANT_NONE, CORE_QUANT_Q8, CORE_QUANT_Q4 };
-	int n_quants = 3, chosen = 0, threads = (int)sysconf(_SC_NPROCESSORS_ONLN), opt;
+	enum core_kv_type kinds[KV_KINDS] = { CORE_KV_F16, CORE_KV_INT8 };
+	int n_quants = 3, chosen = 0, n_kinds = 2, chosen_kinds = 0, threads = (int)sysconf(_SC_NPROCESSORS_ONLN), opt;
 	const char *folder = "bench-model";
 	bool cpu_time = false, adapters = false, contexts = false;
 
-	while ((opt = getopt(argc, argv, "aclt:q:f:")) != -1) {
+	while ((opt = getopt(argc, argv, "aclt:q:k:f:")) != -1) {
 		if (opt == 'a') {
 			adapters = true;
 		} else if (opt == 'l') {
@@ -567,12 +598,15 @@ int main(int argc, char **argv)
 			threads = atoi(optarg);
 		} else if (opt == 'f') {
 			folder = optarg;
+		} else if (opt == 'k' && chosen_kinds < KV_KINDS && !core_kv_type_parse(optarg, &kinds[chosen_kinds])) {
+			chosen_kinds++;
 		} else if (opt != 'q' || chosen == 8 || core_quant_parse(optarg, &quants[chosen++])) {
-			fprintf(stderr, "usage: bench [-a|-l] [-c] [-t THREADS] [-q none|q8|q4|nf4]... [-f FOLDER]\n");
+			fprintf(stderr, "usage: bench [-a|-l] [-c] [-t THREADS] [-q none|q8|q4|nf4]... [-k f16|f32|int8]... [-f FOLDER]\n");
 			return 2;
 		}
 	}
 	n_quants = chosen ? chosen : n_quants;
+	n_kinds = chosen_kinds ? chosen_kinds : n_kinds;
 	cpu_time_of_threads = cpu_time ? threads : 0;
 	print_machine(threads);
 	make_model(folder);
@@ -590,10 +624,10 @@ int main(int argc, char **argv)
 	}
 	if (contexts) {
 		printf("shape of TinyLlama-1.1B, random weights; tokens/s, taking turns\n\n");
-		printf("| weights    | prefill %d | prefill %d | keeps | decode at %d | decode at %d | keeps |\n|---|---|---|---|---|---|---|\n",
+		printf("| weights    | KV   | prefill %d | prefill %d | keeps | decode at %d | decode at %d | keeps |\n|---|---|---|---|---|---|---|---|\n",
 		       PROMPT, LONG_CONTEXT, WARM_CONTEXT, LONG_CONTEXT);
 		for (int i = 0; i < n_quants; i++)
-			bench_long(folder, quants[i], threads);
+			bench_long(folder, quants[i], kinds, n_kinds, threads);
 		remove_model(folder);
 		return 0;
 	}

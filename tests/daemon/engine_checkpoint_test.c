@@ -656,6 +656,22 @@ static void bits_of_another_core_are_refused(void **state)
 	assert_refused(0, copy, cut->blob_len, "it was computed by another version of the core");
 }
 
+/* Keys and values of another precision give other bits, too. */
+static void another_kind_of_kv_is_refused(void **state)
+{
+	const struct kit_cut *cut = &expected[0].answers[0].cuts[3];
+	struct kit_params int8 = plain;
+	struct kit_run r;
+
+	int8.kv_type = CORE_KV_INT8;
+	kit_start(&r, &kit, &int8);
+	engine_submit(r.engine, job_from(0, 1, cut));
+	kit_wait_done(&r, 1);
+	assert_int_equal(r.answers[0].end, END_FAILED);
+	assert_non_null(strstr(r.answers[0].reason, "with another kv_type"));
+	kit_stop(&r);
+}
+
 /* One engine, one job per flipped byte and per length. */
 static void every_damaged_byte_is_noticed(void **state)
 {
@@ -761,6 +777,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(another_request_is_refused),
 		cmocka_unit_test(another_format_is_refused),
 		cmocka_unit_test(bits_of_another_core_are_refused),
+		cmocka_unit_test(another_kind_of_kv_is_refused),
 		cmocka_unit_test(another_version_of_a_plugin_is_refused),
 		cmocka_unit_test(every_damaged_byte_is_noticed),
 		cmocka_unit_test(all_checkpoints_of_a_long_answer_are_in_proportion_to_it),

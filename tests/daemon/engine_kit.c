@@ -506,6 +506,7 @@ void kit_start(struct kit_run *r, const struct kit *k, const struct kit_params *
 				   .max_rows = p->max_rows,
 				   .max_jobs = 4096,
 				   .max_context = p->max_context,
+				   .kv_type = p->kv_type,
 				   .prefix_cache = !p->no_prefix_cache,
 				   .pace = p->pace,
 				   .wake = wake,

@@ -79,6 +79,7 @@ struct kit_run {
 struct kit_params {
 	int threads;
 	uint32_t kv_pages, max_rows, max_context;
+	enum core_kv_type kv_type;
 	bool no_prefix_cache;
 	const struct engine_pace *pace;
 };

@@ -114,6 +114,7 @@ static void demo_stays_close(enum core_quant quant)
 struct woven {
 	struct core_model *m;
 	struct core_blend *b;
+	enum core_kv_type kv;
 };
 
 static struct woven weave_demo(enum core_quant quant, enum core_factors factors)
@@ -141,11 +142,14 @@ static void unweave(struct woven *w)
 /* [n][vocab]; the caller frees it. */
 static double *woven_logits(const struct woven *w, const int32_t *tokens, uint32_t n)
 {
+	struct core_ctx_params p = { .model = w->m, .threads = 1, .kv_pages = n / CORE_PAGE + 1, .max_rows = n, .kv_type = w->kv };
 	uint32_t vocab = core_model_info(w->m)->vocab;
 	double *out = malloc((size_t)n * vocab * sizeof(*out));
-	struct core_ctx *c = new_ctx(w->m, NULL, 1, n / CORE_PAGE + 1, n);
-	struct core_seq *s = core_seq_new(c);
+	struct core_ctx *c = NULL;
+	struct core_seq *s;
 
+	must(core_ctx_new(&c, &p, &why));
+	s = core_seq_new(c);
 	must(core_seq_set_blend(c, s, w->b));
 	feed(c, s, tokens, n);
 	for (uint32_t i = 0; i < n; i++)
@@ -206,11 +210,11 @@ static void factors_of_8_bits_diverge_less_than_the_base_that_they_are_the_defau
 static void what_each_format_costs_against_the_file(void **state)
 {
 	static const enum core_quant quants[] = { CORE_QUANT_Q8, CORE_QUANT_Q4, CORE_QUANT_NF4 };
-	struct woven bf16 = { load_model(demo_path("model"), CORE_QUANT_NONE), NULL };
+	struct woven bf16 = { .m = load_model(demo_path("model"), CORE_QUANT_NONE) };
 	double kl[3];
 
 	for (int i = 0; i < 3; i++) {
-		struct woven w = { load_model(demo_path("model"), quants[i]), NULL };
+		struct woven w = { .m = load_model(demo_path("model"), quants[i]) };
 
 		kl[i] = between(&bf16, &w, "heldout/base.jsonl");
 		print_message("%s: %.2g nats from bf16\n", core_quant_name(quants[i]), kl[i]);
@@ -219,6 +223,56 @@ static void what_each_format_costs_against_the_file(void **state)
 	unweave(&bf16);
 	assert_true(kl[0] < kl[1] && kl[0] < kl[2]);
 	assert_true(kl[2] < 2 * kl[1]);
+}
+
+/* ---- keys and values in 8 bits ---- */
+
+/* Mean of -log of the next token's probability, in nats. */
+static double surprise(const struct woven *w, const char *conversations)
+{
+	uint32_t vocab = core_model_info(w->m)->vocab, rows = 0;
+	FILE *f = fopen(demo_path(conversations), "r");
+	double total = 0;
+
+	assert_non_null(f);
+	for (int i = 0; i < CONVERSATIONS; i++) {
+		size_t n;
+		int32_t *tokens = next_conversation(f, w->m, &n);
+		double *logits = woven_logits(w, tokens, (uint32_t)n);
+
+		for (size_t r = 0; r + 1 < n; r++, rows++) {
+			const double *x = logits + r * vocab;
+			double sum = 0;
+
+			for (uint32_t k = 0; k < vocab; k++)
+				sum += exp(x[k] - x[tokens[r + 1]]);
+			total += log(sum);
+		}
+		free(logits);
+		free(tokens);
+	}
+	fclose(f);
+	return total / rows;
+}
+
+static void keys_and_values_of_8_bits_diverge_less_than_a_q8_base(void **state)
+{
+	struct woven exact = { load_model(demo_path("model"), CORE_QUANT_NONE), NULL, CORE_KV_F16 },
+		     q8 = { load_model(demo_path("model"), CORE_QUANT_Q8), NULL, CORE_KV_F16 }, kv = exact, both = q8;
+	double kl_q8, kl_kv, kl_both, before = surprise(&exact, "heldout/base.jsonl"), after;
+
+	kv.kv = both.kv = CORE_KV_INT8;
+	kl_q8 = between(&exact, &q8, "heldout/base.jsonl");
+	kl_kv = between(&exact, &kv, "heldout/base.jsonl");
+	kl_both = between(&exact, &both, "heldout/base.jsonl");
+	after = surprise(&kv, "heldout/base.jsonl");
+	print_message("8 bits: of the base %.2g nats, of KV %.2g, of both %.2g; surprise by the text %.4f, with KV of 8 bits %.4f\n", kl_q8,
+		      kl_kv, kl_both, before, after);
+	assert_true(kl_kv > 0 && kl_kv <= kl_q8 / 4);
+	assert_true(kl_both <= 1.5 * kl_q8);
+	assert_true(fabs(after - before) <= 1e-3);
+	unweave(&exact);
+	unweave(&q8);
 }
 
 static void the_demo_model_in_bf16(void **state)
@@ -293,6 +347,7 @@ int main(void)
 		cmocka_unit_test(a_model_that_bitsandbytes_saved),
 		cmocka_unit_test(what_each_format_costs_against_the_file),
 		cmocka_unit_test(factors_of_8_bits_diverge_less_than_the_base_that_they_are_the_default_for),
+		cmocka_unit_test(keys_and_values_of_8_bits_diverge_less_than_a_q8_base),
 		cmocka_unit_test_teardown(gguf_models_of_every_block_type, build_remove),
 		cmocka_unit_test_teardown(a_gguf_model_of_all_block_types_at_once, build_remove),
 	};

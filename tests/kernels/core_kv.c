@@ -188,6 +188,42 @@ static void impossible_engines_are_refused(void **state)
 	assert_null(c);
 }
 
+static void keys_and_values_have_the_kind_that_was_asked_for(void **state)
+{
+	static const char *const names[] = { "auto", "f16", "f32", "int8" };
+	struct core_model *m = ((struct bench *)*state)->m;	/* of f32 weights */
+	const struct core_model_info *i = core_model_info(m);
+	uint64_t heads = i->layers * i->kv_heads, values = heads * CORE_PAGE * (i->head_dim + (i->head_dim + 15) / 16 * 16);
+	enum core_kv_type kv;
+
+	for (int k = 0; k < 4; k++) {
+		struct core_ctx_params p = { .model = m, .threads = 1, .kv_pages = 4, .max_rows = 4 };
+		struct core_ctx *c = NULL;
+
+		assert_int_equal(core_kv_type_parse(names[k], &p.kv_type), CORE_OK);
+		assert_string_equal(core_kv_type_name(p.kv_type), names[k]);
+		must(core_ctx_new(&c, &p, &why));
+		assert_int_equal(core_ctx_kv_type(c), k ? p.kv_type : CORE_KV_F32);
+		assert_int_equal(c->kv.page_bytes, core_kv_page_bytes(m, p.kv_type));
+		core_ctx_free(c);
+	}
+	assert_int_equal(core_kv_type_parse("q8", &kv), CORE_EINVAL);
+	assert_int_equal(core_kv_page_bytes(m, CORE_KV_F32), 4 * values);
+	assert_int_equal(core_kv_page_bytes(m, CORE_KV_F16), 2 * values);
+	assert_int_equal(core_kv_page_bytes(m, CORE_KV_INT8), values + heads * 2 * CORE_PAGE * sizeof(float));
+}
+
+static void a_device_refuses_keys_and_values_that_it_has_not(void **state)
+{
+	struct core_ctx_params p = { .model = ((struct bench *)*state)->m, .kv_pages = 4, .max_rows = 4, .device = "cuda:0" };
+	struct core_ctx *c = NULL;
+
+	p.kv_type = CORE_KV_INT8;
+	assert_int_equal(core_ctx_new(&c, &p, &why), CORE_EUNSUPPORTED);
+	assert_string_equal(why.text, "cuda:0: keys and values in int8 are not available on this device yet, only in f16");
+	assert_null(c);
+}
+
 static void the_forced_instruction_set_is_the_one_that_runs(void **state)
 {
 	struct core_model *m = ((struct bench *)*state)->m;
@@ -212,6 +248,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(a_pass_that_does_not_fit_changes_no_sequence, setup, teardown),
 		cmocka_unit_test_setup_teardown(bad_rows_are_refused_by_number_and_change_nothing, setup, teardown),
 		cmocka_unit_test_setup_teardown(impossible_engines_are_refused, setup, teardown),
+		cmocka_unit_test_setup_teardown(keys_and_values_have_the_kind_that_was_asked_for, setup, teardown),
+		cmocka_unit_test_setup_teardown(a_device_refuses_keys_and_values_that_it_has_not, setup, teardown),
 		cmocka_unit_test_setup_teardown(the_forced_instruction_set_is_the_one_that_runs, setup, teardown),
 	};
 

@@ -8,6 +8,7 @@ enum { LENGTH = 70, PAGES = 256, ROWS = 80, CONTEXT = 512 };	/* longer than some
 
 struct story {
 	struct core_model *m;
+	enum core_kv_type kv;
 	uint32_t vocab;
 	int32_t token[LENGTH];
 	float *want;		/* [LENGTH][vocab]: fed one by one, alone, one thread */
@@ -28,7 +29,8 @@ static void expect(const struct story *t, const struct core_ctx *c, uint32_t got
 
 static struct core_ctx *engine(const struct story *t, const char *cpu, int threads)
 {
-	struct core_ctx_params p = {.model = t->m, .threads = threads, .kv_pages = PAGES, .max_rows = ROWS, .max_context = CONTEXT};
+	struct core_ctx_params p = {.model = t->m, .threads = threads, .kv_pages = PAGES, .max_rows = ROWS, .max_context = CONTEXT,
+				    .kv_type = t->kv};
 	struct core_ctx *c = NULL;
 
 	if (cpu)
@@ -41,9 +43,9 @@ static struct core_ctx *engine(const struct story *t, const char *cpu, int threa
 	return c;
 }
 
-static struct story story_new(const char *path, enum core_quant quant)
+static struct story story_new(const char *path, enum core_quant quant, enum core_kv_type kv)
 {
-	struct story t = { .m = load_model(path, quant) };
+	struct story t = { .m = load_model(path, quant), .kv = kv };
 	struct core_ctx *c = engine(&t, NULL, 1);
 	struct core_seq *s = core_seq_new(c);
 
@@ -157,10 +159,10 @@ static void after_forks(const struct story *t, struct core_ctx *c)
 	core_seq_free(c, parent);
 }
 
-static void holds(const char *path, enum core_quant quant)
+static void holds_with(const char *path, enum core_quant quant, enum core_kv_type kv)
 {
 	static const uint32_t chunks[] = { LENGTH, 1, 5, 16, 17, 31 };
-	struct story t = story_new(path, quant);
+	struct story t = story_new(path, quant, kv);
 
 	for (const char *const *cpu = cpus_here(); *cpu; cpu++) {
 		bool plain = !strcmp(*cpu, "plain");
@@ -180,6 +182,11 @@ static void holds(const char *path, enum core_quant quant)
 		}
 	}
 	story_free(&t);
+}
+
+static void holds(const char *path, enum core_quant quant)
+{
+	holds_with(path, quant, CORE_KV_AUTO);
 }
 
 static const char *demo_path(void)
@@ -204,6 +211,13 @@ CASE(demo_q8, demo_path(), CORE_QUANT_Q8)
 CASE(demo_q4, demo_path(), CORE_QUANT_Q4)
 CASE(demo_nf4, demo_path(), CORE_QUANT_NF4)
 
+static void keys_and_values_of_8_bits(void **state)
+{
+	holds_with(golden_path("odd-sizes"), CORE_QUANT_NONE, CORE_KV_INT8);
+	holds_with(golden_path("gqa-untied"), CORE_QUANT_Q8, CORE_KV_INT8);
+	holds_with(demo_path(), CORE_QUANT_Q8, CORE_KV_INT8);
+}
+
 static void gguf_of_all_block_types(void **state)
 {
 	holds(write_gguf(0, true), CORE_QUANT_NONE);
@@ -221,6 +235,7 @@ int main(void)
 		cmocka_unit_test(demo_q8),
 		cmocka_unit_test(demo_q4),
 		cmocka_unit_test(demo_nf4),
+		cmocka_unit_test(keys_and_values_of_8_bits),
 		cmocka_unit_test_teardown(gguf_of_all_block_types, build_remove),
 	};
 

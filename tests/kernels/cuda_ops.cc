@@ -699,7 +699,7 @@ struct story {
 		s.table = table.data();
 		s.head_dim = hd;
 		s.head_pad = pad;
-		s.half = true;
+		s.kind = KV_F16;
 		return s;
 	}
 

@@ -1,5 +1,6 @@
 /* ops_attention.c: attention over pages: the same bits everywhere, near double, blind to what pages hold past the last key. */
 #include "ops_test.h"
+#include "kernels/ops/attention_int8.h"
 
 enum { PAGES = 24, TOKENS = PAGES * PAGE };
 
@@ -10,21 +11,30 @@ struct cache {
 
 static uint32_t table[PAGES];
 
+static const char *const kind_names[] = { [KV_F32] = "f32", [KV_F16] = "f16", [KV_INT8] = "int8" };
+
+static size_t head_bytes(uint32_t head_dim, enum kv_kind kind)
+{
+	size_t values = (size_t)PAGE * (head_dim + (head_dim + 15) / 16 * 16);
+
+	return kind == KV_INT8 ? values + 2 * PAGE * sizeof(float) : values * kv_value_bytes(kind);
+}
+
 /* Pages in an order of their own, in a pool of NaNs; two heads per page, so that strides matter. */
-static void cache_fill(struct cache *c, const struct ops *ops, uint32_t head_dim, bool half)
+static void cache_fill(struct cache *c, const struct ops *ops, uint32_t head_dim, enum kv_kind kind)
 {
 	uint32_t pad = (head_dim + 15) / 16 * 16;
-	size_t head = (size_t)PAGE * (head_dim + pad) * (half ? 2 : 4);
+	size_t head = head_bytes(head_dim, kind);
 	unsigned char *pool = poisoned(2 * head * PAGES);
 
 	for (uint32_t i = 0; i < PAGES; i++)
 		table[i] = (i * 7 + 3) % PAGES;
-	c->view = (struct kv_view){ pool, 2 * head, table, head_dim, pad, half };
+	c->view = (struct kv_view){ pool, 2 * head, table, head_dim, pad, kind };
 	for (uint32_t t = 0; t < TOKENS; t++)
 		ops->kv_store(&c->view, t, c->k + t * head_dim, c->v + t * head_dim);
 }
 
-static struct cache cache_new(const struct ops *ops, uint32_t head_dim, bool half)
+static struct cache cache_new(const struct ops *ops, uint32_t head_dim, enum kv_kind kind)
 {
 	struct cache c;
 
@@ -34,7 +44,7 @@ static struct cache cache_new(const struct ops *ops, uint32_t head_dim, bool hal
 		c.k[i] = half_to_float(float_to_half(random_unit() * 3));
 		c.v[i] = half_to_float(float_to_half(random_hard()));
 	}
-	cache_fill(&c, ops, head_dim, half);
+	cache_fill(&c, ops, head_dim, kind);
 	return c;
 }
 
@@ -57,8 +67,8 @@ static const uint32_t keys[] = { 1, 2, 15, 16, 17, 63, 64, 65, 80, 129, 300, TOK
 static void attention_gives_the_same_bits_everywhere(void **state)
 {
 	for (unsigned d = 0; d < sizeof(dims) / sizeof(dims[0]); d++)
-		for (int half = 0; half < 2; half++) {
-			struct cache c = cache_new(ops_for(CORE_CPU_PLAIN), dims[d], half);
+		for (enum kv_kind kind = 0; kind <= KV_INT8; kind++) {
+			struct cache c = cache_new(ops_for(CORE_CPU_PLAIN), dims[d], kind);
 			float q[9 * 256], want[9 * 256], got[9 * 256];
 
 			fill_hard(q, sizeof(q) / sizeof(q[0]));
@@ -71,8 +81,8 @@ static void attention_gives_the_same_bits_everywhere(void **state)
 					memset(got, 0xff, sizeof(got));
 					attend(ops_named(*cpu), got, q, heads, &c.view, keys[n]);
 					if (memcmp(got, want, sizeof(got)))
-						fail_msg("head_dim %u, %u heads, %u keys, f%d: %s differs", dims[d], heads, keys[n],
-							 half ? 16 : 32, *cpu);
+						fail_msg("head_dim %u, %u heads, %u keys, %s: %s differs", dims[d], heads, keys[n],
+							 kind_names[kind], *cpu);
 				}
 			}
 			cache_free(&c);
@@ -96,8 +106,8 @@ static void one_tile(const struct ops *ops, const char *cpu, struct cache *c, ui
 	for (uint32_t r = 0; r < rows; r++) {
 		attention_plain(want, t.q[r], heads, &c->view, n_keys + r);
 		if (memcmp(t.out[r], want, width * sizeof(float)))
-			fail_msg("%s: head_dim %u, %u heads, row %u of %u, %u keys: not what it is alone", cpu, c->view.head_dim, heads, r,
-				 rows, n_keys + r);
+			fail_msg("%s, %s: head_dim %u, %u heads, row %u of %u, %u keys: not what it is alone", cpu, kind_names[c->view.kind],
+				 c->view.head_dim, heads, r, rows, n_keys + r);
 	}
 	free(q);
 	free(got);
@@ -109,8 +119,8 @@ static void rows_of_a_tile_get_the_bits_that_they_have_alone(void **state)
 	static const uint32_t shapes[][2] = { { 1, 64 }, { 1, 80 }, { 2, 32 }, { 3, 5 }, { 5, 9 }, { 8, 8 }, { 17, 2 }, { 64, 1 } };
 
 	for (unsigned d = 0; d < sizeof(dims) / sizeof(dims[0]); d++)
-		for (int half = 0; half < 2; half++) {
-			struct cache c = cache_new(ops_for(CORE_CPU_PLAIN), dims[d], half);
+		for (enum kv_kind kind = 0; kind <= KV_INT8; kind++) {
+			struct cache c = cache_new(ops_for(CORE_CPU_PLAIN), dims[d], kind);
 
 			for (const char *const *cpu = cpus_here(); *cpu; cpu++)
 				for (unsigned i = 0; i < sizeof(shapes) / sizeof(shapes[0]); i++)
@@ -121,40 +131,82 @@ static void rows_of_a_tile_get_the_bits_that_they_have_alone(void **state)
 		}
 }
 
+/* Every byte of a page but those of V past head_dim, which nothing depends on. */
+static void same_pages(const struct kv_view *a, const struct kv_view *b)
+{
+	size_t size = kv_value_bytes(a->kind);
+
+	for (uint32_t i = 0; i < PAGES; i++) {
+		assert_memory_equal(kv_page_k(a, i), kv_page_k(b, i), (size_t)a->head_dim * PAGE * size);
+		for (uint32_t t = 0; t < PAGE; t += a->kind == KV_INT8 ? 2 : 1) {	/* there, two tokens make a row */
+			size_t row = (size_t)t * a->head_pad * size, n = a->head_dim * size * (a->kind == KV_INT8 ? 2 : 1);
+
+			assert_memory_equal(kv_page_v(a, i) + row, kv_page_v(b, i) + row, n);
+		}
+		if (a->kind == KV_INT8)
+			assert_memory_equal(kv_page_scales(a, i), kv_page_scales(b, i), 2 * PAGE * sizeof(float));
+	}
+}
+
 static void stores_give_the_same_pages_everywhere(void **state)
 {
 	for (unsigned d = 0; d < sizeof(dims) / sizeof(dims[0]); d++)
-		for (int half = 0; half < 2; half++) {
-			struct cache c = cache_new(ops_for(CORE_CPU_PLAIN), dims[d], half);
+		for (enum kv_kind kind = 0; kind <= KV_INT8; kind++) {
+			struct cache c = cache_new(ops_for(CORE_CPU_PLAIN), dims[d], kind);
 
 			for (const char *const *cpu = cpus_here() + 1; *cpu; cpu++) {
 				struct cache other = c;
 
-				cache_fill(&other, ops_named(*cpu), dims[d], half);
-				for (uint32_t i = 0; i < PAGES; i++)
-					for (uint32_t t = 0; t < PAGE; t++) {
-						size_t size = half ? 2 : 4, row = (size_t)t * c.view.head_pad * size;
-
-						assert_memory_equal(kv_page_v(&other.view, i) + row, kv_page_v(&c.view, i) + row,
-								    dims[d] * size);
-						assert_memory_equal(kv_page_k(&other.view, i), kv_page_k(&c.view, i),
-								    dims[d] * PAGE * size);
-					}
+				cache_fill(&other, ops_named(*cpu), dims[d], kind);
+				same_pages(&other.view, &c.view);
 				free(other.view.pool);
 			}
 			cache_free(&c);
 		}
 }
 
-static void attention_is_near_double(void **state)
+/* What bytes hold of x[head_dim]. */
+static void through_bytes(float *x, uint32_t head_dim)
+{
+	uint32_t pad = (head_dim + 15) / 16 * 16;
+	float padded[256] = { 0 }, scale;
+	int8_t code[256];
+	int32_t sum;
+
+	memcpy(padded, x, head_dim * sizeof(float));
+	quantize_plain(code, &scale, &sum, padded, head_dim, pad, pad);
+	for (uint32_t d = 0; d < head_dim; d++)
+		x[d] = (float)code[d] * scale;
+}
+
+/* What a score is off by when each element of q, of which q_top is the largest, is off by half a code. */
+static double score_slack(const float *k, uint32_t head_dim, double q_top)
+{
+	double sum = 0;
+
+	for (uint32_t d = 0; d < head_dim; d++)
+		sum += fabs(k[d]);
+	return sum * q_top / (2 * INT8_WORD) / sqrt(head_dim);
+}
+
+static void near_double(enum kv_kind kind)
 {
 	for (unsigned d = 0; d < sizeof(dims) / sizeof(dims[0]); d++) {
-		struct cache c = cache_new(ops_for(CORE_CPU_PLAIN), dims[d], true);
+		struct cache c = cache_new(ops_for(CORE_CPU_PLAIN), dims[d], kind);
+		double q_top = 0, v_top = 0;
 		float q[256], out[256];
 
 		fill_hard(q, dims[d]);
+		for (uint32_t t = 0; t < TOKENS && kind == KV_INT8; t++) {
+			through_bytes(c.k + t * dims[d], dims[d]);
+			through_bytes(c.v + t * dims[d], dims[d]);
+		}
+		for (uint32_t j = 0; j < dims[d]; j++)
+			q_top = fmax(q_top, fabs(q[j]));
+		for (uint32_t j = 0; j < TOKENS * dims[d]; j++)
+			v_top = fmax(v_top, fabs(c.v[j]));
 		for (unsigned i = 0; i < sizeof(keys) / sizeof(keys[0]); i++) {
-			double s[TOKENS], top = -INFINITY, sum = 0, size = 0;
+			double s[TOKENS], top = -INFINITY, sum = 0, size = 0, off = 0;
 
 			attention_plain(out, q, 1, &c.view, keys[i]);
 			for (uint32_t t = 0; t < keys[i]; t++) {
@@ -164,6 +216,8 @@ static void attention_is_near_double(void **state)
 					size = fmax(size, fabs(q[j] * c.k[t * dims[d] + j]));
 				}
 				top = fmax(top, s[t]);
+				if (kind == KV_INT8)
+					off = fmax(off, score_slack(c.k + t * dims[d], dims[d], q_top));
 			}
 			for (uint32_t t = 0; t < keys[i]; t++)
 				sum += s[t] = exp(s[t] - top);
@@ -176,29 +230,126 @@ static void attention_is_near_double(void **state)
 				}
 				/* a score is off by head_dim roundings of its terms; e^x turns that into a relative error of each
 				 * weight */
-				assert_true(fabs(out[j] - exact) <= spread * (dims[d] * size + keys[i] + 20) * 6e-8 * 2);
+				double bound = spread * ((dims[d] * size + keys[i] + 20) * 6e-8 * 2 + 2 * (exp(off) - 1));
+				/* and half a code of each weight, which is no more than the block's largest */
+				if (kind == KV_INT8)
+					bound += ATTENTION_BLOCK * v_top / (2 * INT8_WORD);
+				assert_true(fabs(out[j] - exact) <= bound);
 			}
 		}
 		cache_free(&c);
 	}
 }
 
+static void attention_is_near_double(void **state)
+{
+	near_double(KV_F16);
+	near_double(KV_INT8);
+}
+
+static void nothing_past_the_last_key(const struct ops *ops, enum kv_kind kind)
+{
+	struct cache c = cache_new(ops, 64, kind);
+	float q[4 * 64], before[4 * 64], after[4 * 64], nan[64];
+
+	fill_hard(q, 4 * 64);
+	for (int j = 0; j < 64; j++)
+		nan[j] = NAN;
+	attend(ops, before, q, 4, &c.view, 101);
+	for (uint32_t t = 101; t < TOKENS; t++)
+		ops->kv_store(&c.view, t, nan, nan);
+	attend(ops, after, q, 4, &c.view, 101);
+	assert_memory_equal(before, after, sizeof(after));
+	attend(ops, after, q, 4, &c.view, 102);	/* but a number that is none shows */
+	for (int j = 0; j < 4 * 64; j++)
+		assert_true(isnan(after[j]));
+	cache_free(&c);
+}
+
 static void keys_past_the_last_one_do_not_matter(void **state)
 {
-	for (const char *const *cpu = cpus_here(); *cpu; cpu++) {
-		struct cache c = cache_new(ops_named(*cpu), 64, true);
-		float q[4 * 64], before[4 * 64], after[4 * 64], nan[64];
+	for (const char *const *cpu = cpus_here(); *cpu; cpu++)
+		for (enum kv_kind kind = 0; kind <= KV_INT8; kind++)
+			nothing_past_the_last_key(ops_named(*cpu), kind);
+}
 
-		fill_hard(q, 4 * 64);
+/* ---- bytes ---- */
+
+/* Tokens as Llama's: some channels of K are many times larger than the others in every token, the first token takes most of the
+ * attention and its V is next to nothing. Root of the mean square of what bytes change, in parts of the output's. */
+static double what_bytes_change(uint32_t head_dim, float outlier, float sink)
+{
+	struct cache exact = cache_new(ops_for(CORE_CPU_PLAIN), head_dim, KV_F32), bytes = exact;
+	float q[4 * 256], a[4 * 256], b[4 * 256];
+	double off = 0, size = 0;
+
+	for (uint32_t i = 0; i < 4 * head_dim; i++)
+		q[i] = random_unit();
+	for (uint32_t t = 0; t < TOKENS; t++)
+		for (uint32_t d = 0; d < head_dim; d++) {
+			exact.k[t * head_dim + d] = random_unit() + (d % 32 == 5 ? outlier : 0) + (t ? 0 : sink * q[d]);
+			exact.v[t * head_dim + d] = (t ? 1 : 0.01f) * random_unit();
+		}
+	free(exact.view.pool);
+	cache_fill(&exact, ops_for(CORE_CPU_PLAIN), head_dim, KV_F32);
+	cache_fill(&bytes, ops_for(CORE_CPU_PLAIN), head_dim, KV_INT8);
+	attention_plain(a, q, 4, &exact.view, TOKENS);
+	attention_plain(b, q, 4, &bytes.view, TOKENS);
+	for (uint32_t i = 0; i < 4 * head_dim; i++) {
+		off += pow(a[i] - b[i], 2);
+		size += pow(a[i], 2);
+	}
+	free(bytes.view.pool);
+	cache_free(&exact);
+	return sqrt(off / size);
+}
+
+static void bytes_change_little_also_beside_outliers_and_a_sink(void **state)
+{
+	for (unsigned d = 3; d < sizeof(dims) / sizeof(dims[0]); d++) {
+		double even = what_bytes_change(dims[d], 0, 0), hard = what_bytes_change(dims[d], 20, 0),
+		       sink = what_bytes_change(dims[d], 0, 8);
+
+		print_message("head_dim %u: bytes change %.2g of the output; %.2g beside outliers, %.2g beside a sink\n", dims[d], even, hard,
+			      sink);
+		assert_true(even > 0 && even <= 0.01);
+		assert_true(hard <= 0.05);
+		assert_true(sink <= 0.01);
+	}
+}
+
+/* Nothing to find the scale of: tokens of zeros, queries of zeros, and numbers near the ends of what f32 holds. */
+static void attend_scaled(float kf, float qf, float vf, const char *what)
+{
+	for (const char *const *cpu = cpus_here(); *cpu; cpu++) {
+		struct cache c = cache_new(ops_for(CORE_CPU_PLAIN), 64, KV_INT8);
+		float q[64], want[64], got[64];
+
+		for (uint32_t i = 0; i < TOKENS * 64; i++) {
+			c.k[i] *= kf;
+			c.v[i] *= vf;
+		}
 		for (int j = 0; j < 64; j++)
-			nan[j] = NAN;
-		attend(ops_named(*cpu), before, q, 4, &c.view, 101);
-		for (uint32_t t = 101; t < TOKENS; t++)
-			ops_named(*cpu)->kv_store(&c.view, t, nan, nan);
-		attend(ops_named(*cpu), after, q, 4, &c.view, 101);
-		assert_memory_equal(before, after, sizeof(after));
+			q[j] = random_unit() * qf;
+		free(c.view.pool);
+		cache_fill(&c, ops_named(*cpu), 64, KV_INT8);
+		attention_plain(want, q, 1, &c.view, 130);
+		attend(ops_named(*cpu), got, q, 1, &c.view, 130);
+		for (int j = 0; j < 64; j++)
+			if (memcmp(&want[j], &got[j], 4) || !isfinite(got[j]))
+				fail_msg("%s, %s: %g, expected %g", what, *cpu, (double)got[j], (double)want[j]);
 		cache_free(&c);
 	}
+}
+
+static void bytes_of_nothing_and_of_very_much_are_numbers(void **state)
+{
+	attend_scaled(0, 1, 1, "K of zeros");
+	attend_scaled(1, 0, 1, "q of zeros");
+	attend_scaled(1, 1, 0, "V of zeros");
+	attend_scaled(1e-35f, 1, 1e-35f, "K and V below what has a scale");
+	attend_scaled(1e18f, 1e18f, 1e30f, "very large scores and values");
+	attend_scaled(0, 0, 0, "zeros");
 }
 
 int main(void)
@@ -209,6 +360,8 @@ int main(void)
 		cmocka_unit_test(stores_give_the_same_pages_everywhere),
 		cmocka_unit_test(attention_is_near_double),
 		cmocka_unit_test(keys_past_the_last_one_do_not_matter),
+		cmocka_unit_test(bytes_change_little_also_beside_outliers_and_a_sink),
+		cmocka_unit_test(bytes_of_nothing_and_of_very_much_are_numbers),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
