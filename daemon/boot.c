@@ -114,7 +114,7 @@ int boot_engine(struct engine **out, const struct conf *c, const struct core_mod
 				  .max_rows = (uint32_t)c->batch_rows,
 				  .max_jobs = (uint32_t)c->max_running,
 				  .max_context = context,
-				  .prefix_cache = true,
+				  .prefix_cache = c->prefix_cache,
 				  .device = c->device,
 				  .module = *c->cuda_module ? c->cuda_module : NULL,
 				  .wake = wake,

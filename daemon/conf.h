@@ -21,6 +21,7 @@ struct conf {
 	int64_t context;         /* tokens; 0: the model's */
 	int64_t kv_memory;       /* bytes; 0: by context, max_running and the machine's memory */
 	char *kv_type;           /* auto, f16, f32, int8 */
+	bool prefix_cache;
 	int64_t batch_rows;      /* rows of one engine step */
 	char *template;          /* of `messages` when the request names none */
 	char *adapters;          /* folders, separated by \':\'; "": none */

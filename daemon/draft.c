@@ -183,7 +183,7 @@ static bool own_field(const char *name, size_t len, bool score)
 {
 	static const char *const names[] = {"v",        "id",    "op",       "topic",       "prompt",   "messages",      "tokens",
 					    "template", "class", "priority", "deadline_ms", "queue_ms", "on_disconnect", "decoder",
-					    "adapters", "model", "durable", "key", "delay_ms", NULL};
+					    "adapters", "model", "durable", "key", "delay_ms", "cache_salt", NULL};
 	static const char *const generate[] = {"samplers", "seed", NULL}, *const scoring[] = {"continuations", NULL};
 	const char *const *lists[] = {names, score ? scoring : generate};
 	for (size_t k = 0; k < 2; k++)
@@ -530,7 +530,10 @@ static void write_options(const struct making *m, size_t more, struct wire_buf *
 	const struct draft *d = m->d;
 	const struct options *o = &m->options;
 	draft_begin_options(
-		d, more + 1 + (m->template != NULL) + (d->model[0] != 0) + (d->n_adapters > 0) + (d->score ? 0 : 2) + options_count(o), b);
+		d,
+		more + 1 + (m->template != NULL) + (d->model[0] != 0) + (d->n_adapters > 0) + (d->cache_salt[0] != 0) + (d->score ? 0 : 2) +
+			options_count(o),
+		b);
 	wire_str(b, "decoder");
 	wire_map(b, 1);
 	wire_str(b, "name");
@@ -554,6 +557,10 @@ static void write_options(const struct making *m, size_t more, struct wire_buf *
 	for (size_t i = 0; i < d->n_adapters; i++) {
 		wire_str(b, d->adapters[i].name);
 		wire_float(b, (double)d->adapters[i].scale);
+	}
+	if (d->cache_salt[0]) {
+		wire_str(b, "cache_salt");
+		wire_str(b, d->cache_salt);
 	}
 	if (m->template) {
 		wire_str(b, "template");
@@ -665,7 +672,8 @@ int draft_prepare(struct draft *d, const struct draft_env *env, bool score, cons
 	*d = (struct draft){.score = score, .plugins = env->plugins, .work = engine_job_new()};
 	if (!d->work)
 		return oom(p);
-	int rc = take_durable(&m) || take_plain_fields(&m, CLASS_INTERACTIVE) || take_adapters(&m) || take_model(&m) || take_template(&m) ||
+	int rc = take_durable(&m) || take_plain_fields(&m, CLASS_INTERACTIVE) || take_adapters(&m) || take_model(&m) ||
+		 field_text(body, "cache_salt", d->cache_salt, sizeof d->cache_salt, p) || take_template(&m) ||
 		 take_options(&m) || (!score && take_seed(&m)) || take_prompt(&m) || (score && take_continuations(&m)) ||
 		 settle(&m, size);
 	options_finish(&m.options);

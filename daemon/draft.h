@@ -22,7 +22,7 @@ struct draft_env {
 	bool store;                      /* there is one */
 };
 
-enum { DRAFT_KEY_MAX = 256 };
+enum { DRAFT_KEY_MAX = 256, DRAFT_SALT_MAX = 128 };
 enum { DRAFT_MAX_N = 64 }; /* choices or continuations of one job */
 
 struct draft {
@@ -35,6 +35,7 @@ struct draft {
 	uint64_t tokens;                  /* it may come to: prompt and longest answers */
 	uint64_t bytes;                   /* of memory that it may come to need outside the engine */
 	char model[ADAPTER_NAME_MAX + 1]; /* "": not named */
+	char cache_salt[DRAFT_SALT_MAX + 1]; /* "": none */
 	struct adapter_wish adapters[CORE_BLEND_MAX];
 	struct adapter_sight seen[CORE_BLEND_MAX]; /* of each, in the folders: by request_look() */
 	size_t n_adapters;

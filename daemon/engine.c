@@ -82,7 +82,6 @@ void engine_job_free(struct engine_job *j)
 	free(j->continuation_len);
 	free(j->prompt);
 	free(j->resume);
-	free(j->salt);
 	free(j->last);
 	core_blend_unref(j->blend);
 	plugin_set_unref(j->plugins);

@@ -33,6 +33,8 @@
 
 enum job_class { CLASS_INTERACTIVE, CLASS_BATCH };
 
+enum { ENGINE_SALT_MAX = 192 };	/* bytes */
+
 /* Everything that a job needs to run. Made by the loop, owned by the engine from engine_submit on. Strings and arrays are malloc'ed. */
 struct engine_job {
 	uint64_t id;			/* not 0 */
@@ -48,8 +50,8 @@ struct engine_job {
 	size_t *continuation_len;
 	size_t n_continuations;
 	struct core_blend *blend; /* a reference; NULL: the base alone */
-	void *salt;		/* [salt_len]; NULL: none. Jobs of different salts share nothing in the prefix cache */
-	size_t salt_len;
+	char salt[ENGINE_SALT_MAX];	/* jobs of different salts share nothing in the prefix cache */
+	size_t salt_len;		/* 0: none */
 	uint64_t seed;
 	bool checkpoints;	/* EV_CHECKPOINT now and then, by itself */
 	void *resume;		/* a checkpoint to go on from; NULL: start from the prompt */

@@ -175,6 +175,10 @@ static void write_engine(const struct server *s, FILE *f)
 		{"weft_engine_rebuilt_tokens_total", "Tokens run again after a pre-emption or a restart.",
 		 atomic_load(&e->rebuilt_rows)},
 		{"weft_engine_preemptions_total", "Jobs parked for others.", atomic_load(&e->preemptions)},
+		{"weft_prefix_hits_total", "Times that the prefix cache had the beginning of a prompt or of a rebuild.",
+		 atomic_load(&e->prefix_hits)},
+		{"weft_prefix_tokens_total", "Tokens that it had, and that were not run.", atomic_load(&e->prefix_tokens)},
+		{"weft_prefix_evictions_total", "Pages of it that made room.", atomic_load(&e->prefix_evictions)},
 	};
 	for (size_t i = 0; i < sizeof counters / sizeof *counters; i++)
 		one(f, counters[i].name, "counter", counters[i].help, (double)counters[i].value);
@@ -187,6 +191,8 @@ static void write_engine(const struct server *s, FILE *f)
 	one(f, "weft_engine_last_step_age_seconds", "gauge", "Since the last step; while busy this must stay small.",
 	    last ? (double)(age > 0 ? age : 0) / 1e9 : 0);
 	one(f, "weft_kv_pages_used", "gauge", "KV cache pages in use.", atomic_load(&e->pages_used));
+	one(f, "weft_prefix_pages", "gauge", "KV cache pages that the prefix cache has; those that no job holds are not in use.",
+	    atomic_load(&e->prefix_pages));
 	one(f, "weft_kv_pages", "gauge", "KV cache pages.", s->pages_total);
 }
 

@@ -77,6 +77,14 @@ static int admit(struct server *s, const struct draft *d, uint32_t pages, struct
 	return -1;
 }
 
+/* Whose pages a job may share: those of its client's own requests, and of them those of the same cache_salt. */
+static void salt(struct engine_job *work, const char *identity, const char *cache_salt)
+{
+	_Static_assert(ENGINE_SALT_MAX > IDENTITY_LEN + 1 + DRAFT_SALT_MAX, "a salt has room for both");
+	if (*identity || *cache_salt)
+		work->salt_len = (size_t)snprintf(work->salt, sizeof work->salt, "%s%c%s", identity, 0, cache_salt);
+}
+
 void server_fill(struct server *s, struct job *j, struct draft *d, const char *identity, uint32_t pages, int64_t now)
 {
 	j->op = d->task ? task_op(d->task) : d->score ? "score" : "generate";
@@ -90,6 +98,8 @@ void server_fill(struct server *s, struct job *j, struct draft *d, const char *i
 	memcpy(j->topic, d->topic, sizeof j->topic);
 	memcpy(j->decoder, d->decoder, sizeof j->decoder);
 	strncpy(j->identity, identity, IDENTITY_LEN);
+	if (d->work)
+		salt(d->work, j->identity, d->cache_salt);
 	j->entry.batch = d->class == CLASS_BATCH;
 	j->entry.pages = pages;
 	j->entry.tokens = d->tokens;

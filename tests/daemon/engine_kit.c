@@ -206,7 +206,7 @@ static void set_words(struct engine_job *j, struct kit *k, const char *words)
 		else if (strncmp(w, "orderline=", 10) == 0)
 			add_adapter(k, parts, &n_parts, 1, value);
 		else if (strncmp(w, "salt=", 5) == 0)
-			j->salt_len = strlen(j->salt = strdup(value));
+			j->salt_len = (size_t)snprintf(j->salt, sizeof j->salt, "%s", value);
 	}
 	if (n_parts > 0)
 		assert_int_equal(core_blend_new(&j->blend, parts, n_parts, NULL), 0);

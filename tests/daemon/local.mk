@@ -53,6 +53,7 @@ daemon_scripts = \
 	tests/daemon/adapter_stress.py \
 	tests/daemon/adapter_hostile_test.py \
 	tests/daemon/metrics_test.py \
+	tests/daemon/prefix_test.py \
 	tests/daemon/adapter_registry_test.py \
 	tests/daemon/fuse_test.py tests/daemon/learn_test.py tests/daemon/check_test.py
 TESTS += $(daemon_scripts)

@@ -211,7 +211,7 @@ def test_plugins_and_stats_have_what_the_protocol_says():
         assert (t["type"], t["default"], t["min"]) == ("float", 1.0, 0.0) and t["doc"]
         s = p.call("stats")
         assert set(s["jobs"]) == {"queued", "running", "preempted", "accepted", "done", "failed", "cancelled", "expired", "rejected"}
-        assert set(s["engine"]) == {"steps", "prompt_tokens", "generated_tokens", "preemptions", "checkpoints", "checkpoint_bytes", "running", "pages_used", "pages_total", "step_ms_mean", "step_ms_p50", "step_ms_p99",
+        assert set(s["engine"]) == {"steps", "prompt_tokens", "generated_tokens", "preemptions", "checkpoints", "checkpoint_bytes", "prefix_hits", "prefix_tokens", "prefix_pages", "prefix_evictions", "running", "pages_used", "pages_total", "step_ms_mean", "step_ms_p50", "step_ms_p99",
                                     "step_ms_max", "step_ms_counts", "last_step_age_ms", "busy"}
         assert sum(n for _, n in s["engine"]["step_ms_counts"]) == s["engine"]["steps"] > 0
         assert s["engine"]["step_ms_p50"] <= s["engine"]["step_ms_p99"] <= s["engine"]["step_ms_max"]

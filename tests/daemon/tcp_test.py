@@ -76,6 +76,16 @@ def test_listed_clients_are_served_and_nobody_else():
             assert open(keys.secret).read().split("\n")[1] not in d.log()
 
 
+def test_clients_of_different_keys_share_nothing_in_the_prefix_cache():
+    with tempfile.TemporaryDirectory(dir="/tmp") as t:
+        keys = Keys(t)
+        anna, bert = keys.client("anna"), keys.client("bert")
+        with Weftd(*keys.args(), request=endpoint(), answer=endpoint(), ready=False) as d, Peer(d, curve=anna) as a, Peer(d, curve=bert) as b:
+            for p, want in ((a, 0), (b, 0), (a, 32), (b, 32)):
+                done = p.done(p.generate(tokens=list(range(300, 340)), max_tokens=2))
+                assert done["usage"]["cached_tokens"] == want, done
+
+
 def test_a_reload_reads_the_list_again():
     with tempfile.TemporaryDirectory(dir="/tmp") as t:
         keys = Keys(t)
