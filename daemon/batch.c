@@ -1,5 +1,6 @@
 /* batch.c: building the rows of one step. */
 #include <stdlib.h>
+#include <string.h>
 
 #include "daemon/batch.h"
 
@@ -20,6 +21,7 @@ void batch_finish(struct batch *b)
 	free(b->rows);
 	free(b->from);
 	free(b->turns);
+	free(b->pages);
 	*b = (struct batch){0};
 }
 
@@ -169,6 +171,49 @@ static int by_want(const void *x, const void *y)
 	return a->job->born < b->job->born ? -1 : 1;
 }
 
+/* Room for one more behind list[n). NULL: out of memory, and the list is as it was. */
+static void *grow(void *list, uint32_t n, uint32_t *cap, size_t item)
+{
+	if (n < *cap)
+		return list;
+	uint32_t more = *cap == 0 ? 64 : *cap * 2;
+	void *grown = realloc(list, more * item);
+	if (grown != NULL)
+		*cap = more;
+	return grown;
+}
+
+static int by_page(const void *x, const void *y)
+{
+	const struct batch_page *a = x, *b = y;
+	int order = memcmp(a->key, b->key, sizeof a->key);
+
+	return order != 0 ? order : lower(a->job, b->job) ? 1 : -1;
+}
+
+/* Finds the jobs that are behind another one. -1: out of memory. */
+static int line_up(struct batch *b, struct weft_job *jobs)
+{
+	uint32_t n = 0;
+
+	for (struct weft_job *j = jobs; j != NULL; j = j->next) {
+		struct batch_page page = {.job = j};
+		j->behind = false;
+		if (!active(j) || j->rebuilding || !feed_page(j, page.key, &page.all))
+			continue;
+		struct batch_page *grown = grow(b->pages, n, &b->pages_cap, sizeof *grown);
+		if (grown == NULL)
+			return -1;
+		b->pages = grown;
+		b->pages[n++] = page;
+	}
+	if (n > 1)
+		qsort(b->pages, n, sizeof *b->pages, by_page);
+	for (uint32_t i = 1; i < n; i++)
+		b->pages[i].job->behind = b->pages[i].all && memcmp(b->pages[i].key, b->pages[i - 1].key, sizeof b->pages[i].key) == 0;
+	return 0;
+}
+
 /* Collects the claims in order of groups. Returns how many, or -1. */
 static int64_t collect(struct batch *b, struct weft_job *jobs)
 {
@@ -176,17 +221,13 @@ static int64_t collect(struct batch *b, struct weft_job *jobs)
 
 	for (struct weft_job *j = jobs; j != NULL; j = j->next) {
 		bool generates;
-		uint32_t want = active(j) ? claim(j, b->cap, &generates) : 0;
+		uint32_t want = active(j) && !j->behind ? claim(j, b->cap, &generates) : 0;
 		if (want == 0)
 			continue;
-		if (n == b->turns_cap) {
-			uint32_t cap = b->turns_cap == 0 ? 64 : b->turns_cap * 2;
-			struct batch_turn *grown = realloc(b->turns, cap * sizeof *grown);
-			if (grown == NULL)
-				return -1;
-			b->turns = grown;
-			b->turns_cap = cap;
-		}
+		struct batch_turn *grown = grow(b->turns, n, &b->turns_cap, sizeof *grown);
+		if (grown == NULL)
+			return -1;
+		b->turns = grown;
 		uint32_t group = (generates ? 1 : 3) + (j->spec->class == CLASS_BATCH);
 		b->turns[n++] = (struct batch_turn){j, want, j->waited >= BATCH_PATIENCE ? 0 : group, generates};
 	}
@@ -289,7 +330,7 @@ enum batch_state batch_build(struct batch *b, struct weft_job *jobs, struct core
 	batch_clear(b);
 	b->pages_left = core_ctx_pages_free(core);
 	*who = NULL;
-	n = collect(b, jobs);
+	n = line_up(b, jobs) != 0 ? -1 : collect(b, jobs);
 	if (n < 0)
 		return BATCH_NO_MEMORY;
 	bool generating = false;
@@ -311,7 +352,7 @@ enum batch_state batch_build(struct batch *b, struct weft_job *jobs, struct core
 		return BATCH_STUCK;
 	}
 	for (struct weft_job *j = jobs; j != NULL; j = j->next)
-		j->waited++;
+		j->waited += !j->behind;
 	for (uint32_t i = 0; i < b->n; i++)
 		b->from[i].job->waited = 0;
 	return BATCH_READY;

@@ -4,6 +4,9 @@
  *   1. jobs that had no row for BATCH_PATIENCE steps, together at most a quarter of the rows;
  *   2. jobs that generate, interactive class; 3. the same, batch class;
  *   4. jobs that are in a prompt or a rebuild, interactive class; 5. the same, batch class.
+ * A prompt that goes on with the same page of KV as that of a job of higher rank has no row: it takes the page from the prefix cache when it is
+ * there. So those who come together compute what they have in common once.
+ *
  * So a generating job waits for no more than the one step that runs, whatever prompts arrive, and no job waits for ever. How long a step may
  * take is the engine's to say: it sets how many rows of prompts and rebuilds fit beside generating jobs, and without them. */
 #ifndef WEFT_DAEMON_BATCH_H
@@ -30,12 +33,19 @@ struct batch_turn {	/* one job's claim */
 	bool generates;
 };
 
+struct batch_page {	/* that a job's prompt fills next */
+	struct weft_job *job;
+	unsigned char key[CORE_PAGE_KEY];
+	bool all;	/* of feed_page() */
+};
+
 struct batch {
 	uint32_t cap, n;
 	struct core_row *rows;		/* [n] */
 	struct batch_from *from;	/* [n] */
 	struct batch_turn *turns;	/* [turns_cap] */
-	uint32_t turns_cap;
+	struct batch_page *pages;	/* [pages_cap] */
+	uint32_t turns_cap, pages_cap;
 	uint32_t pages_left;		/* of the pool, after the rows that are in */
 	uint32_t beside, alone;		/* most rows of prompts and rebuilds in a step with and without generating jobs; 0: no limit */
 	uint32_t prompt_left;		/* of that limit, after the rows that are in */

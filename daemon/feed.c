@@ -140,11 +140,19 @@ int feed_add(struct weft_job *job, const struct weft_feed *f)
 /* Rows from the next one on of which no more is wanted than their KV. The last row is never among them: the feed ends with a row that runs. */
 static uint32_t rows_for_kv(const struct feed *f)
 {
-	uint32_t row = f->ran;
+	uint32_t row = f->ran, last = f->n_tokens - 1;
 
-	while (row + 1 < f->n_tokens && !feed_wants_logits(f, row))
+	if (row < last && f->targets == NULL)
+		return last - row;
+	while (row < last && !feed_wants_logits(f, row))
 		row++;
 	return row - f->ran;
+}
+
+/* The next row of f continues its sequence by the path of prompts. */
+static bool is_next(const struct feed *f)
+{
+	return (f->flags & WEFT_FEED_PROMPT) != 0 && f->seq->n == f->start + f->ran;
 }
 
 void feed_reuse(struct weft_job *job)
@@ -152,7 +160,7 @@ void feed_reuse(struct weft_job *job)
 	for (uint32_t i = job->feeds_done; i < job->n_feeds; i++) {
 		struct feed *f = &job->feeds[i];
 		struct seq *s = f->seq;
-		if ((f->flags & WEFT_FEED_PROMPT) == 0 || s->n != f->start + f->ran)
+		if (!is_next(f))
 			continue;
 		const uint32_t *words = (const uint32_t *)f->tokens + f->ran; /* core_word() of a prompt's token is the token */
 		uint32_t got = seq_reuse(job, s, words, rows_for_kv(f));
@@ -162,6 +170,22 @@ void feed_reuse(struct weft_job *job)
 		job->prompt_done += got;
 		job->cached += got;
 	}
+}
+
+bool feed_page(const struct weft_job *job, unsigned char key[CORE_PAGE_KEY], bool *all)
+{
+	uint32_t words[CORE_PAGE];
+
+	if (job->feeds_done == job->n_feeds)
+		return false;
+	const struct feed *f = &job->feeds[job->feeds_done];
+	uint32_t there = f->seq->n % CORE_PAGE, more = CORE_PAGE - there;
+	if (!is_next(f) || f->n_tokens - f->ran < more)
+		return false;
+	memcpy(words, f->seq->tokens + f->seq->n - there, there * sizeof *words);
+	memcpy(words + there, f->tokens + f->ran, more * sizeof *words);
+	*all = there == 0 && rows_for_kv(f) >= CORE_PAGE;
+	return core_seq_page_key(job->core, f->seq->kv, words, key);
 }
 
 /* ---- reducing ---- */

@@ -109,6 +109,7 @@ struct weft_job {
 	bool ended;			/* EV_DONE is in the out list, and the spec went with it */
 	struct seq **order;		/* [n_seqs] in a rebuild: neighbours share the longest beginnings */
 	uint32_t waited;		/* steps without a row */
+	bool behind;			/* in this step: a job of higher rank computes what this one takes from the prefix cache in the next */
 	uint64_t born;			/* order of submission */
 
 	/* The plugin that runs just now, for host functions. */
@@ -200,6 +201,8 @@ int feed_add(struct weft_job *job, const struct weft_feed *f);		/* 0 or a breach
 bool feed_wants_logits(const struct feed *f, uint32_t row);
 /* Between plan and the rows of a step: the beginning of the next prompt feeds counts as run where the prefix cache has it. */
 void feed_reuse(struct weft_job *job);
+/* The page that the job's prompt fills next; false: it fills none. *all: the prefix cache could give it the whole page. */
+bool feed_page(const struct weft_job *job, unsigned char key[CORE_PAGE_KEY], bool *all);
 uint64_t feed_work(const struct weft_job *job);	/* tokens that the plan has made: drawn, scored or fed behind the prompt */
 /* Reduces the logits of one row. False: the job has ended. */
 bool feed_row(struct weft_job *job, struct feed *f, uint32_t row, const float *logits, struct chain_room *room);

@@ -150,7 +150,7 @@ struct core_ctx_params {
 	const char *module;		/* NULL: weft-cuda.so among the installed files */
 };
 
-enum { CORE_PAGE = 16 };		/* tokens per KV page */
+enum { CORE_PAGE = 16, CORE_PAGE_KEY = 32 };	/* tokens per KV page; bytes of a digest of what is in it */
 
 struct core_ctx;
 struct core_seq;
@@ -252,6 +252,10 @@ int core_seq_set_salt(struct core_seq *s, const void *salt, size_t len);
 /* s is to go on with words[0..n): takes what the cache has of their beginning, in whole pages, and returns how many tokens that are. They count
  * as if they had been fed; there are no logits of them. 0 also where core_seq_len() is no multiple of CORE_PAGE. */
 uint32_t core_seq_reuse(struct core_ctx *c, struct core_seq *s, const uint32_t *words, uint32_t n);
+
+/* The key of the page that s fills next, when words[CORE_PAGE] are all that will be in it: sequences with the same key would compute the same
+ * page. false: there is no prefix cache in which one could find what another has computed. */
+bool core_seq_page_key(const struct core_ctx *c, const struct core_seq *s, const uint32_t *words, unsigned char key[CORE_PAGE_KEY]);
 
 struct core_cached {
 	uint32_t pages;		/* that would be found */

@@ -229,11 +229,11 @@ void core_ctx_cached(const struct core_ctx *c, struct core_cached *out)
 /* What the keys of its pages begin with. */
 static void name_root(struct core_seq *s)
 {
-	unsigned char in[ADAPTER_DIGEST + KV_KEY] = { 0 };
+	unsigned char in[ADAPTER_DIGEST + CORE_PAGE_KEY] = { 0 };
 
 	if (s->blend)
 		memcpy(in, s->blend->digest, ADAPTER_DIGEST);
-	memcpy(in + ADAPTER_DIGEST, s->salt, KV_KEY);
+	memcpy(in + ADAPTER_DIGEST, s->salt, CORE_PAGE_KEY);
 	crypto_generichash(s->root, sizeof(s->root), in, sizeof(in), NULL, 0);
 }
 
@@ -301,6 +301,13 @@ int core_seq_set_salt(struct core_seq *s, const void *salt, size_t len)
 		crypto_generichash(s->salt, sizeof(s->salt), salt, len, NULL, 0);
 	name_root(s);
 	return CORE_OK;
+}
+
+bool core_seq_page_key(const struct core_ctx *c, const struct core_seq *s, const uint32_t *words, unsigned char key[CORE_PAGE_KEY])
+{
+	if (c->kv.cache.pages)
+		kv_page_key(&c->kv, s, words, key);
+	return c->kv.cache.pages != NULL;
 }
 
 uint32_t core_seq_reuse(struct core_ctx *c, struct core_seq *s, const uint32_t *words, uint32_t n)

@@ -243,6 +243,11 @@ void kv_commit(struct kv *kv, struct core_seq *s)
 		list_page(kv, s, whole);
 }
 
+void kv_page_key(const struct kv *kv, const struct core_seq *s, const uint32_t *words, unsigned char key[CORE_PAGE_KEY])
+{
+	kv_cache_key(key, key_before(kv, s, s->len / PAGE), words);
+}
+
 uint32_t kv_reuse(struct kv *kv, struct core_seq *s, const uint32_t *words, uint32_t n)
 {
 	uint32_t from = s->len;
@@ -250,10 +255,10 @@ uint32_t kv_reuse(struct kv *kv, struct core_seq *s, const uint32_t *words, uint
 	if (!kv->cache.pages || from % PAGE)
 		return 0;
 	for (; n - (s->len - from) >= PAGE && s->pages < kv->max_pages; s->len += PAGE) {
-		unsigned char key[KV_KEY];
+		unsigned char key[CORE_PAGE_KEY];
 		uint32_t page;
 
-		kv_cache_key(key, key_before(kv, s, s->pages), words + (s->len - from));
+		kv_page_key(kv, s, words + (s->len - from), key);
 		page = kv_cache_find(&kv->cache, key);
 		if (page == KV_NONE)
 			break;

@@ -41,8 +41,8 @@ struct core_seq {
 	uint32_t first;			/* of its rows among those of the pass in progress, sequence by sequence */
 	struct core_blend *blend;	/* counted; NULL: the base alone. ctx.c keeps it */
 	void *resident;			/* the blend on the device */
-	unsigned char root[KV_KEY];	/* of the keys of its pages: a digest of blend and salt. ctx.c keeps it */
-	unsigned char salt[KV_KEY];	/* its digest; zeros: none */
+	unsigned char root[CORE_PAGE_KEY];	/* of the keys of its pages: a digest of blend and salt. ctx.c keeps it */
+	unsigned char salt[CORE_PAGE_KEY];	/* its digest; zeros: none */
 	uint32_t copied;		/* page that this reservation replaced by a copy, or KV_NONE */
 	uint32_t table[];		/* [max_pages] */
 };
@@ -66,6 +66,7 @@ void kv_copy(struct kv *kv, struct core_seq *s);
 /* What the pass computed at a position of s: before kv_commit(), for all of them. */
 void kv_note(struct kv *kv, const struct core_seq *s, uint32_t position, uint32_t word);
 void kv_commit(struct kv *kv, struct core_seq *s);
+void kv_page_key(const struct kv *kv, const struct core_seq *s, const uint32_t *words, unsigned char key[CORE_PAGE_KEY]);
 /* Pages that begin with words[0..n), behind a whole number of them: s gets as many as the cache has one after the other. Returns their tokens. */
 uint32_t kv_reuse(struct kv *kv, struct core_seq *s, const uint32_t *words, uint32_t n);
 

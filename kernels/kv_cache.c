@@ -31,13 +31,13 @@ void kv_cache_finish(struct kv_cache *c)
 
 /* ---- the index ---- */
 
-void kv_cache_key(unsigned char key[KV_KEY], const unsigned char before[KV_KEY], const uint32_t word[CORE_PAGE])
+void kv_cache_key(unsigned char key[CORE_PAGE_KEY], const unsigned char before[CORE_PAGE_KEY], const uint32_t word[CORE_PAGE])
 {
-	unsigned char in[KV_KEY + CORE_PAGE * sizeof(word[0])];
+	unsigned char in[CORE_PAGE_KEY + CORE_PAGE * sizeof(word[0])];
 
-	memcpy(in, before, KV_KEY);
-	memcpy(in + KV_KEY, word, CORE_PAGE * sizeof(word[0]));
-	crypto_generichash(key, KV_KEY, in, sizeof(in), NULL, 0);
+	memcpy(in, before, CORE_PAGE_KEY);
+	memcpy(in + CORE_PAGE_KEY, word, CORE_PAGE * sizeof(word[0]));
+	crypto_generichash(key, CORE_PAGE_KEY, in, sizeof(in), NULL, 0);
 }
 
 /* A digest is as good a hash as any: its first bytes. */
@@ -49,11 +49,11 @@ static uint32_t *bucket_of(const struct kv_cache *c, const unsigned char *key)
 	return &c->buckets[hash & c->mask];
 }
 
-uint32_t kv_cache_find(const struct kv_cache *c, const unsigned char key[KV_KEY])
+uint32_t kv_cache_find(const struct kv_cache *c, const unsigned char key[CORE_PAGE_KEY])
 {
 	uint32_t page = *bucket_of(c, key);
 
-	while (page != KV_NONE && memcmp(c->pages[page].key, key, KV_KEY))
+	while (page != KV_NONE && memcmp(c->pages[page].key, key, CORE_PAGE_KEY))
 		page = c->pages[page].next;
 	return page;
 }

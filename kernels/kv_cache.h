@@ -11,11 +11,10 @@
 
 #include "core.h"
 
-enum { KV_KEY = 32 };
 #define KV_NONE UINT32_MAX
 
 struct kv_cache_page {
-	unsigned char key[KV_KEY];	/* of a whole page, listed or not */
+	unsigned char key[CORE_PAGE_KEY];	/* of a whole page, listed or not */
 	uint32_t word[CORE_PAGE];	/* what is in it, as far as its holder's length goes */
 	bool listed;
 	uint32_t next;			/* listed: in its bucket */
@@ -34,8 +33,8 @@ struct kv_cache {
 bool kv_cache_init(struct kv_cache *c, uint32_t n_pages);	/* false: no memory */
 void kv_cache_finish(struct kv_cache *c);
 
-void kv_cache_key(unsigned char key[KV_KEY], const unsigned char before[KV_KEY], const uint32_t word[CORE_PAGE]);
-uint32_t kv_cache_find(const struct kv_cache *c, const unsigned char key[KV_KEY]);	/* a page, or KV_NONE */
+void kv_cache_key(unsigned char key[CORE_PAGE_KEY], const unsigned char before[CORE_PAGE_KEY], const uint32_t word[CORE_PAGE]);
+uint32_t kv_cache_find(const struct kv_cache *c, const unsigned char key[CORE_PAGE_KEY]);	/* a page, or KV_NONE */
 void kv_cache_list(struct kv_cache *c, uint32_t page);	/* under its key, which is not listed yet */
 void kv_cache_unlist(struct kv_cache *c, uint32_t page);	/* a listed page that is not idle */
 void kv_cache_rest(struct kv_cache *c, uint32_t page);	/* a listed page: its last holder has gone */

@@ -30,9 +30,10 @@ static int teardown(void **state)
 	return 0;
 }
 
-static void begin(uint32_t pages, uint32_t rows)
+static void begin_with(bool prefix_cache, uint32_t pages, uint32_t rows)
 {
-	struct core_ctx_params p = {.model = kit.model, .threads = 1, .kv_pages = pages, .max_rows = rows};
+	struct core_ctx_params p = {
+		.model = kit.model, .threads = 1, .kv_pages = pages, .max_rows = rows, .prefix_cache = prefix_cache};
 
 	assert_int_equal(core_ctx_new(&core, &p, NULL), 0);
 	assert_int_equal(batch_init(&batch, rows), 0);
@@ -41,6 +42,12 @@ static void begin(uint32_t pages, uint32_t rows)
 				   core_model_info(kit.model)->digest};
 	out = (struct run_out){.last = &out.first};
 	n_jobs = 0;
+}
+
+/* All prompts have the same tokens here: without the cache nobody waits for another's pages. */
+static void begin(uint32_t pages, uint32_t rows)
+{
+	begin_with(false, pages, rows);
 }
 
 static int end(void **state)
@@ -125,6 +132,65 @@ static void run_all(void)
 		forward();
 	for (uint32_t i = 0; i < n_jobs; i++)
 		feed_clear(jobs[i]);
+}
+
+static void of_prompts_that_go_on_with_the_same_page_the_one_of_highest_rank_runs(void **state)
+{
+	begin_with(true, 512, ROWS);
+	struct weft_job *low = add_fed(CLASS_BATCH, WEFT_FEED_PROMPT, 100);
+	struct weft_job *high = add_fed(CLASS_INTERACTIVE, WEFT_FEED_PROMPT, 100);
+	struct weft_job *less_than_a_page = add_fed(CLASS_BATCH, WEFT_FEED_PROMPT, 9);
+	build();
+	assert_int_equal(rows_of(high), ROWS);
+	assert_int_equal(rows_of(low), 0);
+	assert_int_equal(low->waited, 0);
+	assert_int_equal(less_than_a_page->waited, 1);
+	forward();
+	feed_reuse(low);
+	assert_int_equal(low->seqs[0]->present, ROWS);
+	assert_int_equal(low->feeds[0].ran, ROWS);
+	build();
+	assert_int_equal(rows_of(high), 100 - ROWS);
+	assert_int_equal(rows_of(low), 0);
+	assert_int_equal(rows_of(less_than_a_page), 9);
+	forward();
+	feed_reuse(low);
+	build();
+	assert_int_equal(rows_of(low), 4); /* the last page of a prompt is its own */
+	assert_int_equal(low->cached, 96);
+}
+
+/* The rest of it could not be taken from the cache. */
+static void a_prompt_in_the_middle_of_a_page_waits_for_nobody(void **state)
+{
+	begin_with(true, 512, 40);
+	struct weft_job *low = add_fed(CLASS_BATCH, WEFT_FEED_PROMPT, 100);
+	build();
+	forward();
+	struct weft_job *high = add_fed(CLASS_INTERACTIVE, WEFT_FEED_PROMPT, 33 + CORE_PAGE);
+	feed_reuse(low);
+	feed_reuse(high);
+	assert_int_equal(high->feeds[0].ran, 32);
+	build();
+	assert_int_equal(rows_of(high), 17);
+	assert_int_equal(rows_of(low), 23);
+}
+
+/* The cache has what the second feed would be if the first one had run. */
+static void a_feed_takes_nothing_before_its_turn(void **state)
+{
+	begin_with(true, 512, ROWS);
+	struct weft_job *first = add_fed(CLASS_INTERACTIVE, WEFT_FEED_PROMPT, CORE_PAGE);
+	feed(first, 0, WEFT_FEED_PROMPT, CORE_PAGE);
+	run_all();
+	struct weft_job *second = add_fed(CLASS_INTERACTIVE, WEFT_FEED_PROMPT, 2 * CORE_PAGE);
+	feed(second, 0, WEFT_FEED_PROMPT, 2 * CORE_PAGE);
+	feed_reuse(second);
+	assert_int_equal(second->seqs[0]->n, CORE_PAGE);
+	assert_int_equal(second->feeds[0].ran, CORE_PAGE);
+	assert_int_equal(second->feeds[1].ran, 0);
+	build();
+	assert_int_equal(rows_of(second), 3 * CORE_PAGE);
 }
 
 static void generating_jobs_come_first_and_prompts_share_the_rest(void **state)
@@ -347,6 +413,9 @@ static void a_rebuild_runs_every_token_once_by_its_own_path(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_teardown(of_prompts_that_go_on_with_the_same_page_the_one_of_highest_rank_runs, end),
+		cmocka_unit_test_teardown(a_prompt_in_the_middle_of_a_page_waits_for_nobody, end),
+		cmocka_unit_test_teardown(a_feed_takes_nothing_before_its_turn, end),
 		cmocka_unit_test_teardown(generating_jobs_come_first_and_prompts_share_the_rest, end),
 		cmocka_unit_test_teardown(a_generating_job_never_waits_while_prompts_stream_in, end),
 		cmocka_unit_test_teardown(the_engine_may_keep_prompts_from_making_a_step_long, end),

@@ -161,6 +161,67 @@ static void many_at_once_have_the_answers_that_each_has_alone(void **state)
 	kit_stop(&r);
 }
 
+/* Whole pages that two prompts have in common, and of which neither wants logits. */
+static size_t common(const struct engine_job *a, const struct engine_job *b)
+{
+	size_t n = 0;
+
+	while (n + 1 < a->n_prompt && n + 1 < b->n_prompt && a->prompt[n] == b->prompt[n])
+		n++;
+	return whole_pages(n);
+}
+
+/* Each of them would be in the middle of the same prompt in the same step; and some join when it has run in part. */
+static void those_who_come_together_compute_what_they_have_in_common_once(void **state)
+{
+	static const uint32_t rows[] = {256, 64, 7, 1};
+	enum { N = 16 };
+
+	for (size_t k = 0; k < sizeof rows / sizeof *rows; k++) {
+		struct kit_params p = params(512, rows[k]);
+		size_t want = 0;
+		struct kit_run r;
+
+		kit_start(&r, &kit, &p);
+		for (uint64_t id = 1; id <= N; id++) {
+			struct engine_job *j = kit_job(&kit, id, &asks[id % 3]);
+			size_t most = 0;
+			for (uint64_t before = 1; before < id; before++) {
+				struct engine_job *b = kit_job(&kit, before, &asks[before % 3]);
+				size_t n = common(j, b);
+				most = n > most ? n : most;
+				engine_job_free(b);
+			}
+			want += j->n_prompt - most;
+			engine_submit(r.engine, j);
+		}
+		kit_wait_done(&r, N);
+		for (size_t i = 0; i < r.n; i++)
+			assert_expected(&r.answers[i], r.answers[i].id % 3, "together");
+		assert_int_equal(stat(&engine_stats(r.engine)->prompt_rows), want);
+		kit_assert_idle(&r);
+		kit_stop(&r);
+	}
+}
+
+/* The one that leads is cancelled: the next one takes the lead. */
+static void a_job_that_waits_for_a_cancelled_one_goes_on_by_itself(void **state)
+{
+	struct kit_params p = params(512, 1);
+	struct kit_run r;
+
+	kit_start(&r, &kit, &p);
+	for (uint64_t id = 1; id <= 3; id++)
+		engine_submit(r.engine, kit_job(&kit, id, &asks[0]));
+	while (kit_answer(&r, 1) == NULL)
+		kit_wait(&r);
+	engine_cancel(r.engine, 1);
+	kit_wait_done(&r, 3);
+	for (uint64_t id = 2; id <= 3; id++)
+		assert_expected(kit_answer(&r, id), 0, "after a cancel");
+	kit_stop(&r);
+}
+
 /* The pool holds one job and a half: what is cached gives way, and no answer is another one for it. */
 static void a_full_cache_keeps_no_job_from_its_pages(void **state)
 {
@@ -322,6 +383,8 @@ int main(void)
 		cmocka_unit_test(the_second_time_all_of_a_prompt_is_there_that_no_logits_are_wanted_of),
 		cmocka_unit_test(a_feed_that_is_there_in_whole_still_has_a_row_to_run),
 		cmocka_unit_test(many_at_once_have_the_answers_that_each_has_alone),
+		cmocka_unit_test(those_who_come_together_compute_what_they_have_in_common_once),
+		cmocka_unit_test(a_job_that_waits_for_a_cancelled_one_goes_on_by_itself),
 		cmocka_unit_test(a_full_cache_keeps_no_job_from_its_pages),
 		cmocka_unit_test(a_parked_job_finds_again_what_it_has_computed),
 		cmocka_unit_test(from_a_checkpoint_the_rest_is_the_same_with_a_cache_that_has_all_of_it),
