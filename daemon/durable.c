@@ -398,6 +398,13 @@ static void sweep(struct server *s, int64_t now)
 
 /* ---- what other daemons say ---- */
 
+/* A job that came to us since: its listeners here have it from us. */
+static bool is_ours(const struct server *s, const struct store_seen *e)
+{
+	const struct job *j = job_find(&s->jobs, e->job);
+	return j && j->journal && !j->journal->lost && e->seq < j->n_events;
+}
+
 static void on_seen(struct store_op *op, void *arg)
 {
 	struct server *s = arg;
@@ -407,6 +414,8 @@ static void on_seen(struct store_op *op, void *arg)
 		d->cursor = op->cursor;
 	for (size_t i = 0; op->code == STORE_OK && i < op->n_out; i++) {
 		const struct store_seen *e = &op->seen[i];
+		if (is_ours(s, e))
+			continue;
 		if (e->data.data)
 			s->publish(s->publish_arg, e->topic, e->data.data, e->data.len);
 		else

@@ -283,6 +283,14 @@ static void conclude_dead(struct server *s, struct job *j)
 	server_conclude(s, j, JOB_DEAD, wire_code_name(WIRE_INTERNAL), why);
 }
 
+/* Of a fleet: what earlier holders said goes to our listeners before what we say. They may have heard some of it from the watch. */
+static void retell(struct server *s, struct job *j)
+{
+	const struct topic *t = topics_find(&s->topics, j->topic);
+	if (store_is_fleet(s->durable.store) && t && t->listeners)
+		journal_show(s, j, 0, j->n_events);
+}
+
 /* Nobody knows it here yet: the store shall give it to somebody else, or to us later. */
 static void give_back(struct server *s, struct job *j)
 {
@@ -327,6 +335,7 @@ void server_revive(struct server *s, struct draft *d, const struct revival *v, c
 		give_back(s, j);
 		return;
 	}
+	retell(s, j);
 	if (v->row.dead)
 		conclude_dead(s, j);
 	else if (problem)

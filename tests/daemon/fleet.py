@@ -37,11 +37,11 @@ class Place:
     def __init__(self, number, root, folder, pg):
         self.number, self.lives, self.adapters = number, 0, folder
         self.request, self.answer = f"ipc://{root}/r{number}", f"ipc://{root}/a{number}"
-        self.proxy, self.daemon, self.peer, self.stopped = fleet_kit.Proxy(pg), None, None, False
+        self.proxy, self.daemon, self.peer, self.leaving = fleet_kit.Proxy(pg), None, None, False
         self.back = None            # (when, what to do) to be well again
 
     def start(self):
-        self.lives += 1
+        self.lives, self.leaving = self.lives + 1, False
         plugins = ":".join(os.path.join(BUILD, p) for p in ("plugins/.libs", "tests/daemon/poison/.libs"))
         self.daemon = Weftd("--threads", "1", "--max-running", "4", "--adapters", self.adapters, "--store", self.proxy.url(f"d{self.number}-{self.lives}"),
                             "--store-lease", f"{int(LEASE * 1000)}ms", "--drain-timeout", "50ms", "--log-level", "warning", plugins=plugins, request=self.request,
@@ -192,6 +192,7 @@ class Fleet:
             place.back = (later if self.rng.random() < 0.5 else 0, lambda: None)
         elif name == "term":
             d.signal(signal.SIGTERM)
+            place.leaving = True
         elif name == "stop":
             d.signal(signal.SIGSTOP)
             place.back = (time.monotonic() + self.rng.uniform(1.2, 2.5) * LEASE, lambda: d.signal(signal.SIGCONT))
@@ -237,6 +238,10 @@ class Fleet:
     def recover(self):
         """All is well again: all three answer, and have the database."""
         self.heal(all=True)
+        for place in self.places:
+            if place.leaving:       # one that drains may still answer, and then be gone
+                place.gone()
+                place.start()
         for place in self.places:
             self.ready(place)
         end = time.monotonic() + DEADLINE

@@ -1,5 +1,7 @@
 """Daemons that share one PostgreSQL (its URL is in PG_URL): each runs what waits, goes on with what a dead one had, and tells of the others' jobs."""
+import contextlib
 import os
+import subprocess
 
 from durable_kit import House, ended, same_answer
 from peer import run
@@ -10,6 +12,17 @@ SHARED = ("--threads", "1", "--store-lease", "2s")
 
 def house(*args):
     return House(*SHARED, *args, store=os.environ["PG_URL"])
+
+
+@contextlib.contextmanager
+def open_transaction():
+    """While it is open, nothing that is written can be watched: all that is newer than it may still be undone."""
+    with subprocess.Popen([os.path.join(os.environ["PG_BIN"], "psql"), "-XqAt", os.environ["PG_URL"]], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as p:
+        p.stdin.write("BEGIN;\nSELECT pg_current_xact_id();\n")
+        p.stdin.flush()
+        assert p.stdout.readline().strip().isdigit()
+        yield
+        p.stdin.close()
 
 
 def test_another_daemon_goes_on_with_the_job_of_a_dead_one_and_its_client_follows_there():
@@ -26,6 +39,16 @@ def test_another_daemon_goes_on_with_the_job_of_a_dead_one_and_its_client_follow
                 same_answer(events[-1], want)
                 seen = q.call("job", job=job)
                 assert seen["attempt"] == 2 and seen["state"] == "done", seen
+
+
+def test_what_a_dead_one_said_is_told_by_the_next_one_before_what_it_says_itself():
+    with house() as a, house() as b:
+        d = a.up()
+        b.up()
+        with a.peer(listen=False) as p, b.peer() as q, open_transaction():
+            job = p.generate(durable=True, **dict(LONG, topic=q.topic))
+            d.kill()
+            assert q.done(job)["state"] == "done"   # and no seq is missing, or late
 
 
 def test_a_batch_is_drained_by_two_and_jobs_are_seen_and_cancelled_through_either():
