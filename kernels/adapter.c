@@ -13,6 +13,13 @@
 #include "model.h"
 #include "pack.h"
 #include "pool.h"
+#include "shard.h"
+
+/* A pair as this rank has it: B is cut where the base's outputs are, A where its inputs are. */
+struct rank_pair {
+	struct lora_pair pair;
+	struct tensor part;
+};
 
 struct adapter_loader {
 	struct core_adapter *a;
@@ -20,6 +27,7 @@ struct adapter_loader {
 	const char *path;
 	struct lora_file file;
 	const struct lora_pair **pair; /* [layers][CORE_LINEARS]; NULL: none */
+	struct rank_pair *parts; /* [file.n_pairs]; NULL: the model is whole */
 	const struct lora_pair *embed;
 	struct core_error *err;
 };
@@ -288,7 +296,7 @@ static void stack_put(struct stack *s, uint32_t at, const struct tensor *t)
 
 	for (uint64_t r = 0; r < t->dims[0]; r++)
 		if (t->type == s->t.type)
-			memcpy(s->rows + (at + r) * bytes, (const unsigned char *)t->data + tensor_source_row(t, r) * bytes, bytes);
+			memcpy(s->rows + (at + r) * bytes, tensor_row(t, r), bytes);
 		else
 			tensor_row_f32(t, r, (float *)(s->rows + (at + r) * bytes));
 }
@@ -450,13 +458,41 @@ static void describe(struct adapter_loader *l)
 	info->bytes = l->a->arena_bytes + sizeof(*l->a) + l->a->n_layers * sizeof(l->a->layers[0]);
 }
 
+/* The ranks' B (A x) add up to the whole's: they are cut as W is, and the sum over ranks takes W x + B (A x) of each. */
+static int cut_pairs(struct adapter_loader *l)
+{
+	int rc = CORE_OK;
+
+	if (l->m->ranks == 1)
+		return CORE_OK;
+	if (l->file.dora)
+		return core_fail(l->err, CORE_EUNSUPPORTED, "%s: DoRA divides by the lengths of the base's rows: a rank holds parts of them",
+				 l->path);
+	l->parts = calloc(l->file.n_pairs + 1, sizeof(l->parts[0]));
+	if (!l->parts)
+		return core_fail(l->err, CORE_ENOMEM, "%s: no memory for the list of modules", l->path);
+	for (size_t i = 0; i < l->file.n_pairs && !rc; i++) {
+		struct rank_pair *to = &l->parts[i];
+		const struct lora_pair *p = &l->file.pairs[i];
+		enum shard_axis axis = shard_axis_of(p->kind);
+		const struct tensor **cut = axis == SHARD_INPUTS ? &to->pair.a : &to->pair.b;
+
+		to->pair = *p;
+		if (p->kind == LORA_EMBED)
+			continue;
+		rc = shard_tensor(&to->part, *cut, axis, l->m->rank, l->m->ranks, l->err);
+		*cut = &to->part;
+	}
+	return rc;
+}
+
 static int index_pairs(struct adapter_loader *l)
 {
 	l->pair = calloc((size_t)l->m->config.layers * CORE_LINEARS, sizeof(l->pair[0]));
 	if (!l->pair)
 		return core_fail(l->err, CORE_ENOMEM, "%s: no memory for the list of modules", l->path);
 	for (size_t i = 0; i < l->file.n_pairs; i++) {
-		const struct lora_pair *p = &l->file.pairs[i];
+		const struct lora_pair *p = l->parts ? &l->parts[i].pair : &l->file.pairs[i];
 
 		if (p->kind == LORA_EMBED)
 			l->embed = p;
@@ -486,10 +522,12 @@ static int pack_all(struct adapter_loader *l)
 
 static int load(struct adapter_loader *l)
 {
-	int rc = lora_open(&l->file, l->path, &l->m->config, l->err);
+	int rc = lora_open(&l->file, l->path, &l->m->whole, l->err);
 
 	for (size_t i = 0; i < l->file.n_copies && !rc; i++)
 		rc = check_copy(l, &l->file.copies[i]);
+	if (!rc)
+		rc = cut_pairs(l);
 	if (!rc)
 		rc = index_pairs(l);
 	l->a->dora = l->file.dora;
@@ -516,6 +554,7 @@ int core_adapter_load(struct core_adapter **out, const struct core_model *m, con
 	rc = load(&l);
 	lora_close(&l.file);
 	free(l.pair);
+	free(l.parts);
 	if (rc)
 		core_adapter_unref(l.a);
 	else

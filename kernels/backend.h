@@ -15,7 +15,7 @@
 extern "C" {
 #endif
 
-enum { BACKEND_ABI = 1, BACKEND_INPUTS = 4 };
+enum { BACKEND_ABI = 2, BACKEND_INPUTS = 4 };
 #define BACKEND_SYMBOL "weft_backend"
 
 /* ---- the model; borrowed for the life of the module's instance ---- */
@@ -32,6 +32,7 @@ struct backend_layer {
 
 struct backend_model {
 	uint32_t layers, dim, ffn_dim, heads, kv_heads, head_dim;
+	uint32_t ranks; /* over 1: heads, kv_heads and ffn_dim are one rank's, and delta a part of a sum */
 	float norm_eps;
 	double magnitude;        /* of the rotation's sines and cosines */
 	const double *frequency; /* [head_dim / 2] */

@@ -68,6 +68,7 @@ struct core_model_params {
 	const char *path;		/* HF folder, or a .gguf file */
 	enum core_quant quant;
 	enum core_factors factors;	/* of every adapter that is loaded for this model */
+	uint32_t rank, ranks;		/* tensor parallelism: load this rank's part alone; ranks 0 is 1: the whole model. See core_reduce */
 	void (*progress)(void *arg, double done);	/* may be NULL; 0..1, on the calling thread */
 	void *progress_arg;
 };
@@ -81,9 +82,10 @@ struct core_model_info {
 	uint32_t context;		/* trained positions */
 	float norm_eps, rope_theta;
 	bool tied;			/* lm_head shares the embedding */
+	uint32_t rank, ranks;		/* 0 of 1: whole. The shape above is that of all ranks together, what follows is this rank's */
 	uint64_t parameters;
 	uint64_t weight_bytes;		/* resident, packed */
-	char digest[65];		/* hex: identifies weights + quantisation (P6) */
+	char digest[65];		/* hex: identifies weights + quantisation (P6), and the rank of how many */
 };
 
 int core_model_load(struct core_model **out, const struct core_model_params *params, struct core_error *err);
@@ -136,8 +138,21 @@ enum core_kv_type {
 const char *core_kv_type_name(enum core_kv_type t);
 int core_kv_type_parse(const char *name, enum core_kv_type *out);	/* "auto" "f16" "f32" "int8"; CORE_EINVAL otherwise */
 
+/* Tensor parallelism: each rank has a core_ctx on its part of the model (core_model_params.rank), with adapters and blends loaded for that part,
+ * and all ranks make the same calls in the same order. Twice a layer core_forward() has partial sums: sum() makes each rows[i * ld + k], i < m,
+ * k < n, the sum of all ranks' and returns when it is, on core_forward()'s thread. m and n are those of every rank at that point. (Ranks with
+ * as many KV pages fail alike: core_forward() fails before its first sum.)
+ *
+ * Every rank gets the same bytes, and an element's terms are added in an order that depends on nothing but the number of ranks: not on m, on
+ * where the element stands or on who comes first. Then P1 holds for each number of ranks; another number rounds otherwise. */
+struct core_reduce {
+	void (*sum)(void *arg, float *rows, uint32_t m, uint32_t n, size_t ld);
+	void *arg;
+};
+
 struct core_ctx_params {
 	const struct core_model *model;
+	struct core_reduce reduce;	/* sum NULL: the model is whole */
 	int threads;			/* 0: one per online CPU */
 	uint32_t kv_pages;		/* pages in the pool, CORE_PAGE tokens each */
 	uint32_t max_rows;		/* largest batch of core_forward */

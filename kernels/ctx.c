@@ -127,7 +127,11 @@ static int ctx_build(struct core_ctx *c, const struct core_ctx_params *p, struct
 	if (!p->model || p->max_rows == 0 || p->max_rows > 65536 || (unsigned)p->kv_type > CORE_KV_INT8)
 		return core_fail(err, CORE_EINVAL, "max_rows is %u: expected 1 to 65536, with a model and a known KV type",
 				 p->max_rows);
+	if ((p->model->ranks > 1) != (p->reduce.sum != NULL))
+		return core_fail(err, CORE_EINVAL, "the model is rank %u of %u: an engine needs core_reduce on a part, and only there",
+				 p->model->rank, p->model->ranks);
 	c->model = p->model;
+	c->reduce = p->reduce;
 	c->max_rows = p->max_rows;
 	c->max_context = p->max_context ? p->max_context : p->model->config.context;
 	if (c->max_context > 1u << 24)

@@ -64,7 +64,7 @@ static bool view_model(struct device *d, const struct core_model *m)
 			d->layer[i].linear[k] = weights_of(w[k]);
 	}
 	d->model = (struct backend_model){c->layers,           c->dim,      c->ffn_dim,  c->heads,
-					  c->kv_heads,         c->head_dim, c->norm_eps, m->rope->magnitude,
+					  c->kv_heads,         c->head_dim, m->ranks,  c->norm_eps, m->rope->magnitude,
 					  m->rope->frequency,  d->layer,    m->norm,     weights_of(&m->embed),
 					  weights_of(&m->head)};
 	return true;

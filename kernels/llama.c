@@ -137,6 +137,13 @@ static void project(struct core_ctx *c, uint32_t layer, enum adapter_input input
 		project_run(&s);
 }
 
+/* The o and down of a rank read a part of the inputs: delta is a part of the sum, base and blends alike. */
+static void reduce(struct core_ctx *c)
+{
+	if (c->reduce.sum)
+		c->reduce.sum(c->reduce.arg, c->delta.data, c->m, c->model->config.dim, c->delta.ld);
+}
+
 static void logits(struct core_ctx *c)
 {
 	struct project s;
@@ -158,10 +165,12 @@ static void layer(struct core_ctx *c, const struct layer *y, uint32_t i)
 	project(c, i, ADAPTER_ATTN, &c->h, qkv, 3);		/* q        [m][heads][head_dim], k and v [m][kv_heads][head_dim] */
 	attend(c, i);						/* a        [m][heads][head_dim] */
 	project(c, i, ADAPTER_O, &c->a, o, 1);			/* delta    [m][dim] */
+	reduce(c);
 	norm(c, y->ffn_norm, true);				/* h        [m][dim] */
 	project(c, i, ADAPTER_MLP, &c->h, gate_up, 2);		/* gate, up [m][ffn] */
 	pool_run(c->pool, swiglu_row, c, c->m);			/* gate     [m][ffn] */
 	project(c, i, ADAPTER_DOWN, &c->gate, down, 1);		/* delta    [m][dim] */
+	reduce(c);
 }
 
 /* Row i of delta: the i-th row that wants logits. */

@@ -44,6 +44,7 @@ struct core_ctx {
 	struct pool *pool;		/* NULL with a device */
 	struct device *device;		/* NULL: the CPU */
 	char *note;			/* why it is NULL, where a device was wished for */
+	struct core_reduce reduce;
 	struct kv kv;
 	uint32_t max_rows, max_context;
 

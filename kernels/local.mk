@@ -16,6 +16,7 @@ kernels_libcore_la_SOURCES = \
 	kernels/project.c kernels/project.h \
 	kernels/quant.c \
 	kernels/quant_nf4.c kernels/quant_nf4.h \
+	kernels/shard.c kernels/shard.h \
 	kernels/ops/attention.c kernels/ops/attention.h \
 	kernels/ops/attention_int8.c kernels/ops/attention_int8.h \
 	kernels/ops/expo.h \

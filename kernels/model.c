@@ -14,9 +14,10 @@
 #include "pack.h"
 #include "pool.h"
 #include "quant_nf4.h"
+#include "shard.h"
 
 enum { HASH_SLICE = 1 << 20, HASH_BYTES = 32, PACK_RUN = 4 };	/* PACK_RUN: blocks that one part of a pool_run packs */
-enum { MATRICES_PER_LAYER = 7, NORMS_PER_LAYER = 2 };
+enum { NORMS_PER_LAYER = 2 };
 
 /* One matrix on its way from the file into the arena. */
 struct packing {
@@ -33,6 +34,7 @@ struct loader {
 	struct pool *pool;
 	struct packing *list;		/* [n]; the embedding first, then the linears */
 	size_t n;
+	struct tensor *parts;		/* [n] what list[i].t points at, where a rank has a part of it */
 	float *next_norm;		/* in m->norms */
 	bool *used;			/* [checkpoint_count]: tensors that found their place */
 	struct core_error *err;
@@ -90,18 +92,37 @@ static int add_nf4(struct loader *l, struct matrix *w, const char *name, uint32_
 	return CORE_OK;
 }
 
-static int add_linear(struct loader *l, struct matrix *w, const char *name, uint32_t rows, uint32_t cols)
+/* This rank's part of a linear, in the whole's codes: its groups are groups of the whole. */
+static int add_part(struct loader *l, struct matrix *w, const char *name, uint32_t rows, uint32_t cols, enum pack_form form,
+		    enum shard_axis axis)
 {
-	switch (l->params->quant) {
-	case CORE_QUANT_NF4:
-		return add_nf4(l, w, name, rows, cols);
-	case CORE_QUANT_Q8:
-		return add_matrix(l, w, name, rows, cols, PACK_Q8);
-	case CORE_QUANT_Q4:
-		return add_matrix(l, w, name, rows, cols, PACK_Q4);
-	default:
-		return add_matrix(l, w, name, rows, cols, PACK_KEEP);
-	}
+	const struct tensor *t = find(l, name, rows, cols);
+	struct tensor *part = &l->parts[l->n];
+	struct matrix whole;
+	int rc;
+
+	if (!t)
+		return CORE_EFORMAT;
+	rc = shard_tensor(part, t, axis, l->m->rank, l->m->ranks, l->err);
+	if (rc)
+		return rc;
+	pack_plan(&whole, t, form);
+	pack_plan(w, part, form);
+	if (axis == SHARD_INPUTS && whole.group && w->cols % whole.group)
+		return core_fail(l->err, CORE_EUNSUPPORTED, "tensor %s: the %u inputs of a rank are not whole groups of %u", name, w->cols,
+				 whole.group);
+	l->list[l->n++] = (struct packing){ w, part, form, false };
+	return CORE_OK;
+}
+
+static int add_linear(struct loader *l, struct matrix *w, const char *name, uint32_t rows, uint32_t cols, enum shard_axis axis)
+{
+	enum core_quant q = l->params->quant;
+	enum pack_form form = q == CORE_QUANT_Q8 ? PACK_Q8 : q == CORE_QUANT_Q4 ? PACK_Q4 : PACK_KEEP;
+
+	if (l->m->ranks > 1)
+		return add_part(l, w, name, rows, cols, form, axis);
+	return q == CORE_QUANT_NF4 ? add_nf4(l, w, name, rows, cols) : add_matrix(l, w, name, rows, cols, form);
 }
 
 static int add_norm(struct loader *l, float **out, const char *name)
@@ -118,14 +139,14 @@ static int add_norm(struct loader *l, float **out, const char *name)
 
 static int add_layer(struct loader *l, uint32_t i)
 {
-	const struct llama_config *c = &l->m->config;
+	const struct llama_config *c = &l->m->whole;
 	struct layer *y = &l->m->layers[i];
 	uint32_t q = c->heads * c->head_dim, kv = c->kv_heads * c->head_dim;
 	const struct {
 		struct matrix *w;
 		const char *name;
 		uint32_t rows, cols;
-	} part[MATRICES_PER_LAYER] = {
+	} part[CORE_LINEARS] = {	/* in the order of enum core_linear */
 		{ &y->q, "self_attn.q_proj", q, c->dim },
 		{ &y->k, "self_attn.k_proj", kv, c->dim },
 		{ &y->v, "self_attn.v_proj", kv, c->dim },
@@ -137,9 +158,9 @@ static int add_layer(struct loader *l, uint32_t i)
 	char name[128];
 	int rc = CORE_OK;
 
-	for (int p = 0; p < MATRICES_PER_LAYER && !rc; p++) {
+	for (unsigned p = 0; p < CORE_LINEARS && !rc; p++) {
 		snprintf(name, sizeof(name), "model.layers.%u.%s.weight", i, part[p].name);
-		rc = add_linear(l, part[p].w, name, part[p].rows, part[p].cols);
+		rc = add_linear(l, part[p].w, name, part[p].rows, part[p].cols, shard_axis_of(p));
 	}
 	snprintf(name, sizeof(name), "model.layers.%u.input_layernorm.weight", i);
 	if (!rc)
@@ -193,9 +214,10 @@ static int add_all(struct loader *l)
 
 	m->layers = calloc(c->layers, sizeof(m->layers[0]));
 	m->norms = malloc(((size_t)c->layers * NORMS_PER_LAYER + 1) * c->dim * sizeof(float));
-	l->list = calloc((size_t)c->layers * MATRICES_PER_LAYER + 2, sizeof(l->list[0]));
+	l->list = calloc((size_t)c->layers * CORE_LINEARS + 2, sizeof(l->list[0]));
+	l->parts = m->ranks > 1 ? calloc((size_t)c->layers * CORE_LINEARS + 2, sizeof(l->parts[0])) : NULL;
 	l->used = calloc(checkpoint_count(l->cp) + 1, sizeof(l->used[0]));
-	if (!m->layers || !m->norms || !l->list || !l->used)
+	if (!m->layers || !m->norms || !l->list || !l->used || (m->ranks > 1 && !l->parts))
 		return core_fail(l->err, CORE_ENOMEM, "no memory for the lists of %u layers", c->layers);
 	l->next_norm = m->norms;
 	rc = add_matrix(l, &m->embed, "model.embed_tokens.weight", c->vocab, c->dim, PACK_KEEP);
@@ -289,9 +311,12 @@ static void hash_shape(crypto_generichash_state *h, const struct core_model *m)
 {
 	const struct llama_config *c = &m->config;
 	const uint32_t whole[] = { c->layers, c->dim, c->ffn_dim, c->heads, c->kv_heads, c->head_dim, c->vocab, c->tied };
+	const uint32_t shard[] = { m->rank, m->ranks };
 
 	crypto_generichash_init(h, NULL, 0, HASH_BYTES);
 	crypto_generichash_update(h, (const unsigned char *)whole, sizeof(whole));
+	if (m->ranks > 1)
+		crypto_generichash_update(h, (const unsigned char *)shard, sizeof(shard));
 	crypto_generichash_update(h, (const unsigned char *)&c->norm_eps, sizeof(c->norm_eps));
 	crypto_generichash_update(h, (const unsigned char *)&m->rope->magnitude, sizeof(m->rope->magnitude));
 	crypto_generichash_update(h, (const unsigned char *)m->rope->frequency, m->rope->half * sizeof(m->rope->frequency[0]));
@@ -400,7 +425,7 @@ static uint32_t int_group(const struct matrix *w)
 static void describe(struct loader *l)
 {
 	struct core_model *m = l->m;
-	const struct llama_config *c = &m->config;
+	const struct llama_config *c = &m->whole;
 	struct core_model_info *i = &m->info;
 
 	snprintf(i->name, sizeof(i->name), "%s", c->name);
@@ -420,6 +445,8 @@ static void describe(struct loader *l)
 	i->norm_eps = c->norm_eps;
 	i->rope_theta = c->rope_theta;
 	i->tied = c->tied;
+	i->rank = m->rank;
+	i->ranks = m->ranks;
 	i->parameters = ((uint64_t)c->layers * NORMS_PER_LAYER + 1) * c->dim;
 	for (size_t k = 0; k < l->n; k++) {
 		if (k == 0 || l->list[k].t != l->list[0].t)
@@ -440,6 +467,20 @@ static int check_config(const struct llama_config *c, struct core_error *err)
 	if (c->head_dim % 2 || c->head_dim > 256)
 		return core_fail(err, CORE_EUNSUPPORTED, "head_dim is %u: this core takes even numbers up to 256", c->head_dim);
 	return CORE_OK;
+}
+
+/* The model becomes that rank's part. */
+static int take_rank(struct loader *l)
+{
+	const struct core_model_params *p = l->params;
+
+	l->m->rank = p->rank;
+	l->m->ranks = p->ranks ? p->ranks : 1;
+	if (l->m->rank >= l->m->ranks)
+		return core_fail(l->err, CORE_EINVAL, "rank %u of %u: ranks count from 0", l->m->rank, l->m->ranks);
+	if (l->m->ranks > 1 && p->quant == CORE_QUANT_NF4)
+		return core_fail(l->err, CORE_EUNSUPPORTED, "nf4 is not cut for ranks: its scales have scales that run across rows");
+	return shard_config(&l->m->config, l->m->ranks, l->err);
 }
 
 static int load_tokenizer(struct loader *l)
@@ -464,6 +505,10 @@ static int load(struct loader *l)
 		return rc;
 	m->rope = rope_new(&m->config);
 	m->config.rope_freqs = NULL;	/* it points into the file */
+	m->whole = m->config;
+	rc = take_rank(l);
+	if (rc)
+		return rc;
 	if (!m->rope || sodium_init() < 0)
 		return core_fail(l->err, CORE_ENOMEM, "no memory for the rotary frequencies, or no libsodium");
 	rc = pool_new(&l->pool, 0, l->err);
@@ -493,6 +538,7 @@ int core_model_load(struct core_model **out, const struct core_model_params *par
 	pool_free(l.pool);
 	checkpoint_close(l.cp);
 	free(l.list);
+	free(l.parts);
 	free(l.used);
 	if (rc)
 		core_model_free(l.m);

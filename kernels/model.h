@@ -13,7 +13,9 @@ struct layer {
 
 struct core_model {
 	struct core_model_info info;
-	struct llama_config config;		/* rope_freqs is NULL: rope holds what it meant */
+	struct llama_config config;		/* of this rank's part; rope_freqs is NULL: rope holds what it meant */
+	struct llama_config whole;		/* of all ranks together: what files are held against */
+	uint32_t rank, ranks;			/* 0 of 1: the model is whole */
 	struct rope *rope;
 	struct layer *layers;
 	float *norm;				/* [dim] */

@@ -239,10 +239,9 @@ static void super_factors(enum tensor_type type, const unsigned char *row, uint3
 
 static bool put_block_row(const struct matrix *w, const struct tensor *t, uint32_t row, struct row_scratch *s)
 {
-	const unsigned char *src = t->data;
+	const unsigned char *src = tensor_row(t, row);
 	float *d = s->values, *dmin = s->values + w->kpad / SUPER + 1;
 
-	src += tensor_source_row(t, row) * (w->cols / tensor_type_block(t->type) * tensor_type_bytes(t->type));
 	blocks_expand(t->type, src, w->cols, s->codes, s->scales, s->mins);
 	put_codes(w, row, s->codes);
 	if (w->two_level)
@@ -339,7 +338,6 @@ int pack_blocks(const struct matrix *w, const struct tensor *t, enum pack_form f
 		struct core_error *err)
 {
 	uint32_t end = b1 * LANES < w->rows ? b1 * LANES : w->rows;
-	size_t row_bytes = (size_t)w->cols * (w->kind == PACK_F32 ? 4 : 2);
 
 	if (w->kind == PACK_INT)
 		return put_int_rows(w, t, form, b0 * LANES, end, err);
@@ -348,6 +346,6 @@ int pack_blocks(const struct matrix *w, const struct tensor *t, enum pack_form f
 	if (w->kind == PACK_S8)
 		return put_factor_rows(w, t, b0 * LANES, end, err);
 	for (uint32_t r = b0 * LANES; r < end; r++)
-		put_floats(w, r, (const unsigned char *)t->data + tensor_source_row(t, r) * row_bytes);
+		put_floats(w, r, tensor_row(t, r));
 	return CORE_OK;
 }

@@ -352,6 +352,15 @@ static void core_close(void *self)
 	delete c;
 }
 
+/* pass.cu has the place of the sums, and nothing that sums. */
+static int check_ranks(const struct cuda_core *c, const struct backend_model *m, struct core_error *err)
+{
+	if (m->ranks <= 1)
+		return CORE_OK;
+	return cuda_fail(err, CORE_EUNSUPPORTED, "cuda:%d: a model in parts for %u ranks: sums over devices (NCCL) are not there yet",
+			 c->device, m->ranks);
+}
+
 static int core_open(void **self, const struct backend_params *params, struct core_error *err)
 {
 	struct cuda_core *c = new cuda_core();
@@ -361,7 +370,9 @@ static int core_open(void **self, const struct backend_params *params, struct co
 
 	shape_of(c, params);
 	c->layer = new cuda_layer[c->layers]();
-	rc = check_device(c, &prop, err);
+	rc = check_ranks(c, params->model, err);
+	if (!rc)
+		rc = check_device(c, &prop, err);
 	if (!rc) {
 		want_weights(c, &p, params->model);
 		want_workspace(c, &p, params);

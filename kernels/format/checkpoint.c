@@ -307,13 +307,42 @@ uint64_t tensor_source_row(const struct tensor *t, uint64_t row)
 	return row - in_head + (in_head < half ? 2 * in_head : 2 * (in_head - half) + 1);
 }
 
+static uint64_t row_bytes(const struct tensor *t, uint64_t columns)
+{
+	return columns / tensor_type_block(t->type) * tensor_type_bytes(t->type);
+}
+
+static uint64_t stride_of(const struct tensor *t)
+{
+	return t->stride != 0 ? t->stride : row_bytes(t, t->dims[t->n_dims - 1]);
+}
+
+const void *tensor_row(const struct tensor *t, uint64_t row)
+{
+	return (const uint8_t *)t->data + tensor_source_row(t, row) * stride_of(t);
+}
+
+bool tensor_part(struct tensor *part, const struct tensor *t, unsigned axis, uint64_t first, uint64_t n)
+{
+	uint64_t unit = axis == 1 ? tensor_type_block(t->type) : t->permuted_heads != 0 ? t->dims[0] / t->permuted_heads : 1;
+
+	if (first % unit != 0 || n % unit != 0)
+		return false;
+	*part = *t;
+	part->stride = stride_of(t);
+	part->dims[axis] = n;
+	part->data = (const uint8_t *)t->data + (axis == 1 ? row_bytes(t, first) : first * part->stride);
+	part->bytes = part->dims[0] * row_bytes(part, part->dims[1]);
+	if (axis == 0 && t->permuted_heads != 0)
+		part->permuted_heads = (uint32_t)(n / unit);
+	return true;
+}
+
 void tensor_row_f32(const struct tensor *t, uint64_t row, float *out)
 {
-	uint64_t columns = t->dims[t->n_dims - 1];
-	uint64_t row_bytes = columns / tensor_type_block(t->type) * tensor_type_bytes(t->type);
 
 	if (t->type == TENSOR_NF4)
 		nf4_row_f32(t, row, out);
 	else
-		blocks_f32(t->type, (const uint8_t *)t->data + tensor_source_row(t, row) * row_bytes, columns, out);
+		blocks_f32(t->type, tensor_row(t, row), t->dims[t->n_dims - 1], out);
 }

@@ -35,6 +35,7 @@ struct tensor {
 	uint64_t dims[4];	/* outermost first: {out, in} */
 	const void *data;	/* row-major, little-endian, inside the map; may be unaligned */
 	uint64_t bytes;
+	uint64_t stride;	/* bytes from one row to the next; 0: they stand end to end */
 	uint32_t permuted_heads;/* not 0: GGUF order of q/k rows with that many heads; read rows through tensor_source_row() */
 	const struct nf4 *nf4;	/* TENSOR_NF4: its scales (nf4.h), borrowed; else NULL */
 };
@@ -68,6 +69,11 @@ const char *checkpoint_tokenizer_path(const struct checkpoint *cp);
 
 /* Row of the file that holds row `row` of the HF matrix (undoes GGUF's q/k permutation; identity otherwise). */
 uint64_t tensor_source_row(const struct tensor *t, uint64_t row);
+/* The bytes of row `row` (in HF order) in the file. Not for TENSOR_NF4. */
+const void *tensor_row(const struct tensor *t, uint64_t row);
+/* Rows (axis 0) or columns (axis 1) first .. first + n - 1 of a 2-d tensor, as one of its own that borrows all from t. false: they do not
+ * begin and end with blocks, or, permuted, with heads. Not for TENSOR_NF4. */
+bool tensor_part(struct tensor *part, const struct tensor *t, unsigned axis, uint64_t first, uint64_t n);
 /* Dequantise row `row` (in HF order) of a 1-d or 2-d tensor to f32[dims[last]]; exact for every type. */
 void tensor_row_f32(const struct tensor *t, uint64_t row, float *out);
 

@@ -136,6 +136,8 @@ static int core_check_params(const struct pass_params *q, struct core_error *err
 	if (q->max_rows == 0 || q->max_rows > 65536 || q->n_adapters > CORE_BLEND_MAX)
 		return core_fail(err, CORE_EINVAL, "%u rows and %u adapters: expected 1 to 65536, and at most %d", q->max_rows,
 				 q->n_adapters, CORE_BLEND_MAX);
+	if (q->model->ranks > 1)
+		return core_fail(err, CORE_EUNSUPPORTED, "the model is rank %u of %u: gradients need all of it", q->model->rank, q->model->ranks);
 	for (uint32_t k = 0; k < q->n_adapters; k++) {
 		if (q->adapters[k]->model != q->model)
 			return core_fail(err, CORE_EINVAL, "adapter %.12s was loaded for another model",

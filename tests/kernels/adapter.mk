@@ -3,7 +3,8 @@ adapter_tests = \
 	tests/kernels/adapter_blend \
 	tests/kernels/adapter_files \
 	tests/kernels/adapter_golden \
-	tests/kernels/adapter_p1
+	tests/kernels/adapter_p1 \
+	tests/kernels/core_shards
 
 if CMOCKA
 check_PROGRAMS += $(adapter_tests)
@@ -24,6 +25,9 @@ tests_kernels_adapter_golden_LDADD = $(core_test_ldadd)
 tests_kernels_adapter_p1_SOURCES = tests/kernels/adapter_p1.c $(adapter_test_headers)
 tests_kernels_adapter_p1_CPPFLAGS = $(core_test_cppflags)
 tests_kernels_adapter_p1_LDADD = $(core_test_ldadd)
+tests_kernels_core_shards_SOURCES = tests/kernels/core_shards.c tests/kernels/adapter_test.h $(gguf_model_headers)
+tests_kernels_core_shards_CPPFLAGS = $(core_test_cppflags)
+tests_kernels_core_shards_LDADD = $(core_test_ldadd)
 
 # The fuzz target, as in format.mk.
 check_PROGRAMS += tests/kernels/fuzz/fuzz_adapter_fixed

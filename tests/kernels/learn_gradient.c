@@ -363,6 +363,8 @@ static void what_cannot_be_learned_from_is_refused(void **state)
 			    outside = {(const int32_t[]){1, 67}, 2, 1}, many[4] = {s.e[2], s.e[2], s.e[2], s.e[2]};
 	struct pass_params q = {.model = s.m, .threads = 1, .max_rows = 8, .stop = yes};
 	struct core_adapter *dora = load_adapter(s.m, "dora");
+	const struct core_model_params half = {.path = golden_path("gqa-untied"), .ranks = 2};
+	struct core_model *part = NULL;
 	double loss;
 
 	assert_int_equal(pass_loss(p, &w, &none, 1, &loss, NULL, &why), CORE_EINVAL);
@@ -379,6 +381,12 @@ static void what_cannot_be_learned_from_is_refused(void **state)
 	q.adapters = (const struct core_adapter *const *)&dora;
 	q.n_adapters = 1;
 	assert_int_equal(pass_new(&p, &q, &why), CORE_EUNSUPPORTED);
+	q.n_adapters = 0;
+	must(core_model_load(&part, &half, &why));
+	q.model = part;
+	assert_int_equal(pass_new(&p, &q, &why), CORE_EUNSUPPORTED);
+	assert_non_null(strstr(why.text, "rank 0 of 2"));
+	core_model_free(part);
 	core_adapter_unref(dora);
 	story_free(&s);
 }
