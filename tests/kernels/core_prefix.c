@@ -8,13 +8,17 @@ struct bench {
 	struct core_model *m;
 	struct core_blend *blend[4]; /* the base, two adapters, and one of these at another scale */
 	struct core_ctx *c, *plain;  /* with the cache, and without */
-	uint32_t pages;
 };
 
-static struct core_ctx *engine(const struct core_model *m, uint32_t pages, bool cache)
+static struct core_ctx *engine(const struct core_model *m, enum core_kv_type type, bool cache)
 {
-	struct core_ctx_params p = {
-		.model = m, .threads = 1, .kv_pages = pages, .max_rows = CONTEXT, .max_context = CONTEXT, .prefix_cache = cache};
+	struct core_ctx_params p = {.model = m,
+				    .threads = 1,
+				    .kv_pages = PAGES,
+				    .max_rows = CONTEXT,
+				    .max_context = CONTEXT,
+				    .kv_type = type,
+				    .prefix_cache = cache};
 	struct core_ctx *c = NULL;
 
 	must(core_ctx_new(&c, &p, &why));
@@ -42,8 +46,8 @@ static int setup(void **state)
 	b.blend[1] = scaled(b.m, "plain", 1);
 	b.blend[2] = scaled(b.m, "rslora", 1);
 	b.blend[3] = scaled(b.m, "plain", 0.5f);
-	b.c = engine(b.m, PAGES, true);
-	b.plain = engine(b.m, PAGES, false);
+	b.c = engine(b.m, CORE_KV_AUTO, true);
+	b.plain = engine(b.m, CORE_KV_AUTO, false);
 	*state = &b;
 	return 0;
 }
@@ -395,9 +399,8 @@ static void life_fork(struct bench *b, const struct life *l, struct life *to)
 	to->s = core_seq_fork(b->c, l->s);
 }
 
-static void any_life_computes_what_it_would_without_the_cache(void **state)
+static void live(struct bench *b)
 {
-	struct bench *b = *state;
 	struct life lives[LIVES] = {{0}};
 	struct core_cached cached;
 	uint32_t reused = 0;
@@ -427,6 +430,21 @@ static void any_life_computes_what_it_would_without_the_cache(void **state)
 	assert_int_equal(cached.pages, cached.idle);
 }
 
+static void any_life_computes_what_it_would_without_the_cache_whatever_keys_and_values_are_kept_as(void **state)
+{
+	static const enum core_kv_type types[] = {CORE_KV_F32, CORE_KV_F16, CORE_KV_INT8};
+	struct bench *whole = *state, b = *whole;
+
+	for (size_t i = 0; i < sizeof(types) / sizeof(types[0]); i++) {
+		b.c = engine(b.m, types[i], true);
+		b.plain = engine(b.m, types[i], false);
+		live(&b);
+		assert_int_equal(core_ctx_pages_free(b.c), PAGES);
+		core_ctx_free(b.c);
+		core_ctx_free(b.plain);
+	}
+}
+
 #define FACT(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 
 int main(void)
@@ -442,7 +460,7 @@ int main(void)
 		FACT(a_full_cache_leaves_every_page_to_who_needs_it_and_held_ones_to_their_holders),
 		FACT(a_trimmed_sequence_that_goes_another_way_spoils_nothing),
 		FACT(the_salt_is_set_before_the_first_token),
-		FACT(any_life_computes_what_it_would_without_the_cache),
+		FACT(any_life_computes_what_it_would_without_the_cache_whatever_keys_and_values_are_kept_as),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

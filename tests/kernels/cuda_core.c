@@ -48,7 +48,7 @@ static int load_shim(void **state)
 static int open_core(struct core_ctx **c, const struct core_model *m, const char *device, const char *module)
 {
 	struct core_ctx_params p = {
-		.model = m, .threads = 2, .kv_pages = PAGES, .max_rows = ROWS, .device = device, .module = module};
+		.model = m, .threads = 2, .kv_pages = PAGES, .max_rows = ROWS, .prefix_cache = true, .device = device, .module = module};
 
 	*c = NULL;
 	unsetenv("WEFT_CPU");
@@ -382,6 +382,26 @@ static void in_chunks(const struct story *t, uint32_t chunk)
 	core_seq_free(t->c, s);
 }
 
+/* Pages that other sequences have computed: one of the prompt, and one that the answer begins in. */
+static void behind_the_prefix_cache(const struct story *t)
+{
+	uint32_t words[LENGTH];
+	struct core_seq *s = ours(t);
+
+	for (uint32_t i = 0; i < LENGTH; i++)
+		words[i] = core_word(token_at(t->m, i), i < PROMPT ? CORE_PROMPT : CORE_GENERATED);
+	assert_int_equal(core_seq_reuse(t->c, s, words, PROMPT - 1), 16);
+	tell(t->c, s, t->m, 16, PROMPT, CORE_PROMPT);
+	for (uint32_t k = 16; k < PROMPT; k++)
+		same(t, k - 16, k, "prompt behind a cached page");
+	must(core_seq_trim(t->c, s, 0));
+	assert_int_equal(core_seq_reuse(t->c, s, words, LENGTH), 32);
+	tell(t->c, s, t->m, 32, LENGTH, CORE_GENERATED);
+	for (uint32_t k = 32; k < LENGTH; k++)
+		same(t, k - 32, k, "answer behind cached pages");
+	core_seq_free(t->c, s);
+}
+
 /* n neighbours of both paths and several blends around our rows, which come one by one. */
 static void among_neighbours(const struct story *t, uint32_t n, bool prompts)
 {
@@ -447,6 +467,7 @@ static void holds(enum core_quant quant, bool with_blend)
 	t.want = logits_of(t.c, t.m, t.blend);
 	in_chunks(&t, PROMPT);
 	in_chunks(&t, 7);
+	behind_the_prefix_cache(&t);
 	among_neighbours(&t, 2, false);
 	among_neighbours(&t, 6, true);
 	in_forks(&t);
