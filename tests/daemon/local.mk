@@ -57,7 +57,7 @@ daemon_scripts = \
 	tests/daemon/adapter_registry_test.py \
 	tests/daemon/fuse_test.py tests/daemon/learn_test.py tests/daemon/check_test.py
 TESTS += $(daemon_scripts)
-EXTRA_DIST += $(daemon_scripts) tests/daemon/peer.py tests/daemon/durable_kit.py tests/daemon/mixed_load.py tests/daemon/fleet_kit.py tests/daemon/adapter_kit.py tests/daemon/adapter_count.py tests/daemon/journal_cost.py tests/daemon/RESULTS.md
+EXTRA_DIST += $(daemon_scripts) tests/daemon/peer.py tests/daemon/durable_kit.py tests/daemon/mixed_load.py tests/daemon/fleet_kit.py tests/daemon/adapter_kit.py tests/daemon/adapter_count.py tests/daemon/journal_cost.py tests/daemon/prefix_cost.py tests/daemon/RESULTS.md
 
 # The fuzz target: always as a fixed run in `make check`, with --enable-fuzzers as a libFuzzer program, too.
 check_PROGRAMS += tests/daemon/fuzz_request_fixed
