@@ -36,23 +36,27 @@ static void query_take(struct query *s, const struct kv_view *kv, const float *q
 		s->q[d] = (int16_t)lrintf(q[d] * inverse);
 }
 
-static int8_t k_code(const struct kv_view *kv, uint32_t t, uint32_t d)
-{
-	return (int8_t)kv_page_k(kv, t / PAGE)[(size_t)(d / 2 * PAGE + t % PAGE) * 2 + d % 2];
-}
-
-static int8_t v_code(const struct kv_view *kv, uint32_t t, uint32_t d)
-{
-	return (int8_t)kv_page_v(kv, t / PAGE)[((size_t)(t % PAGE / 2) * kv->head_pad + d) * 2 + t % 2];
-}
-
 static float score(const struct query *s, uint32_t t)
 {
+	const int8_t *k = (const int8_t *)kv_page_k(s->kv, t / PAGE) + t % PAGE * 2;
 	int32_t sum = 0;
 
 	for (uint32_t d = 0; d < s->kv->head_dim; d++)
-		sum += s->q[d] * k_code(s->kv, t, d);
+		sum += s->q[d] * k[d / 2 * 2 * PAGE + d % 2];
 	return (float)sum * kv_page_scales(s->kv, t / PAGE)[t % PAGE];
+}
+
+/* sum[head_dim] of w[n] times V of keys from `base` on. */
+static void weighted(int32_t *sum, const int16_t *w, const struct kv_view *kv, uint32_t base, uint32_t n)
+{
+	memset(sum, 0, kv->head_dim * sizeof(*sum));
+	for (uint32_t i = 0; i < n; i++) {
+		uint32_t t = base + i;
+		const int8_t *v = (const int8_t *)kv_page_v(kv, t / PAGE) + (size_t)(t % PAGE / 2) * kv->head_pad * 2 + t % 2;
+
+		for (uint32_t d = 0; d < kv->head_dim; d++)
+			sum[d] += w[i] * v[2 * d];
+	}
 }
 
 /* w[n] of weights p[n] of keys from `base` on; returns what a code of 1 is worth in units of V's codes. */
@@ -76,6 +80,7 @@ static float weights(int16_t *w, const struct kv_view *kv, const float *p, uint3
 static void take_block(struct query *s, uint32_t base, uint32_t n)
 {
 	float p[ATTENTION_BLOCK], sum[PAGE] = { 0 }, top = -INFINITY, was, is;
+	int32_t v[ATTENTION_MAX_HEAD];
 	int16_t w[ATTENTION_BLOCK];
 
 	for (uint32_t t = 0; t < ATTENTION_BLOCK; t++) {
@@ -90,13 +95,9 @@ static void take_block(struct query *s, uint32_t base, uint32_t n)
 	for (uint32_t t = 0; t < PAGE; t++)
 		s->l[t] = fmaf(sum[t], is, s->l[t] * was);
 	is *= weights(w, s->kv, p, base, n);
-	for (uint32_t d = 0; d < s->kv->head_dim; d++) {
-		int32_t v = 0;
-
-		for (uint32_t t = 0; t < n; t++)
-			v += w[t] * v_code(s->kv, base + t, d);
-		s->acc[d] = fmaf((float)v, is, s->acc[d] * was);
-	}
+	weighted(v, w, s->kv, base, n);
+	for (uint32_t d = 0; d < s->kv->head_dim; d++)
+		s->acc[d] = fmaf((float)v[d], is, s->acc[d] * was);
 }
 
 static void attend_head(float *out, const float *q, const struct kv_view *kv, uint32_t n_keys)

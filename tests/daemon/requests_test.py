@@ -218,4 +218,14 @@ def test_plugins_and_stats_have_what_the_protocol_says():
         assert set(s["loop"]) == {"lag_ms_p50", "lag_ms_p99", "lag_ms_max"} and s["clients"] == 1
 
 
+def test_keys_and_values_in_8_bits_leave_room_for_more_pages():
+    pages, words = {}, {}
+    for kv in ["f16", "int8"]:
+        with Weftd("--kv-type", kv, "--kv-memory", "2M") as d, Peer(d) as p:
+            pages[kv] = p.call("stats")["engine"]["pages_total"]
+            words[kv] = p.done(p.generate(prompt="Wool is", max_tokens=8, temperature=0))["choices"][0]["text"]
+            assert f"{pages[kv]} pages of {kv}" in d.log(), d.log()
+    assert pages["int8"] >= 1.7 * pages["f16"] and all(words.values()), (pages, words)
+
+
 run(globals())
