@@ -38,12 +38,12 @@ enum { MATMUL_CHUNK = 4 };
 
 matmul_fn matmul_plain, matmul_avx2, matmul_avx512, matmul_amx;
 
-/* out += what the product is; not for PACK_INT; any number of blocks. The sum runs from 0 and is added once, so the bits are those of a
+/* out += what the product is; not for PACK_INT and PACK_NF4, which no adapter has; any number of blocks. The sum runs from 0 and is added once, so the bits are those of a
  * product and an addition. */
 matmul_fn matmul_add_plain, matmul_add_avx2, matmul_add_avx512;
 
 /* The same for few rows that lie anywhere: row i of x from x[i] on, its results at out[i] + r; add: to what is there. Not for
- * PACK_INT and PACK_NF4, which no adapter has. Any number of blocks; 1 <= m <= MATMUL_FEW. */
+ * PACK_INT and PACK_NF4. Any number of blocks; 1 <= m <= MATMUL_FEW. */
 typedef void matmul_few_fn(float *const out[], const struct matrix *w, const float *const x[], uint32_t m, uint32_t b0, uint32_t b1,
 			   bool add);
 enum { MATMUL_FEW = 4 };

@@ -111,7 +111,9 @@ VEC void int_kind(float *out, size_t ldo, const struct matrix *w, const struct r
 
 void matmul_avx2(float *out, size_t ldo, const struct matrix *w, const struct rows *x, uint32_t m, uint32_t b0, uint32_t b1)
 {
-	if (w->kind != PACK_INT)
+	if (w->kind == PACK_NF4)
+		matmul_nf4(out, ldo, w, x, m, b0, b1);
+	else if (w->kind != PACK_INT)
 		matmul_floats(out, ldo, w, x, m, b0, b1, false);
 	else if (w->bits == 4)
 		int_kind(out, ldo, w, x, m, b0, b1, CODES_4);

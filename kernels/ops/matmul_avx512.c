@@ -217,7 +217,9 @@ void matmul_avx512(float *out, size_t ldo, const struct matrix *w, const struct 
 {
 	struct place p = { out, ldo, w, x, 0, b0, 0, 1 };
 
-	if (w->kind != PACK_INT)
+	if (w->kind == PACK_NF4)
+		matmul_nf4(out, ldo, w, x, m, b0, b1);
+	else if (w->kind != PACK_INT)
 		matmul_floats(out, ldo, w, x, m, b0, b1, false);
 	else if (w->bits == 8)
 		int_bits(p, m, b1, 8);

@@ -319,10 +319,15 @@ VEC void matmul_floats(float *out, size_t ldo, const struct matrix *w, const str
 		float_kind(p, m, b1, PACK_F16);
 	else if (w->kind == PACK_S8)
 		scaled_kind(p, m, b1, PACK_S8);
-	else if (w->kind == PACK_NF4)
-		scaled_kind(p, m, b1, PACK_NF4);
 	else
 		float_kind(p, m, b1, PACK_F32);
+}
+
+VEC void matmul_nf4(float *out, size_t ldo, const struct matrix *w, const struct rows *x, uint32_t m, uint32_t b0, uint32_t b1)
+{
+	struct float_place p = { .out = out, .ldo = ldo, .w = w, .x = x->f, .ldx = x->ld, .b0 = b0, .guest = m > 2 ? x->guest : NULL };
+
+	scaled_kind(p, m, b1, PACK_NF4);
 }
 
 /* ---- few rows, anywhere ---- */

@@ -154,7 +154,7 @@ static void all_counts(const struct matrix *w, const char *what)
 
 	for (unsigned i = 0; i < sizeof(counts) / sizeof(counts[0]); i++)
 		same_bits(w, counts[i], what);
-	for (uint32_t m = 1; m <= 25 && w->kind != PACK_INT; m += m < 4 ? 1 : 7)
+	for (uint32_t m = 1; m <= 25 && w->kind != PACK_INT && w->kind != PACK_NF4; m += m < 4 ? 1 : 7)
 		adds_to_the_same_bits(w, m, what);
 	for (uint32_t m = 1; m <= MATMUL_FEW && w->kind != PACK_INT && w->kind != PACK_NF4; m++)
 		few_rows_anywhere_give_the_same_bits(w, m, what);
