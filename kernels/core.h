@@ -69,6 +69,7 @@ struct core_model_params {
 	enum core_quant quant;
 	enum core_factors factors;	/* of every adapter that is loaded for this model */
 	uint32_t rank, ranks;		/* tensor parallelism: load this rank's part alone; ranks 0 is 1: the whole model. See core_reduce */
+	const char *cache;		/* folder where the packed weights are kept for the next time; NULL: nowhere */
 	void (*progress)(void *arg, double done);	/* may be NULL; 0..1, on the calling thread */
 	void *progress_arg;
 };
@@ -92,6 +93,15 @@ int core_model_load(struct core_model **out, const struct core_model_params *par
 void core_model_free(struct core_model *m);	/* NULL is fine; every core_ctx of it must be gone */
 const struct core_model_info *core_model_info(const struct core_model *m);
 const struct core_tokenizer *core_model_tokenizer(const struct core_model *m);	/* borrowed */
+
+enum core_cache {
+	CORE_CACHE_NONE,	/* none was asked for */
+	CORE_CACHE_MAPPED,	/* the weights are those of the cache's file, which other processes share */
+	CORE_CACHE_WRITTEN,	/* they were packed, and kept for the next time */
+	CORE_CACHE_FAILED	/* they were packed, and could not be kept; the model is as good */
+};
+/* What became of core_model_params.cache. *note: one line for the log, borrowed; NULL with CORE_CACHE_NONE. */
+enum core_cache core_model_cache(const struct core_model *m, const char **note);
 
 /* ---- tokenizer: [any thread] all functions are const and reentrant ---- */
 

@@ -12,6 +12,7 @@ kernels_libcore_la_SOURCES = \
 	kernels/llama.c kernels/llama.h \
 	kernels/model.c kernels/model.h \
 	kernels/pack.c kernels/pack.h \
+	kernels/packed.c kernels/packed.h \
 	kernels/pool.c kernels/pool.h \
 	kernels/project.c kernels/project.h \
 	kernels/quant.c \

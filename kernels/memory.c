@@ -1,7 +1,9 @@
 #include "config.h"
 #include "memory.h"
 
+#include <stdint.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 void *memory_map(size_t bytes)
 {
@@ -26,4 +28,18 @@ void memory_unmap(void *p, size_t bytes)
 	for (size_t at = 0; bytes > piece && at < bytes; at += piece)
 		madvise((char *)p + at, bytes - at < piece ? bytes - at : piece, MADV_DONTNEED);
 	munmap(p, bytes);
+}
+
+void memory_seal(void *p, size_t bytes)
+{
+	mprotect(p, bytes, PROT_READ);	/* a guard: where the system refuses, things are as before */
+}
+
+void memory_forget(const void *p, size_t bytes)
+{
+	uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
+	uintptr_t from = ((uintptr_t)p + page - 1) & ~(page - 1), to = ((uintptr_t)p + bytes) & ~(page - 1);
+
+	if (from < to)
+		madvise((void *)from, to - from, MADV_DONTNEED);
 }

@@ -1,7 +1,9 @@
-/* model.c: loading. The checkpoint's tensors are found, planned into one arena, packed by all CPUs and hashed. */
+/* model.c: loading. The checkpoint's tensors are found and planned into one arena; then they are packed by all CPUs and hashed, or the arena
+ * is mapped as an earlier start packed it. */
 #include "config.h"
 #include "model.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <sodium.h>
 #include <stdatomic.h>
@@ -12,6 +14,7 @@
 
 #include "memory.h"
 #include "pack.h"
+#include "packed.h"
 #include "pool.h"
 #include "quant_nf4.h"
 #include "shard.h"
@@ -64,6 +67,12 @@ static const struct tensor *find(struct loader *l, const char *name, uint64_t ro
 	return t;
 }
 
+static void enlist(struct loader *l, struct packing p)
+{
+	l->m->arena_bytes += pack_bytes(p.w);
+	l->list[l->n++] = p;
+}
+
 static int add_matrix(struct loader *l, struct matrix *w, const char *name, uint32_t rows, uint32_t cols, enum pack_form form)
 {
 	const struct tensor *t = find(l, name, rows, cols);
@@ -71,7 +80,7 @@ static int add_matrix(struct loader *l, struct matrix *w, const char *name, uint
 	if (!t)
 		return CORE_EFORMAT;
 	pack_plan(w, t, form);
-	l->list[l->n++] = (struct packing){ w, t, form, false };
+	enlist(l, (struct packing){ w, t, form, false });
 	return CORE_OK;
 }
 
@@ -88,7 +97,7 @@ static int add_nf4(struct loader *l, struct matrix *w, const char *name, uint32_
 				 cols, NF4_BLOCK);
 	nf4_init(&m, t);
 	pack_plan(w, t->type == TENSOR_NF4 ? t : &m.t, PACK_KEEP);
-	l->list[l->n++] = (struct packing){ w, t, PACK_KEEP, t->type != TENSOR_NF4 };
+	enlist(l, (struct packing){ w, t, PACK_KEEP, t->type != TENSOR_NF4 });
 	return CORE_OK;
 }
 
@@ -111,7 +120,7 @@ static int add_part(struct loader *l, struct matrix *w, const char *name, uint32
 	if (axis == SHARD_INPUTS && whole.group && w->cols % whole.group)
 		return core_fail(l->err, CORE_EUNSUPPORTED, "tensor %s: the %u inputs of a rank are not whole groups of %u", name, w->cols,
 				 whole.group);
-	l->list[l->n++] = (struct packing){ w, part, form, false };
+	enlist(l, (struct packing){ w, part, form, false });
 	return CORE_OK;
 }
 
@@ -232,24 +241,17 @@ static int add_all(struct loader *l)
 
 /* ---- packing ---- */
 
-static int place(struct loader *l)
+static void place(struct loader *l)
 {
 	struct core_model *m = l->m;
-	unsigned char *next;
+	unsigned char *next = m->arena;
 
-	for (size_t i = 0; i < l->n; i++)
-		m->arena_bytes += pack_bytes(l->list[i].w);
-	m->arena = memory_map(m->arena_bytes);
-	if (!m->arena)
-		return core_fail(l->err, CORE_ENOMEM, "no memory for %zu bytes of weights", m->arena_bytes);
-	next = m->arena;
 	for (size_t i = 0; i < l->n; i++) {
 		pack_place(l->list[i].w, next);
 		next += pack_bytes(l->list[i].w);
 	}
 	if (m->config.tied && head_form(l) == PACK_KEEP)
 		m->head = m->embed;
-	return CORE_OK;
 }
 
 struct pack_run {
@@ -290,10 +292,16 @@ static void hash_part(void *arg, uint32_t i)
 	crypto_generichash(r->digest + (size_t)i * HASH_BYTES, HASH_BYTES, r->data + at, n, NULL, 0);
 }
 
+static void hash_matrix_shape(crypto_generichash_state *h, const struct matrix *w)
+{
+	const uint32_t shape[] = { w->kind, w->rows, w->cols, w->group, w->bits, w->zero, w->has_min, w->two_level };
+
+	crypto_generichash_update(h, (const unsigned char *)shape, sizeof(shape));
+}
+
 /* The shape of w, then the digests of its slices. */
 static int hash_matrix(struct loader *l, crypto_generichash_state *h, const struct matrix *w)
 {
-	const uint32_t shape[] = { w->kind, w->rows, w->cols, w->group, w->bits, w->zero, w->has_min, w->two_level };
 	struct hash_run r = { w->codes, pack_bytes(w), NULL };
 	uint32_t slices = (uint32_t)((r.bytes + HASH_SLICE - 1) / HASH_SLICE);
 
@@ -301,7 +309,7 @@ static int hash_matrix(struct loader *l, crypto_generichash_state *h, const stru
 	if (!r.digest)
 		return core_fail(l->err, CORE_ENOMEM, "no memory for %u digests", slices);
 	pool_run(l->pool, hash_part, &r, slices);
-	crypto_generichash_update(h, (const unsigned char *)shape, sizeof(shape));
+	hash_matrix_shape(h, w);
 	crypto_generichash_update(h, r.digest, (size_t)slices * HASH_BYTES);
 	free(r.digest);
 	return CORE_OK;
@@ -367,6 +375,7 @@ static int pack_all(struct loader *l)
 			rc = hash_matrix(l, &h, p->w);
 		if (rc)
 			return rc;
+		memory_forget(p->t->data, p->t->bytes);	/* the source's pages count as ours while they are mapped */
 		done += pack_bytes(p->w);
 		if (l->params->progress)
 			l->params->progress(l->params->progress_arg, (double)done / (double)l->m->arena_bytes);
@@ -374,6 +383,106 @@ static int pack_all(struct loader *l)
 	crypto_generichash_final(&h, digest, sizeof(digest));
 	sodium_bin2hex(l->m->info.digest, sizeof(l->m->info.digest), digest, sizeof(digest));
 	return CORE_OK;
+}
+
+static int pack_anew(struct loader *l)
+{
+	struct core_model *m = l->m;
+	int rc;
+
+	m->arena = memory_map(m->arena_bytes);
+	if (!m->arena)
+		return core_fail(l->err, CORE_ENOMEM, "no memory for %zu bytes of weights", m->arena_bytes);
+	place(l);
+	rc = pack_all(l);
+	memory_seal(m->arena, m->arena_bytes);
+	return rc;
+}
+
+/* ---- the file of packed weights ---- */
+
+/* Whatever the packed bytes follow from: the shape and the norms, how each matrix is packed and a sample of its data, and which files they
+ * are in. Reading all of the source is what the cache saves: a change of it shows in the files' stamps. */
+static void make_key(struct loader *l, unsigned char key[static PACKED_KEY])
+{
+	enum { SAMPLE = 64 };
+	const struct file_stamp *stamp;
+	crypto_generichash_state h;
+
+	hash_shape(&h, l->m);
+	for (size_t i = 0; i < l->n; i++) {
+		const struct tensor *t = l->list[i].t;
+		const uint32_t form[] = { l->list[i].form, l->list[i].nf4, t->type, t->permuted_heads };
+		const unsigned char *middle = (const unsigned char *)t->data + t->bytes / 2;
+
+		hash_matrix_shape(&h, l->list[i].w);
+		crypto_generichash_update(&h, (const unsigned char *)form, sizeof(form));
+		crypto_generichash_update(&h, middle, t->bytes / 2 < SAMPLE ? t->bytes / 2 : SAMPLE);
+	}
+	for (size_t i = 0; (stamp = checkpoint_stamp(l->cp, i)); i++)
+		crypto_generichash_update(&h, (const unsigned char *)stamp, sizeof(*stamp));
+	crypto_generichash_final(&h, key, PACKED_KEY);
+}
+
+/* Has somebody written into the source while it was packed? */
+static bool source_changed(struct loader *l)
+{
+	const struct file_stamp *was, *is;
+	struct checkpoint *now;
+	bool same = true;
+
+	if (checkpoint_open(&now, l->params->path, NULL))
+		return true;
+	for (size_t i = 0; same && (was = checkpoint_stamp(l->cp, i)); i++) {
+		is = checkpoint_stamp(now, i);
+		same = is && !memcmp(is, was, sizeof(*is));
+	}
+	checkpoint_close(now);
+	return !same;
+}
+
+static int note(struct loader *l, enum core_cache what, const char *doing, const char *path, const char *why)
+{
+	size_t size = strlen(doing) + strlen(path) + strlen(why) + 8;
+
+	l->m->cache = what;
+	l->m->cache_note = malloc(size);
+	if (!l->m->cache_note)
+		return core_fail(l->err, CORE_ENOMEM, "no memory for a path");
+	snprintf(l->m->cache_note, size, "%s %s%s%s", doing, path, *why ? ": " : "", why);
+	return CORE_OK;
+}
+
+/* The arena from the file; else packed anew, and then into the file. */
+static int use_cache(struct loader *l)
+{
+	struct core_model *m = l->m;
+	struct packed p = { .bytes = m->arena_bytes };
+	char form[48], why[PACKED_WHY];
+	int rc, kept;
+
+	snprintf(form, sizeof(form), "%s", core_quant_name(l->params->quant));
+	if (m->ranks > 1)
+		snprintf(form, sizeof(form), "%s-%u-of-%u", core_quant_name(l->params->quant), m->rank, m->ranks);
+	if (!packed_name(&p, l->params->cache, m->config.name, form, l->params->path))
+		return core_fail(l->err, CORE_EINVAL, "%s: the name of this folder for packed weights is too long", l->params->cache);
+	make_key(l, p.key);
+	m->arena = packed_map(&p, l->pool, m->info.digest, why);
+	if (m->arena) {
+		place(l);
+		if (l->params->progress)
+			l->params->progress(l->params->progress_arg, 1);
+		return note(l, CORE_CACHE_MAPPED, "mapped", p.path, "");
+	}
+	rc = pack_anew(l);
+	if (rc)
+		return rc;
+	if (source_changed(l))
+		return note(l, CORE_CACHE_FAILED, "not kept in", p.path, "the source changed meanwhile");
+	kept = packed_write(&p, l->pool, m->arena, m->info.digest);
+	if (kept)
+		return note(l, CORE_CACHE_FAILED, "not kept in", p.path, kept == -EBUSY ? "another process is writing it" : strerror(-kept));
+	return note(l, CORE_CACHE_WRITTEN, "written to", p.path, why);
 }
 
 /* ---- what the model is ---- */
@@ -516,11 +625,13 @@ static int load(struct loader *l)
 		rc = load_tokenizer(l);
 	if (!rc)
 		rc = add_all(l);
-	if (!rc)
-		rc = place(l);
-	if (!rc)
-		describe(l);
-	return rc ? rc : pack_all(l);
+	if (rc)
+		return rc;
+	rc = l->params->cache ? use_cache(l) : pack_anew(l);
+	if (rc)
+		return rc;
+	describe(l);
+	return CORE_OK;
 }
 
 int core_model_load(struct core_model **out, const struct core_model_params *params, struct core_error *err)
@@ -552,7 +663,11 @@ void core_model_free(struct core_model *m)
 	if (!m)
 		return;
 	core_tokenizer_free(m->tokenizer);
-	memory_unmap(m->arena, m->arena_bytes);
+	if (m->cache == CORE_CACHE_MAPPED)
+		packed_unmap(m->arena, m->arena_bytes);
+	else
+		memory_unmap(m->arena, m->arena_bytes);
+	free(m->cache_note);
 	free(m->norms);
 	free(m->layers);
 	free(m->rope);
@@ -567,4 +682,10 @@ const struct core_model_info *core_model_info(const struct core_model *m)
 const struct core_tokenizer *core_model_tokenizer(const struct core_model *m)
 {
 	return m->tokenizer;
+}
+
+enum core_cache core_model_cache(const struct core_model *m, const char **note)
+{
+	*note = m->cache_note;
+	return m->cache;
 }

@@ -23,8 +23,10 @@ struct core_model {
 	bool small_factors;			/* adapters are loaded as PACK_FACTOR */
 	bool f32;				/* most weights of the linears are f32 */
 	uint32_t groups;			/* bit mask of the group sizes of linears in integers: 16, 32, 64, 128 */
-	unsigned char *arena;			/* all packed matrices */
+	unsigned char *arena;			/* all packed matrices; read-only once they are there */
 	size_t arena_bytes;
+	enum core_cache cache;			/* CORE_CACHE_MAPPED: the arena is packed_map()'s */
+	char *cache_note;
 	float *norms;				/* all 1-d weights */
 	struct core_tokenizer *tokenizer;	/* NULL: the folder has none */
 };

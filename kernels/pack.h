@@ -15,6 +15,9 @@
 #include "ops/matrix.h"
 
 enum pack_form { PACK_KEEP, PACK_Q8, PACK_Q4, PACK_FACTOR };
+/* Which bytes these forms make of a tensor. Whoever changes them raises it: files of packed weights (packed.h) are then made anew.
+ * tests/kernels/core_packed.c notices a change. */
+enum { PACK_VERSION = 1 };
 
 void pack_plan(struct matrix *w, const struct tensor *t, enum pack_form form);
 size_t pack_bytes(const struct matrix *w);			/* a multiple of 64 */

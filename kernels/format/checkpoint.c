@@ -12,18 +12,44 @@
 
 /* ---- building (the readers call these) ---- */
 
+/* Room for one more file. */
+static bool grow(struct checkpoint *cp)
+{
+	struct map *maps = realloc(cp->maps, (cp->n_maps + 1) * sizeof *maps);
+	struct file_stamp *stamps = realloc(cp->stamps, (cp->n_maps + 1) * sizeof *stamps);
+
+	cp->maps = maps != NULL ? maps : cp->maps;
+	cp->stamps = stamps != NULL ? stamps : cp->stamps;
+	return maps != NULL && stamps != NULL;
+}
+
+static struct file_stamp stamp_of(const char *path)
+{
+	struct stat st;
+
+	if (stat(path, &st) < 0)
+		return (struct file_stamp){0};
+	return (struct file_stamp){
+		.size = (uint64_t)st.st_size,
+		.inode = st.st_ino,
+		.modified = (int64_t)st.st_mtim.tv_sec * 1000000000 + st.st_mtim.tv_nsec,
+		.changed = (int64_t)st.st_ctim.tv_sec * 1000000000 + st.st_ctim.tv_nsec,
+	};
+}
+
 int checkpoint_read_file(struct checkpoint *cp, const char *path, checkpoint_reader read, struct core_error *err)
 {
-	struct map *maps = realloc(cp->maps, (cp->n_maps + 1) * sizeof *maps), m;
+	struct map m;
 	int rc;
 
-	if (maps == NULL)
+	if (!grow(cp))
 		return core_fail(err, CORE_ENOMEM, "%s: out of memory", path);
-	cp->maps = maps;
+	/* Before it is mapped: a file that takes its place in between then has the stamp of one that never comes back. */
+	cp->stamps[cp->n_maps] = stamp_of(path);
 	rc = cp->adapter ? map_read(&m, path, SIZE_MAX, err) : map_open(&m, path, err);
 	if (rc < 0)
 		return rc;
-	maps[cp->n_maps++] = m;
+	cp->maps[cp->n_maps++] = m;
 	return read(cp, &m, path, err);
 }
 
@@ -257,6 +283,7 @@ void checkpoint_close(struct checkpoint *cp)
 		map_close(&cp->maps[i]);
 	free(cp->tensors);
 	free(cp->maps);
+	free(cp->stamps);
 	free(cp->tokenizer_path);
 	free(cp->rope_freqs);
 	free(cp);
@@ -282,6 +309,11 @@ const struct tensor *checkpoint_find(const struct checkpoint *cp, const char *hf
 	struct tensor key = {.name = hf_name};
 
 	return cp->n_tensors != 0 ? bsearch(&key, cp->tensors, cp->n_tensors, sizeof key, tensor_order) : NULL;
+}
+
+const struct file_stamp *checkpoint_stamp(const struct checkpoint *cp, size_t i)
+{
+	return i < cp->n_maps ? &cp->stamps[i] : NULL;
 }
 
 bool checkpoint_is_gguf(const struct checkpoint *cp)

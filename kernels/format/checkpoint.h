@@ -56,6 +56,12 @@ struct llama_config {
 	char name[128];
 };
 
+/* A file of weights as it was when it was opened: whoever replaces or rewrites it changes at least one of these. */
+struct file_stamp {
+	uint64_t size, inode;
+	int64_t modified, changed;	/* ns: mtime and ctime */
+};
+
 struct checkpoint;
 int checkpoint_open(struct checkpoint **out, const char *path, struct core_error *err);
 void checkpoint_close(struct checkpoint *cp);
@@ -63,6 +69,7 @@ const struct llama_config *checkpoint_config(const struct checkpoint *cp);
 size_t checkpoint_count(const struct checkpoint *cp);
 const struct tensor *checkpoint_at(const struct checkpoint *cp, size_t i);
 const struct tensor *checkpoint_find(const struct checkpoint *cp, const char *hf_name);	/* NULL: absent */
+const struct file_stamp *checkpoint_stamp(const struct checkpoint *cp, size_t i);	/* NULL: there are no more files */
 bool checkpoint_is_gguf(const struct checkpoint *cp);
 /* Where the tokenizer is: the .gguf itself, or tokenizer.model in the folder. */
 const char *checkpoint_tokenizer_path(const struct checkpoint *cp);

@@ -44,6 +44,7 @@ struct checkpoint {
 	struct tensor *tensors;	/* owns the names; sorted by name once checkpoint_open is done */
 	size_t n_tensors, room;
 	struct map *maps;
+	struct file_stamp *stamps;	/* [n_maps] */
 	size_t n_maps;
 	char *tokenizer_path;
 	float *rope_freqs;	/* owned; config.rope_freqs points here */

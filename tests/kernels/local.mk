@@ -15,6 +15,7 @@ core_tests = \
 	tests/kernels/core_prefix \
 	tests/kernels/core_p1 \
 	tests/kernels/core_kl \
+	tests/kernels/core_packed \
 	tests/kernels/core_golden \
 	tests/kernels/nf4
 
@@ -61,3 +62,6 @@ tests_kernels_core_p1_LDADD = $(core_test_ldadd)
 tests_kernels_core_kl_SOURCES = tests/kernels/core_kl.c tests/kernels/core_double.h $(gguf_model_headers)
 tests_kernels_core_kl_CPPFLAGS = $(core_test_cppflags) $(JANSSON_CFLAGS)
 tests_kernels_core_kl_LDADD = $(core_test_ldadd) $(JANSSON_LIBS)
+tests_kernels_core_packed_SOURCES = tests/kernels/core_packed.c $(gguf_model_headers)
+tests_kernels_core_packed_CPPFLAGS = $(core_test_cppflags) $(SODIUM_CFLAGS)
+tests_kernels_core_packed_LDADD = $(core_test_ldadd) $(SODIUM_LIBS)
