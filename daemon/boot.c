@@ -1,5 +1,6 @@
 /* boot.c: each step says why it failed, and with which exit code. */
 #include "boot.h"
+#include "deadline.h"
 #include "draft.h"
 #include "log.h"
 #include <errno.h>
@@ -17,10 +18,41 @@ static void on_progress(void *arg, double done)
 	atomic_store((atomic_int *)arg, (int)(done * 1000));
 }
 
+/* NULL: packed weights are not kept. buf holds it where it is not the option itself. */
+static const char *cache_folder(const struct conf *c, char *buf, size_t size)
+{
+	const char *given = getenv("CACHE_DIRECTORY"); /* systemd's: folders, separated by colons */
+	if (strcmp(c->packed_cache, "none") == 0)
+		return NULL;
+	if (strcmp(c->packed_cache, "auto") != 0)
+		return c->packed_cache;
+	if (given && *given)
+		snprintf(buf, size, "%.*s", (int)strcspn(given, ":"), given);
+	else if (c->state[0])
+		snprintf(buf, size, "%s/cache", c->state);
+	else
+		return NULL;
+	return buf;
+}
+
+static void tell_weights(const struct core_model *m, int64_t began)
+{
+	const char *note;
+	enum core_cache cache = core_model_cache(m, &note);
+	double seconds = (double)(clock_now() - began) / 1e9;
+	if (cache == CORE_CACHE_FAILED)
+		log_warning("weights packed in %.2f s, %s", seconds, note);
+	else
+		log_info("weights %s in %.2f s%s%s", cache == CORE_CACHE_MAPPED ? "mapped" : "packed", seconds, note ? ", " : "", note ? note : "");
+}
+
 int boot_model(struct core_model **out, const struct conf *c, atomic_int *progress, char why[static CONF_WHY])
 {
-	struct core_model_params p = {.path = c->model, .progress = on_progress, .progress_arg = progress};
+	char folder[4096];
+	struct core_model_params p = {
+		.path = c->model, .cache = cache_folder(c, folder, sizeof folder), .progress = on_progress, .progress_arg = progress};
 	struct core_error err = {0};
+	int64_t began = clock_now();
 	if (core_quant_parse(c->quant, &p.quant)) {
 		snprintf(why, CONF_WHY, "quant = %s: unsupported", c->quant);
 		return EXIT_CONFIG;
@@ -33,6 +65,7 @@ int boot_model(struct core_model **out, const struct conf *c, atomic_int *progre
 		snprintf(why, CONF_WHY, "%s", err.text);
 		return EXIT_UNAVAILABLE;
 	}
+	tell_weights(*out, began);
 	return 0;
 }
 

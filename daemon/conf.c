@@ -23,6 +23,9 @@ const struct conf_option conf_options[] = {
 	{"model", "quant", CONF_CHOICE, AT(quant), "none", 0, 0, "none|q8|q4|nf4", 0,
 	 "What the weights of the linear layers become at load: none keeps the file's precision, q8 and q4 pack them; nf4 gives them the "
 	 "bits of bitsandbytes' NF4 with double quantisation, the base that QLoRA trains on."},
+	{"model", "packed_cache", CONF_STRING, AT(packed_cache), "auto", 0, 0, NULL, 0,
+	 "Where packed weights are kept for the next start: a folder; none; or auto, which is $CACHE_DIRECTORY, or else the folder cache in "
+	 "the state folder, or without either nowhere."},
 	{"model", "threads", CONF_INT, AT(threads), "0", 0, 1024, NULL, 0, "Threads of the engine; 0 is one per CPU."},
 	{"model", "context", CONF_INT, AT(context), "0", 0, 1 << 24, NULL, 0, "Longest sequence in tokens; 0 is the model's own."},
 	{"model", "kv_memory", CONF_SIZE, AT(kv_memory), "0", 0, (int64_t)1 << 50, NULL, 0,

@@ -16,6 +16,7 @@ struct conf {
 	char *device;            /* auto, cpu, cuda:N */
 	char *cuda_module;       /* "": the installed one */
 	char *quant;             /* none, q8, q4, nf4 */
+	char *packed_cache;      /* folder of packed weights; auto, none */
 	char *adapter_quant;     /* auto, exact, q8 */
 	int64_t threads;         /* 0: all CPUs */
 	int64_t context;         /* tokens; 0: the model's */

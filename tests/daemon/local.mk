@@ -40,6 +40,7 @@ daemon_scripts = \
 	tests/daemon/jobs_test.py \
 	tests/daemon/requests_test.py \
 	tests/daemon/stop_test.py \
+	tests/daemon/cache_test.py \
 	tests/daemon/device_test.py \
 	tests/daemon/tcp_test.py \
 	tests/daemon/many_jobs_test.py \
@@ -57,7 +58,7 @@ daemon_scripts = \
 	tests/daemon/adapter_registry_test.py \
 	tests/daemon/fuse_test.py tests/daemon/learn_test.py tests/daemon/check_test.py
 TESTS += $(daemon_scripts)
-EXTRA_DIST += $(daemon_scripts) tests/daemon/peer.py tests/daemon/durable_kit.py tests/daemon/mixed_load.py tests/daemon/fleet_kit.py tests/daemon/adapter_kit.py tests/daemon/adapter_count.py tests/daemon/journal_cost.py tests/daemon/prefix_cost.py tests/daemon/RESULTS.md
+EXTRA_DIST += $(daemon_scripts) tests/daemon/peer.py tests/daemon/durable_kit.py tests/daemon/mixed_load.py tests/daemon/fleet_kit.py tests/daemon/adapter_kit.py tests/daemon/adapter_count.py tests/daemon/journal_cost.py tests/daemon/prefix_cost.py tests/daemon/start_time.py tests/daemon/RESULTS.md
 
 # The fuzz target: always as a fixed run in `make check`, with --enable-fuzzers as a libFuzzer program, too.
 check_PROGRAMS += tests/daemon/fuzz_request_fixed
