@@ -47,12 +47,12 @@ def packed(folder):
 def test_answers_off_the_cache_are_those_of_a_fresh_packing():
     with Folder() as f:
         cache = f.path("cache")
-        for quant in ("none", "q8", "q4"):
+        for quant in ("none", "q8", "q4", "nf4"):
             fresh = start("--quant", quant, says="weights packed in ")
             args = ("--quant", quant, "--packed-cache", cache)
             assert start(*args, says=f"written to {cache}/") == fresh
             assert start(*args, says=f"mapped {cache}/") == fresh
-        assert len(packed(cache)) == 3
+        assert len(packed(cache)) == 4
 
 
 def test_by_default_the_cache_is_in_the_state_folder_and_without_one_there_is_none():
