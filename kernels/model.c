@@ -472,7 +472,7 @@ static int use_cache(struct loader *l)
 		place(l);
 		if (l->params->progress)
 			l->params->progress(l->params->progress_arg, 1);
-		return note(l, CORE_CACHE_MAPPED, "mapped", p.path, "");
+		return note(l, CORE_CACHE_MAPPED, "from", p.path, "");
 	}
 	rc = pack_anew(l);
 	if (rc)

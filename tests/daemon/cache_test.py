@@ -51,7 +51,7 @@ def test_answers_off_the_cache_are_those_of_a_fresh_packing():
             fresh = start("--quant", quant, says="weights packed in ")
             args = ("--quant", quant, "--packed-cache", cache)
             assert start(*args, says=f"written to {cache}/") == fresh
-            assert start(*args, says=f"mapped {cache}/") == fresh
+            assert start(*args, says=f", from {cache}/") == fresh
         assert len(packed(cache)) == 4
 
 
@@ -61,7 +61,7 @@ def test_by_default_the_cache_is_in_the_state_folder_and_without_one_there_is_no
         with Weftd("--state", state) as d:
             assert f"written to {state}/cache/" in d.log(), d.log()
         with Weftd("--state", state) as d:
-            assert f"mapped {state}/cache/" in d.log(), d.log()
+            assert f", from {state}/cache/" in d.log(), d.log()
         with Weftd("--state", f.path("other"), "--packed-cache", "none") as d:
             assert packed(f.path("other/cache")) == [] and "written" not in d.log(), d.log()
         with Weftd("--state", f.path("third"), env={"CACHE_DIRECTORY": f"{given}:/nonexistent"}) as d:      # systemd's
@@ -83,7 +83,7 @@ def test_another_source_under_the_same_name_is_packed_anew():
         os.utime(weights, ns=(before.st_atime_ns, before.st_mtime_ns))
         changed = start("--packed-cache", cache, says="the source has changed", model=model)
         assert changed == start(says="weights packed in ", model=model) and changed != first
-        assert changed == start("--packed-cache", cache, says="mapped ", model=model)
+        assert changed == start("--packed-cache", cache, says="weights mapped in ", model=model)
 
 
 def test_a_damaged_cache_is_packed_anew_and_one_that_cannot_be_written_is_a_warning():
@@ -118,7 +118,7 @@ def test_daemons_that_start_at_once_are_all_right():
                 d.finish(True)
         assert all(g == got[0] for g in got)
         assert len(packed(cache)) == 1
-        assert start("--packed-cache", cache, says="mapped ") == got[0]
+        assert start("--packed-cache", cache, says="weights mapped in ") == got[0]
 
 
 if __name__ == "__main__":

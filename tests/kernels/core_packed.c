@@ -144,7 +144,7 @@ static void both_starts_are_right(const char *path, enum core_quant quant)
 {
 	struct core_model *fresh = load_model(path, quant);
 	struct core_model *first = load_cached(path, quant, CORE_CACHE_WRITTEN, "written to ");
-	struct core_model *second = load_cached(path, quant, CORE_CACHE_MAPPED, "mapped ");
+	struct core_model *second = load_cached(path, quant, CORE_CACHE_MAPPED, "from ");
 
 	same_model(fresh, first);
 	same_model(fresh, second);
@@ -194,7 +194,7 @@ static void a_flipped_bit_is_noticed_wherever_it_is(void **state)
 	}
 	flip(file, size - 1);
 	check(path, CORE_QUANT_Q4, CORE_CACHE_WRITTEN, "it was damaged");
-	check(path, CORE_QUANT_Q4, CORE_CACHE_MAPPED, "mapped ");
+	check(path, CORE_QUANT_Q4, CORE_CACHE_MAPPED, "from ");
 }
 
 static void a_file_of_another_length_is_noticed(void **state)
@@ -225,12 +225,12 @@ static void a_source_that_was_written_into_is_packed_anew(void **state)
 
 	copy_model("gqa-untied");
 	check(source, CORE_QUANT_Q8, CORE_CACHE_WRITTEN, "written to ");
-	check(source, CORE_QUANT_Q8, CORE_CACHE_MAPPED, "mapped ");
+	check(source, CORE_QUANT_Q8, CORE_CACHE_MAPPED, "from ");
 	assert_int_equal(stat(weights, &st), 0);
 	flip(weights, (size_t)st.st_size - 3);
 	assert_int_equal(utimensat(AT_FDCWD, weights, (struct timespec[]){ st.st_atim, st.st_mtim }, 0), 0);
 	check(source, CORE_QUANT_Q8, CORE_CACHE_WRITTEN, "the source has changed");
-	check(source, CORE_QUANT_Q8, CORE_CACHE_MAPPED, "mapped ");
+	check(source, CORE_QUANT_Q8, CORE_CACHE_MAPPED, "from ");
 	assert_int_equal(files(), 1);
 }
 
@@ -246,7 +246,7 @@ static void a_source_that_another_took_the_place_of_is_packed_anew(void **state)
 	check(source, CORE_QUANT_NONE, CORE_CACHE_WRITTEN, "the source has changed");
 	copy_model("mha-tied");	/* another shape under the same name */
 	check(source, CORE_QUANT_NONE, CORE_CACHE_WRITTEN, "the source has changed");
-	check(source, CORE_QUANT_NONE, CORE_CACHE_MAPPED, "mapped ");
+	check(source, CORE_QUANT_NONE, CORE_CACHE_MAPPED, "from ");
 	assert_int_equal(files(), 1);
 }
 
@@ -320,7 +320,7 @@ static void a_writer_is_let_alone_and_a_dead_ones_leavings_are_used(void **state
 	check(path, CORE_QUANT_Q8, CORE_CACHE_FAILED, "another process is writing it");
 	close(fd);
 	check(path, CORE_QUANT_Q8, CORE_CACHE_WRITTEN, "written to ");
-	check(path, CORE_QUANT_Q8, CORE_CACHE_MAPPED, "mapped ");
+	check(path, CORE_QUANT_Q8, CORE_CACHE_MAPPED, "from ");
 	assert_int_equal(files(), 1);
 }
 
@@ -357,7 +357,7 @@ static void those_who_start_at_once_are_all_right(void **state)
 			assert_true(wait(&status) > 0);
 			assert_int_equal(status, 0);
 		}
-		check(path, CORE_QUANT_Q4, CORE_CACHE_MAPPED, "mapped ");
+		check(path, CORE_QUANT_Q4, CORE_CACHE_MAPPED, "from ");
 		assert_int_equal(files(), 1);
 		empty(NULL);
 	}
@@ -370,7 +370,7 @@ static void a_mapped_file_may_go(void **state)
 	struct core_model *fresh = load_model(path, CORE_QUANT_Q8), *m;
 
 	check(path, CORE_QUANT_Q8, CORE_CACHE_WRITTEN, "written to ");
-	m = load_cached(path, CORE_QUANT_Q8, CORE_CACHE_MAPPED, "mapped ");
+	m = load_cached(path, CORE_QUANT_Q8, CORE_CACHE_MAPPED, "from ");
 	assert_int_equal(files(), 1);
 	assert_int_equal(unlink(file), 0);
 	same_logits(fresh, m);
@@ -402,7 +402,7 @@ static void weights_are_read_only_packed_or_mapped(void **state)
 	const char *path = golden_path("gqa-untied");
 
 	writing_to_weights_ends_the_process(load_cached(path, CORE_QUANT_Q8, CORE_CACHE_WRITTEN, "written to "));
-	writing_to_weights_ends_the_process(load_cached(path, CORE_QUANT_Q8, CORE_CACHE_MAPPED, "mapped "));
+	writing_to_weights_ends_the_process(load_cached(path, CORE_QUANT_Q8, CORE_CACHE_MAPPED, "from "));
 }
 
 /* ---- PACK_VERSION ---- */
