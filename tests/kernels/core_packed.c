@@ -167,6 +167,26 @@ static void mapped_weights_are_those_of_a_fresh_packing(void **state)
 	assert_int_equal(files(), 13);	/* one for each source and quantisation */
 }
 
+static void each_rank_has_a_file_of_its_own(void **state)
+{
+	for (uint32_t rank = 0; rank < 2; rank++) {
+		struct core_model_params p = { .path = golden_path("mha-tied"), .quant = CORE_QUANT_NONE, .rank = rank, .ranks = 2 };
+		struct core_model *fresh = NULL, *m = NULL;
+		const char *note;
+
+		must(core_model_load(&fresh, &p, &why));
+		p.cache = folder;
+		for (int start = 0; start < 2; start++) {
+			must(core_model_load(&m, &p, &why));
+			assert_int_equal(core_model_cache(m, &note), start ? CORE_CACHE_MAPPED : CORE_CACHE_WRITTEN);
+			same_model(fresh, m);
+			core_model_free(m);
+		}
+		core_model_free(fresh);
+		assert_int_equal(files(), rank + 1);
+	}
+}
+
 static void every_gguf_type_is_mapped_as_it_was_packed(void **state)
 {
 	for (unsigned which = 0; which < N_SPREADS; which++) {
@@ -442,6 +462,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(packed_bytes_are_those_of_pack_version),
 		cmocka_unit_test_teardown(mapped_weights_are_those_of_a_fresh_packing, empty),
+		cmocka_unit_test_teardown(each_rank_has_a_file_of_its_own, empty),
 		cmocka_unit_test_teardown(every_gguf_type_is_mapped_as_it_was_packed, empty),
 		cmocka_unit_test_teardown(a_flipped_bit_is_noticed_wherever_it_is, empty),
 		cmocka_unit_test_teardown(a_file_of_another_length_is_noticed, empty),
