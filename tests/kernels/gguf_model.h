@@ -3,22 +3,10 @@
 #define WEFT_GGUF_MODEL_H
 
 #include "gguf_build.h"
+#include "gguf_spread.h"
 #include "ops_test.h"
 
 enum { GGUF_DIM = 256, GGUF_FFN = 512, GGUF_HEADS = 4, GGUF_KV_HEADS = 2, GGUF_HEAD = 64, GGUF_VOCAB = 320, GGUF_LAYERS = 2 };
-
-/* Factors that give random codes a standard deviation of about 1/16 around 0. */
-static const struct {
-	enum tensor_type type;
-	float d, min;		/* min: in units of d */
-	int at_d;		/* byte of the f16 d in its block; the minimum follows */
-} spread[] = {
-	{TENSOR_Q4_0, 0.0135f, 0, 0},      {TENSOR_Q4_1, 0.0135f, -7.5f, 0}, {TENSOR_Q5_0, 0.0068f, 0, 0},
-	{TENSOR_Q5_1, 0.0068f, -15.5f, 0}, {TENSOR_Q8_0, 0.00085f, 0, 0},    {TENSOR_Q2_K, 0.004f, 1.5f, 80},
-	{TENSOR_Q3_K, 0.0015f, 0, 108},    {TENSOR_Q4_K, 0.00025f, 7.5f, 0}, {TENSOR_Q5_K, 0.00012f, 15.5f, 0},
-	{TENSOR_Q6_K, 4.6e-5f, 0, 208},
-};
-enum { N_SPREADS = sizeof(spread) / sizeof(spread[0]) };
 
 static inline void put_random_matrix(FILE *f, unsigned which, uint32_t rows, uint32_t cols)
 {
@@ -27,15 +15,11 @@ static inline void put_random_matrix(FILE *f, unsigned which, uint32_t rows, uin
 
 	for (uint64_t i = 0; i < blocks; i++) {
 		unsigned char block[256];
-		float d = spread[which].d * (1 + 0.2f * random_unit());
-		uint16_t h = float_to_half(d);
+		float scale = 1 + 0.2f * random_unit();
 
 		for (unsigned k = 0; k < size; k++)
 			block[k] = (unsigned char)random_bits();
-		memcpy(block + spread[which].at_d, &h, 2);
-		h = float_to_half(d * spread[which].min);
-		if (spread[which].min != 0)
-			memcpy(block + spread[which].at_d + 2, &h, 2);
+		spread_block(&spread[which], block, scale);
 		assert_int_equal(fwrite(block, 1, size, f), size);
 	}
 }

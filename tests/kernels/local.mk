@@ -25,7 +25,7 @@ TESTS += $(core_tests)
 endif
 core_test_cppflags = $(AM_CPPFLAGS) $(CMOCKA_CFLAGS)
 EXTRA_DIST += tests/kernels/hard_numbers.h
-gguf_model_headers = tests/kernels/gguf_model.h tests/kernels/gguf_build.h tests/kernels/ops_test.h tests/kernels/core_test.h
+gguf_model_headers = tests/kernels/gguf_model.h tests/kernels/gguf_spread.h tests/kernels/gguf_build.h tests/kernels/ops_test.h tests/kernels/core_test.h
 core_test_ldadd = kernels/libcore.la $(CMOCKA_LIBS) -lm
 EXTRA_DIST += tests/kernels/fixtures/golden tests/kernels/fixtures/make_nf4.py tests/kernels/fixtures/nf4
 

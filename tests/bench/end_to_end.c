@@ -1,0 +1,381 @@
+/* end_to_end.c: what reaches clients of the core's speed. `make bench-end-to-end` runs it; usage:
+ * end_to_end [-t THREADS] [-q WEIGHTS] [-r ROUNDS] [-n PROBES] [-f FOLDER] [-d WEFTD] [-p PLUGINS]
+ *
+ * Rate: 16 clients of a weftd ask at once, each with a connection and a thread of its own, and have the answers streamed. In turns
+ * with them the core does the same work by itself: the same prompts in pieces of the same size, as many steps of 16. Both are timed
+ * from the beginning to the end of the last answer; what is between them is all that weftd adds, and what the clients take from the
+ * processors.
+ *
+ * First token: batch-class requests keep every place of weftd's busy and more of them wait. Meanwhile, now and then, somebody asks
+ * an interactive question; the time to the first token of its answer is held against the time that the core takes for a prefill
+ * chunk, the largest step that weftd makes. */
+#include "config.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "client/weft.h"
+#include "measure.h"
+
+enum { CLIENTS = CHOIR_MOST, PROMPT = 32, ANSWER = 64, CHUNK = 256, PLACES = 16, LOADERS = 24, MOST = 99, PATIENCE_MS = 120000 };
+
+static struct options {
+	int threads, rounds, probes;
+	const char *folder, *weftd, *plugins;
+	const struct weights *weights;
+} options = {.rounds = 7, .probes = 30, .folder = "bench-model", .weftd = "daemon/weftd", .plugins = "plugins/.libs"};
+
+static void fail(const char *what, const char *because)
+{
+	fprintf(stderr, "%s: %s\n", what, because);
+	exit(1);
+}
+
+/* ---- weftd ---- */
+
+static struct house {
+	char folder[32], request[64], answer[64]; /* folder: short, for a socket's path holds 107 bytes */
+	pid_t pid;
+} house;
+
+static const char *number(char *text, int n)
+{
+	sprintf(text, "%d", n);
+	return text;
+}
+
+static void exec_weftd(const char *model)
+{
+	char threads[16], rows[16], places[16];
+
+	prctl(PR_SET_PDEATHSIG, SIGTERM);
+	execl(options.weftd, options.weftd, "--model", model, "--quant", core_quant_name(options.weights->quant), "--threads",
+	      number(threads, options.threads), "--batch-rows", number(rows, CHUNK), "--max-running", number(places, PLACES),
+	      "--context", "2048", "--request", house.request, "--answer", house.answer, "--plugins", options.plugins,
+	      "--log-level", "warning", (char *)NULL);
+	perror(options.weftd);
+	_exit(127);
+}
+
+static void house_close(void)
+{
+	if (house.pid > 0) {
+		kill(house.pid, SIGTERM);
+		waitpid(house.pid, NULL, 0);
+	}
+	unlink(house.request + sizeof("ipc://") - 1);
+	unlink(house.answer + sizeof("ipc://") - 1);
+	rmdir(house.folder);
+}
+
+static void house_open(void)
+{
+	char *model = model_need(options.folder, options.weights->type);
+
+	strcpy(house.folder, "/tmp/weft-XXXXXX");
+	if (!mkdtemp(house.folder))
+		fail("a folder in /tmp", strerror(errno));
+	snprintf(house.request, sizeof(house.request), "ipc://%s/request", house.folder);
+	snprintf(house.answer, sizeof(house.answer), "ipc://%s/answer", house.folder);
+	house.pid = fork();
+	if (house.pid < 0)
+		fail("a process for weftd", strerror(errno));
+	if (house.pid == 0)
+		exec_weftd(model);
+	atexit(house_close);
+	free(model);
+}
+
+/* ---- clients ---- */
+
+static struct weft_client *client_new(void)
+{
+	struct weft_client_params p = {.request = house.request, .answer = house.answer};
+	struct weft_client_error error;
+	struct weft_client *c;
+
+	if (weft_client_new(&c, &p, &error) < 0)
+		fail("a client", error.text);
+	if (weft_client_connect(c, NULL, PATIENCE_MS) < 0)
+		fail("weftd", weft_client_error(c)->text);
+	return c;
+}
+
+struct ask {
+	uint32_t prompt, answer; /* tokens */
+	bool batch;
+};
+
+/* No two prompts begin alike, so that none is known already. */
+static struct weft_request *request_new(const struct ask *a)
+{
+	static atomic_uint asked;
+	uint32_t *tokens = malloc(a->prompt * sizeof(*tokens)), s = atomic_fetch_add(&asked, 1) * 2654435761u;
+	struct weft_request *r = weft_request_new("generate");
+
+	if (!tokens || !r)
+		fail("a request", "out of memory");
+	for (uint32_t i = 0; i < a->prompt; i++) {
+		s = s * 1664525 + 1013904223;
+		tokens[i] = 1000 + (s >> 8) % (VOCAB - 1000);
+	}
+	weft_request_tokens(r, "tokens", tokens, a->prompt);
+	weft_request_uint(r, "max_tokens", a->answer);
+	weft_request_float(r, "temperature", 0);
+	weft_request_bool(r, "ignore_eos", true);
+	weft_request_str(r, "class", a->batch ? "batch" : "interactive");
+	free(tokens);
+	return r;
+}
+
+/* Asks and hears the whole answer; seconds to its first token, or a negative number when *stop put an end to it. */
+static double ask(struct weft_client *c, const struct ask *a, atomic_bool *stop)
+{
+	struct weft_request *r = request_new(a);
+	const struct weft_event *e = NULL;
+	double begin = now(), first = -1;
+	uint64_t job;
+
+	if (weft_client_submit(c, r, &job, NULL, PATIENCE_MS) < 0)
+		fail("a request", weft_client_error(c)->text);
+	weft_request_free(r);
+	for (bool cancelled = false;;) {
+		int err = weft_client_next(c, &e, stop ? 100 : PATIENCE_MS);
+		if (err < 0 && !(stop && err == WEFT_CLIENT_ETIMEOUT))
+			fail("an answer", weft_client_error(c)->text);
+		if (err == 0 && e->kind == WEFT_EVENT_DELTA && first < 0)
+			first = now() - begin;
+		if (err == 0 && e->kind == WEFT_EVENT_DONE)
+			break;
+		if (stop && !cancelled && atomic_load(stop)) {
+			cancelled = true;
+			if (weft_client_cancel(c, job, PATIENCE_MS) < 0 && weft_client_error(c)->code != WEFT_CLIENT_EREFUSED)
+				fail("to cancel", weft_client_error(c)->text); /* refused: it has ended just now */
+		}
+	}
+	if (!stop && e->completion_tokens != a->answer)
+		fail("an answer", "it has not the length that was asked for");
+	return first;
+}
+
+/* ---- rate ---- */
+
+static const struct ask question = {PROMPT, ANSWER, false};
+
+static void *ask_once(void *client)
+{
+	ask(client, &question, NULL);
+	return NULL;
+}
+
+/* Of a turn: wall time, and the CPU time of weftd and of this process. */
+struct turn {
+	double wall, weftd, here;
+};
+
+static double cpu_seconds(pid_t pid)
+{
+	struct timespec t = {0};
+	clockid_t id;
+
+	if (clock_getcpuclockid(pid, &id) == 0)
+		clock_gettime(id, &t);
+	return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
+}
+
+static struct turn turn_begin(void)
+{
+	return (struct turn){now(), cpu_seconds(house.pid), cpu_seconds(0)};
+}
+
+static struct turn turn_end(struct turn t)
+{
+	return (struct turn){now() - t.wall, cpu_seconds(house.pid) - t.weftd, cpu_seconds(0) - t.here};
+}
+
+static struct turn clients_turn(struct weft_client **c)
+{
+	struct turn t = turn_begin();
+	pthread_t thread[CLIENTS];
+
+	for (int i = 0; i < CLIENTS; i++)
+		if (pthread_create(&thread[i], NULL, ask_once, c[i]))
+			fail("a thread", "not to be had");
+	for (int i = 0; i < CLIENTS; i++)
+		pthread_join(thread[i], NULL);
+	return turn_end(t);
+}
+
+/* The first token of an answer comes of its prompt. */
+static struct turn core_turn(struct bench *b)
+{
+	struct turn t = turn_begin();
+	struct choir c;
+
+	choir_open(&c, b, CLIENTS, PROMPT, CHUNK);
+	choir_steps(&c, ANSWER - 1);
+	t = turn_end(t);
+	choir_close(&c);
+	return t;
+}
+
+enum side { CLIENTS_SIDE, CORE_SIDE, SIDES };
+
+/* The median turn's, each of the three by itself. */
+static struct turn middle(const struct turn *t)
+{
+	double wall[MOST], weftd[MOST], here[MOST];
+
+	for (int r = 0; r < options.rounds; r++) {
+		wall[r] = t[r].wall;
+		weftd[r] = t[r].weftd;
+		here[r] = t[r].here;
+	}
+	return (struct turn){median(wall, options.rounds), median(weftd, options.rounds), median(here, options.rounds)};
+}
+
+static void print_rate(const struct turn *clients, const struct turn *core)
+{
+	const double tokens = CLIENTS * ANSWER;
+
+	printf("%d clients, prompts of %d tokens, answers of %d; medians of %d turns:\n", CLIENTS, PROMPT, ANSWER, options.rounds);
+	printf("clients %.1f tokens/s, core alone %.1f: %.1f%% (wanted: 97%%)\n", tokens / clients->wall, tokens / core->wall,
+	       100 * core->wall / clients->wall);
+	printf("CPU time of a token: core alone %.3f ms; weftd %.3f, its clients %.3f\n\n", 1e3 * core->here / tokens,
+	       1e3 * clients->weftd / tokens, 1e3 * clients->here / tokens);
+	fflush(stdout);
+}
+
+static void measure_rate(struct bench *b)
+{
+	struct turn t[SIDES][MOST], clients, core;
+	struct weft_client *c[CLIENTS];
+
+	for (int i = 0; i < CLIENTS; i++)
+		c[i] = client_new();
+	clients_turn(c); /* pages are touched */
+	core_turn(b);
+	for (int r = 0; r < options.rounds; r++)
+		for (int k = 0; k < SIDES; k++) {
+			if ((r + k) % SIDES == CLIENTS_SIDE)
+				t[CLIENTS_SIDE][r] = clients_turn(c);
+			else
+				t[CORE_SIDE][r] = core_turn(b);
+		}
+	for (int i = 0; i < CLIENTS; i++)
+		weft_client_free(c[i]);
+	clients = middle(t[CLIENTS_SIDE]);
+	core = middle(t[CORE_SIDE]);
+	print_rate(&clients, &core);
+}
+
+/* ---- first token ---- */
+
+struct load {
+	const char *name;
+	struct ask ask;
+	atomic_bool stop;
+};
+
+static void *keep_asking(void *arg)
+{
+	struct load *l = arg;
+	struct weft_client *c = client_new();
+
+	while (!atomic_load(&l->stop))
+		ask(c, &l->ask, &l->stop);
+	weft_client_free(c);
+	return NULL;
+}
+
+static void measure_first_token(struct load *l, double chunk)
+{
+	static const struct ask interactive = {PROMPT, 4, false};
+	enum { UNMEASURED = 3 };
+	struct weft_client *c = client_new();
+	pthread_t thread[LOADERS];
+	double t[MOST];
+	unsigned seed = 1;
+
+	for (int i = 0; i < LOADERS; i++)
+		if (pthread_create(&thread[i], NULL, keep_asking, l))
+			fail("a thread", "not to be had");
+	for (int i = -UNMEASURED; i < options.probes; i++) {
+		long pause_ms = 100 + rand_r(&seed) % 900;
+
+		nanosleep(&(struct timespec){pause_ms / 1000, pause_ms % 1000 * 1000000}, NULL);
+		t[i < 0 ? 0 : i] = ask(c, &interactive, NULL);
+	}
+	atomic_store(&l->stop, true);
+	for (int i = 0; i < LOADERS; i++)
+		pthread_join(thread[i], NULL);
+	weft_client_free(c);
+	double mid = median(t, options.probes), worst = t[options.probes - 1]; /* sorted by now */
+	printf("| %-34s | %6.0f | %6.0f | %4.2f | %4.2f |\n", l->name, 1e3 * mid, 1e3 * worst, mid / chunk, worst / chunk);
+	fflush(stdout);
+}
+
+static void measure_first_tokens(struct bench *b)
+{
+	static struct load loads[] = {
+		{"prompts of 512, answers of 64", {512, 64, true}, false},
+		{"prompts of 1024, answers of 1", {1024, 1, true}, false},
+	};
+	double chunk[5];
+
+	for (int i = 0; i < 5; i++)
+		chunk[i] = bench_prompt(b, CHUNK);
+	median(chunk, 5);
+	printf("first token of an interactive request (%d tokens) beside batch requests of %d clients, %d at once; %d probes\n",
+	       PROMPT, LOADERS, PLACES, options.probes);
+	printf("a chunk of %d tokens takes the core %.0f ms (wanted: first tokens under 2 chunks)\n\n", CHUNK, 1e3 * chunk[2]);
+	printf("| load | median ms | worst ms | median, chunks | worst, chunks |\n|---|---|---|---|---|\n");
+	for (int i = 0; i < 2; i++)
+		measure_first_token(&loads[i], chunk[2]);
+}
+
+int main(int argc, char **argv)
+{
+	struct bench b;
+	int opt;
+
+	options.threads = (int)sysconf(_SC_NPROCESSORS_ONLN);
+	options.weights = weights_named("q8");
+	while ((opt = getopt(argc, argv, "t:q:r:n:f:d:p:")) != -1) {
+		if (opt == 't')
+			options.threads = atoi(optarg);
+		else if (opt == 'q')
+			options.weights = weights_named(optarg);
+		else if (opt == 'r')
+			options.rounds = atoi(optarg);
+		else if (opt == 'n')
+			options.probes = atoi(optarg);
+		else if (opt == 'f')
+			options.folder = optarg;
+		else if (opt == 'd')
+			options.weftd = optarg;
+		else if (opt == 'p')
+			options.plugins = optarg;
+		else
+			return 2;
+	}
+	if (!options.weights || options.threads < 1 || options.rounds < 1 || options.rounds > MOST || options.probes < 1 ||
+	    options.probes > MOST)
+		fail("end_to_end", "-q is bf16, q8, q4, Q8_0, Q4_0 or Q4_K_M; numbers are 1 to 99");
+	print_machine(options.threads);
+	printf("shape of TinyLlama-1.1B, random weights, %s\n\n", options.weights->name);
+	fflush(stdout);
+	house_open();
+	bench_open(&b, options.weights, options.folder, options.threads);
+	measure_rate(&b);
+	measure_first_tokens(&b);
+	bench_close(&b);
+	return 0;
+}

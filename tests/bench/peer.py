@@ -1,0 +1,95 @@
+"""llama.cpp at the end of a pipe, for bench_peer: what it does in the time that the other side gives it.
+
+    peer.py FILE.gguf THREADS
+
+The first line that it writes says what it is. Then every line that it reads asks for a measure, and is answered with its seconds:
+
+    prompt N                 one pass over a prompt of N tokens
+    steps N BATCH CONTEXT    N steps of BATCH sequences that have CONTEXT tokens each, and go back to them afterwards
+
+Everything is as llama.cpp has it by default: flash attention where it thinks so, weights repacked for the CPU, a cache of f16."""
+import ctypes
+import sys
+import time
+
+import llama_cpp as llama
+
+ROWS, VOCAB = 512, 32000
+
+
+@llama.llama_log_callback
+def quiet(level, text, data):
+    pass
+
+
+class Context:
+    """`sequences` of up to `room` tokens each."""
+
+    def __init__(self, model, threads, sequences, room):
+        p = llama.llama_context_default_params()
+        p.n_ctx, p.n_seq_max = sequences * room, sequences
+        p.n_batch = p.n_ubatch = ROWS
+        p.n_threads = p.n_threads_batch = threads
+        self.handle = llama.llama_init_from_model(model, p)
+        if not self.handle:
+            sys.exit("llama.cpp makes no context")
+        self.batch = llama.llama_batch_init(ROWS, 0, 1)
+
+    def run(self, rows):
+        """rows: (sequence, position, token, wants logits); seconds of the pass."""
+        b = self.batch
+        b.n_tokens = len(rows)
+        for i, (sequence, position, token, wanted) in enumerate(rows):
+            b.token[i], b.pos[i], b.logits[i], b.n_seq_id[i], b.seq_id[i][0] = token, position, wanted, 1, sequence
+        begin = time.perf_counter()
+        if llama.llama_decode(self.handle, b) != 0:
+            sys.exit("llama.cpp cannot run this batch")
+        llama.llama_synchronize(self.handle)
+        return time.perf_counter() - begin
+
+    def trim(self, sequence, length):
+        llama.llama_memory_seq_rm(llama.llama_get_memory(self.handle), sequence, length, -1)
+
+
+class Peer:
+    def __init__(self, path, threads):
+        self.threads, self.contexts = threads, {}
+        self.model = llama.llama_model_load_from_file(path.encode(), llama.llama_model_default_params())
+        if not self.model:
+            sys.exit(f"llama.cpp does not load {path}")
+
+    def context(self, sequences, room, fill):
+        """Kept from call to call; each sequence begins with `fill` tokens."""
+        key = sequences, room, fill
+        if key not in self.contexts:
+            c = self.contexts[key] = Context(self.model, self.threads, sequences, room)
+            for s in range(sequences if fill else 0):
+                c.run([(s, i, (i * 31 + s) % VOCAB, i == fill - 1) for i in range(fill)])
+        return self.contexts[key]
+
+    def prompt(self, n):
+        c = self.context(1, 2 * ROWS, 0)
+        seconds = c.run([(0, i, i * 7919 % VOCAB, i == n - 1) for i in range(n)])
+        c.trim(0, 0)
+        return seconds
+
+    def steps(self, n, batch, fill):
+        c = self.context(batch, 256, fill)
+        seconds = sum(c.run([(s, fill + i, (i * 17 + s * 5) % VOCAB, True) for s in range(batch)]) for i in range(n))
+        for s in range(batch):
+            c.trim(s, fill)
+        return seconds
+
+
+def main():
+    path, threads = sys.argv[1], int(sys.argv[2])
+    llama.llama_log_set(quiet, ctypes.c_void_p())
+    llama.llama_backend_init()
+    peer = Peer(path, threads)
+    print(f"llama-cpp-python {llama.__version__}: {llama.llama_print_system_info().decode().strip()}", flush=True)
+    for line in sys.stdin:
+        what, *numbers = line.split()
+        print(f"{ {'prompt': peer.prompt, 'steps': peer.steps}[what](*map(int, numbers)):.9f}", flush=True)
+
+
+main()
