@@ -151,6 +151,9 @@ static uint32_t claim(const struct weft_job *job, uint32_t cap, bool *generates)
 	return want > cap ? cap : (uint32_t)want;
 }
 
+/* In the order of a step; behind each of the last two stands the same of batch class. */
+enum { IMPATIENT = 0, GENERATING = 1, INTERACTIVE_PROMPTS = 3 };
+
 static int by_turn(const void *x, const void *y)
 {
 	const struct batch_turn *a = x, *b = y;
@@ -228,8 +231,8 @@ static int64_t collect(struct batch *b, struct weft_job *jobs)
 		if (grown == NULL)
 			return -1;
 		b->turns = grown;
-		uint32_t group = (generates ? 1 : 3) + (j->spec->class == CLASS_BATCH);
-		b->turns[n++] = (struct batch_turn){j, want, j->waited >= BATCH_PATIENCE ? 0 : group, generates};
+		uint32_t group = (generates ? GENERATING : INTERACTIVE_PROMPTS) + (j->spec->class == CLASS_BATCH);
+		b->turns[n++] = (struct batch_turn){j, want, j->waited >= BATCH_PATIENCE ? IMPATIENT : group, generates};
 	}
 	if (n > 1)
 		qsort(b->turns, n, sizeof *b->turns, by_turn);
@@ -305,12 +308,12 @@ static enum batch_state serve_group(struct batch *b, struct batch_turn *turns, u
 {
 	uint32_t group = turns->group, left = b->cap - b->n;
 
-	if (group == 0)
+	if (group == IMPATIENT)
 		left = left < 4 ? left : left / 4;
-	else if (group >= 3 && left > b->prompt_left)
+	else if (group >= INTERACTIVE_PROMPTS && left > b->prompt_left)
 		left = b->prompt_left;
 	while (n > 0 && left > 0) {
-		uint32_t at_once = group < 3 ? left : left < BATCH_LEAST ? 1 : left / BATCH_LEAST;
+		uint32_t at_once = group < INTERACTIVE_PROMPTS ? left : left < BATCH_LEAST ? 1 : left / BATCH_LEAST;
 		uint32_t m = n < at_once ? n : at_once, before = b->n;
 		enum batch_state state = serve(b, turns, m, left, jobs, who, stuck);
 		if (state != BATCH_READY)
@@ -340,11 +343,14 @@ enum batch_state batch_build(struct batch *b, struct weft_job *jobs, struct core
 	if (b->prompt_left == 0)
 		b->prompt_left = b->cap;
 	for (int64_t at = 0, end; at < n; at = end) {
+		uint32_t before = b->n;
 		for (end = at; end < n && b->turns[end].group == b->turns[at].group; end++)
 			;
 		enum batch_state state = serve_group(b, b->turns + at, (uint32_t)(end - at), jobs, who, &stuck);
 		if (state != BATCH_READY)
 			return state;
+		if (b->turns[at].group == INTERACTIVE_PROMPTS && b->n > before && b->beside > 0 && b->prompt_left > b->beside)
+			b->prompt_left = b->beside;
 	}
 	/* Every job was short: the highest of them has sent all others away, and it is still not enough. */
 	if (b->n == 0 && stuck != NULL) {

@@ -3,7 +3,8 @@
  * Shares of a step, in this order, each divided evenly among the jobs of the group (one that wants less leaves its rest to the others):
  *   1. jobs that had no row for BATCH_PATIENCE steps, together at most a quarter of the rows;
  *   2. jobs that generate, interactive class; 3. the same, batch class;
- *   4. jobs that are in a prompt or a rebuild, interactive class; 5. the same, batch class.
+ *   4. jobs that are in a prompt or a rebuild, interactive class; 5. the same, batch class: beside rows of 4 only so many as beside
+ *      generating jobs, for somebody waits for a first token.
  * A prompt that goes on with the same page of KV as that of a job of higher rank has no row: it takes the page from the prefix cache when it is
  * there. So those who come together compute what they have in common once.
  *

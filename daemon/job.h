@@ -88,9 +88,9 @@ struct job {
 	bool keep;          /* on_disconnect = keep */
 	bool in_engine;     /* submitted, its EV_DONE has not come */
 	bool in_task;       /* its task has a thread, whose end was not taken yet */
-	bool holding;       /* a slot and entry.pages: from start or resume to EV_PREEMPTED or EV_DONE */
+	bool holding;       /* a slot and entry.pages: from start or resume until it is asked to leave, EV_PREEMPTED or EV_DONE */
 	bool weighed;       /* has started: entry.bytes are part of server.bytes_started until its end */
-	bool leaving;       /* holding, and engine_preempt was asked for */
+	bool leaving;       /* engine_preempt was asked for; EV_PREEMPTED has not come */
 	const char *broken; /* why it fails although the engine did not say so; static; NULL: it does not */
 	char topic[WIRE_TOPIC_LEN + 1];
 	char identity[IDENTITY_LEN + 1]; /* who made it; "" for everyone behind a socket without CURVE */

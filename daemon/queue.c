@@ -128,7 +128,7 @@ static int last_rank_first(const void *a, const void *b)
 size_t queue_victims(const struct queue_entry *first, struct queue_entry **running, size_t n, const struct queue_room *room,
 		     struct queue_entry **out)
 {
-	uint64_t slots = (uint64_t)room->slots + room->slots_coming, pages = (uint64_t)room->pages + room->pages_coming;
+	uint64_t slots = room->slots, pages = room->pages;
 	size_t taken = 0;
 	if (first->batch)
 		return 0;

@@ -51,8 +51,7 @@ void queue_departed(struct queue *q, int64_t now_ms);
 uint64_t queue_retry_after(const struct queue *q);
 
 struct queue_room {
-	uint32_t slots, pages;               /* free now */
-	uint32_t slots_coming, pages_coming; /* of jobs that are being pre-empted */
+	uint32_t slots, pages; /* free */
 };
 bool queue_fits(const struct queue_entry *e, const struct queue_room *room);
 /* Which of running[0..n) to pre-empt so that `first` fits: batch jobs of a later rank, the last rank first, as few as that order

@@ -32,7 +32,6 @@ struct server {
 	size_t n_running;
 	uint32_t pages_held, pages_total;
 	uint64_t bytes_started; /* of memory that jobs which have started may come to need */
-	uint32_t slots_coming, pages_coming; /* of running jobs that are leaving */
 	struct queue_entry **scratch;        /* [2 * max_running], for victims */
 	struct deadline drain;               /* armed while draining */
 	int drain_stage;                     /* what was asked of the jobs that are left */

@@ -171,9 +171,9 @@ void server_store_changed(struct server *s, bool away)
 /* Parks what runs and is durable: its events would fill the memory. */
 void server_park_durable(struct server *s)
 {
-	for (size_t i = 0; i < s->n_running; i++) {
+	for (size_t i = s->n_running; i-- > 0;) { /* from the end, for those that are parked are taken out */
 		struct job *j = s->running[i];
-		if (j->journal && j->in_engine && !j->leaving && j->why == WHY_NONE && j->journal->leave_to < 0)
+		if (j->journal && j->in_engine && j->why == WHY_NONE && j->journal->leave_to < 0)
 			server_park(s, j);
 	}
 }

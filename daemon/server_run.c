@@ -10,6 +10,7 @@
 static void hold(struct server *s, struct job *j)
 {
 	j->holding = true;
+	j->leaving = false;
 	j->running_place = s->n_running;
 	s->running[s->n_running++] = j;
 	s->pages_held += j->entry.pages;
@@ -19,11 +20,7 @@ void server_release(struct server *s, struct job *j)
 {
 	if (!j->holding)
 		return;
-	if (j->leaving) {
-		s->slots_coming--;
-		s->pages_coming -= j->entry.pages;
-	}
-	j->holding = j->leaving = false;
+	j->holding = false;
 	s->pages_held -= j->entry.pages;
 	s->running[j->running_place] = s->running[--s->n_running];
 	s->running[j->running_place]->running_place = j->running_place;
@@ -44,9 +41,7 @@ static bool memory_fits(const struct server *s, const struct job *j)
 static struct queue_room room(const struct server *s)
 {
 	return (struct queue_room){.slots = (uint32_t)((size_t)s->conf->max_running - s->n_running),
-				   .pages = s->pages_total - s->pages_held,
-				   .slots_coming = s->slots_coming,
-				   .pages_coming = s->pages_coming};
+				   .pages = s->pages_total - s->pages_held};
 }
 
 /* To the engine; the job has its slot. */
@@ -77,25 +72,27 @@ static void start(struct server *s, struct job *j)
 		server_submit(s, j);
 }
 
+/* The engine obeys in order: what is submitted behind this finds the slot and the pages free, so they are given away at once. */
 void server_park(struct server *s, struct job *j)
 {
+	server_release(s, j);
 	j->leaving = true;
-	s->slots_coming++;
-	s->pages_coming += j->entry.pages;
 	engine_preempt(s->engine, j->id);
 }
 
-static void make_room(struct server *s, const struct queue_entry *first)
+/* Parks whom `first` may send away. False: it has to wait all the same. */
+static bool make_room(struct server *s, const struct queue_entry *first)
 {
 	struct queue_room r = room(s);
 	struct queue_entry **candidates = s->scratch, **victims = s->scratch + s->conf->max_running;
 	size_t n = 0;
 	for (size_t i = 0; i < s->n_running; i++)
-		if (!s->running[i]->leaving && s->running[i]->why == WHY_NONE && s->running[i]->in_engine)
+		if (s->running[i]->why == WHY_NONE && s->running[i]->in_engine)
 			candidates[n++] = &s->running[i]->entry;
 	n = queue_victims(first, candidates, n, &r, victims);
 	for (size_t i = 0; i < n; i++)
 		server_park(s, job_find(&s->jobs, victims[i]->id));
+	return n > 0;
 }
 
 /* One that may have killed its daemon runs alone: then nobody else is suspected, or dies, for it. It has its turn in the order of
@@ -147,13 +144,9 @@ void server_start_next(struct server *s)
 		}
 		if (must_wait(s, j) || !memory_fits(s, j))
 			return;
-		if (queue_fits(first, &r)) {
-			start(s, j);
-			continue;
-		}
-		if (s->conf->preempt)
-			make_room(s, first);
-		return;
+		if (!queue_fits(first, &r) && !(s->conf->preempt && make_room(s, first)))
+			return;
+		start(s, j);
 	}
 }
 
@@ -227,6 +220,7 @@ static void on_preempted(struct server *s, struct job *j)
 {
 	bool asked = j->leaving;
 	server_release(s, j);
+	j->leaving = false;
 	j->running_ns += clock_now() - j->running_since;
 	j->running_since = 0;
 	/* Pages ran short although the job held to its estimate: the estimate was too low. */

@@ -245,6 +245,25 @@ static void the_engine_may_keep_prompts_from_making_a_step_long(void **state)
 	}
 }
 
+static void a_first_token_waits_for_no_full_step_of_batch_prompts(void **state)
+{
+	begin(512, ROWS);
+	struct weft_job *other = add_fed(CLASS_BATCH, WEFT_FEED_PROMPT, 400);
+	batch.beside = 20;
+	batch.alone = 50;
+	build();
+	assert_int_equal(rows_of(other), 50);
+	struct weft_job *prompt = add_fed(CLASS_INTERACTIVE, WEFT_FEED_PROMPT, 9);
+	build();
+	assert_int_equal(rows_of(prompt), 9);
+	assert_int_equal(rows_of(other), 20);
+	struct weft_job *long_prompt = add_fed(CLASS_INTERACTIVE, WEFT_FEED_PROMPT, 400);
+	build();
+	assert_int_equal(rows_of(prompt), 9);
+	assert_int_equal(rows_of(long_prompt), 41); /* its own prompt is not made slower */
+	assert_int_equal(rows_of(other), 0);
+}
+
 static void every_job_has_its_turn(void **state)
 {
 	uint32_t last[JOBS] = {0};
@@ -419,6 +438,7 @@ int main(void)
 		cmocka_unit_test_teardown(generating_jobs_come_first_and_prompts_share_the_rest, end),
 		cmocka_unit_test_teardown(a_generating_job_never_waits_while_prompts_stream_in, end),
 		cmocka_unit_test_teardown(the_engine_may_keep_prompts_from_making_a_step_long, end),
+		cmocka_unit_test_teardown(a_first_token_waits_for_no_full_step_of_batch_prompts, end),
 		cmocka_unit_test_teardown(every_job_has_its_turn, end),
 		cmocka_unit_test_teardown(feeds_of_a_job_run_in_order, end),
 		cmocka_unit_test_teardown(the_lowest_job_gives_way_when_pages_are_short, end),
