@@ -295,13 +295,26 @@ static void *keep_asking(void *arg)
 	return NULL;
 }
 
+static double engine_steps(struct weft_client *c)
+{
+	struct weft_request *r = weft_request_new("stats");
+	struct weft_reply *reply;
+	uint64_t steps;
+
+	if (!r || weft_client_call(c, r, &reply, PATIENCE_MS) < 0 || !weft_reply_uint(reply, "engine.steps", &steps))
+		fail("stats", weft_client_error(c)->text);
+	weft_reply_free(reply);
+	weft_request_free(r);
+	return (double)steps;
+}
+
 static void measure_first_token(struct load *l, double chunk)
 {
-	static const struct ask interactive = {PROMPT, 4, false};
+	static const struct ask interactive = {PROMPT, 1, false};
 	enum { UNMEASURED = 3 };
 	struct weft_client *c = client_new();
 	pthread_t thread[LOADERS];
-	double t[MOST];
+	double t[MOST], steps[MOST];
 	unsigned seed = 1;
 
 	for (int i = 0; i < LOADERS; i++)
@@ -311,14 +324,19 @@ static void measure_first_token(struct load *l, double chunk)
 		long pause_ms = 100 + rand_r(&seed) % 900;
 
 		nanosleep(&(struct timespec){pause_ms / 1000, pause_ms % 1000 * 1000000}, NULL);
-		t[i < 0 ? 0 : i] = ask(c, &interactive, NULL);
+		int at = i < 0 ? 0 : i;
+		double before = engine_steps(c);
+		t[at] = ask(c, &interactive, NULL);
+		steps[at] = engine_steps(c) - before;
 	}
 	atomic_store(&l->stop, true);
 	for (int i = 0; i < LOADERS; i++)
 		pthread_join(thread[i], NULL);
 	weft_client_free(c);
 	double mid = median(t, options.probes), worst = t[options.probes - 1]; /* sorted by now */
-	printf("| %-34s | %6.0f | %6.0f | %4.2f | %4.2f |\n", l->name, 1e3 * mid, 1e3 * worst, mid / chunk, worst / chunk);
+	double mid_steps = median(steps, options.probes), worst_steps = steps[options.probes - 1];
+	printf("| %s | %.0f | %.0f | %.2f | %.2f | %.0f | %.0f |\n", l->name, 1e3 * mid, 1e3 * worst, mid / chunk, worst / chunk,
+	       mid_steps, worst_steps);
 	fflush(stdout);
 }
 
@@ -336,7 +354,8 @@ static void measure_first_tokens(struct bench *b)
 	printf("first token of an interactive request (%d tokens) beside batch requests of %d clients, %d at once; %d probes\n",
 	       PROMPT, LOADERS, PLACES, options.probes);
 	printf("a chunk of %d tokens takes the core %.0f ms (wanted: first tokens under 2 chunks)\n\n", CHUNK, 1e3 * chunk[2]);
-	printf("| load | median ms | worst ms | median, chunks | worst, chunks |\n|---|---|---|---|---|\n");
+	printf("| load | median ms | worst ms | median, chunks | worst, chunks | median, steps that ended meanwhile | worst |\n");
+	printf("|---|---|---|---|---|---|---|\n");
 	for (int i = 0; i < 2; i++)
 		measure_first_token(&loads[i], chunk[2]);
 }
