@@ -1,9 +1,12 @@
 /* bench_peer.c: the core beside llama.cpp, on the same files, in one run. `make bench-peer` runs it; usage:
- * bench_peer [-t THREADS] [-r ROUNDS] [-f FOLDER] [-q TYPE]... -- COMMAND...
+ * bench_peer [-c] [-t THREADS] [-r ROUNDS] [-f FOLDER] [-q TYPE]... -- COMMAND...
  *
- * COMMAND, with a file and a number of threads behind it, is the peer at the other end of a pipe (peer.py says what is spoken
- * there). In each round everyone does each measure once, in an order that turns from round to round, and nobody else is at work
- * meanwhile: what the host takes away from this machine, it takes from all. Rates are medians, ratios are ratios of medians. */
+ * COMMAND, with a file, a number of threads and a clock behind it, is the peer at the other end of a pipe (peer.py says what is
+ * spoken there). In each round everyone does each measure once, in an order that turns from round to round, and nobody else is at
+ * work meanwhile: what the host takes away from this machine, it takes from all. Rates are medians, ratios are ratios of medians.
+ *
+ * -c counts CPU time per thread, as that of bench does: with -t 1 the ratios of prefill and decode 16 then say something while
+ * others use the machine, too. */
 #include "config.h"
 
 #include <fcntl.h>
@@ -42,6 +45,7 @@ enum { COLUMNS = sizeof(columns) / sizeof(columns[0]) };
 
 static struct options {
 	int threads, rounds;
+	bool cpu_time;
 	const char *folder;
 	char **peer; /* its command, ends with NULL */
 	int n_peer;
@@ -69,15 +73,17 @@ static void peer_line(struct peer *p, char *line, int room)
 
 static void peer_exec(const char *file, int in, int out)
 {
-	char threads[16], path[1024], **argv = calloc((size_t)options.n_peer + 3, sizeof(*argv));
+	char threads[16], path[1024], clock[8], **argv = calloc((size_t)options.n_peer + 4, sizeof(*argv));
 
 	if (!argv)
 		_exit(127);
 	memcpy(argv, options.peer, (size_t)options.n_peer * sizeof(*argv));
 	snprintf(path, sizeof(path), "%s", file);
+	snprintf(clock, sizeof(clock), "%s", options.cpu_time ? "cpu" : "wall");
 	snprintf(threads, sizeof(threads), "%d", options.threads);
 	argv[options.n_peer] = path;
 	argv[options.n_peer + 1] = threads;
+	argv[options.n_peer + 2] = clock;
 	prctl(PR_SET_PDEATHSIG, SIGTERM);
 	dup2(in, 0);
 	dup2(out, 1);
@@ -247,7 +253,8 @@ static void match(const struct column *c)
 
 static void usage(void)
 {
-	fprintf(stderr, "usage: bench_peer [-t THREADS] [-r ROUNDS] [-f FOLDER] [-q Q4_0|Q8_0|BF16|Q4_K_M]... -- COMMAND...\n");
+	fprintf(stderr,
+		"usage: bench_peer [-c] [-t THREADS] [-r ROUNDS] [-f FOLDER] [-q Q4_0|Q8_0|BF16|Q4_K_M]... -- COMMAND...\n");
 	exit(2);
 }
 
@@ -267,8 +274,10 @@ int main(int argc, char **argv)
 	int n = 0, opt;
 
 	options.threads = (int)sysconf(_SC_NPROCESSORS_ONLN);
-	while ((opt = getopt(argc, argv, "+t:r:f:q:")) != -1) {
-		if (opt == 't')
+	while ((opt = getopt(argc, argv, "+ct:r:f:q:")) != -1) {
+		if (opt == 'c')
+			options.cpu_time = true;
+		else if (opt == 't')
 			options.threads = atoi(optarg);
 		else if (opt == 'r')
 			options.rounds = atoi(optarg);
@@ -283,6 +292,7 @@ int main(int argc, char **argv)
 	options.n_peer = argc - optind;
 	if (options.n_peer == 0 || options.threads < 1 || options.rounds < 1 || options.rounds > ROUNDS_MAX)
 		usage();
+	clock_counts_cpu_of(options.cpu_time ? options.threads : 0);
 	signal(SIGPIPE, SIG_IGN); /* its end is told when its answer is missing */
 	for (int i = 0; i < COLUMNS; i++)
 		if (wanted(&columns[i], types, n))
