@@ -232,8 +232,11 @@ static void sync_folder(const char *folder)
 
 int packed_write(const struct packed *p, struct pool *pool, const unsigned char *weights, const char *digest)
 {
-	unsigned char block[HEAD_BYTES] = { 0 };
-	struct head *h = (struct head *)block;
+	union {
+		unsigned char bytes[HEAD_BYTES];
+		struct head head;
+	} block = { { 0 } };
+	struct head *h = &block.head;
 	char part[sizeof(p->path) + 8];
 	int fd, rc;
 
@@ -244,14 +247,14 @@ int packed_write(const struct packed *p, struct pool *pool, const unsigned char 
 	snprintf(h->digest, sizeof(h->digest), "%s", digest);
 	if (!sum_weights(pool, weights, p->bytes, &h->sum))
 		return -ENOMEM;
-	h->head_sum = sum_words(block, offsetof(struct head, head_sum));
+	h->head_sum = sum_words(block.bytes, offsetof(struct head, head_sum));
 	snprintf(part, sizeof(part), "%s.part", p->path);
 	if (mkdir(p->folder, 0750) && errno != EEXIST)
 		return -errno;
 	fd = open_part(part);
 	if (fd < 0)
 		return fd;
-	rc = fill(fd, block, weights, p->bytes);
+	rc = fill(fd, block.bytes, weights, p->bytes);
 	if (!rc && rename(part, p->path))
 		rc = -errno;
 	if (rc)
