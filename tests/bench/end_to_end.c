@@ -1,10 +1,10 @@
 /* end_to_end.c: what reaches clients of the core's speed. `make bench-end-to-end` runs it; usage:
  * end_to_end [-t THREADS] [-q WEIGHTS] [-r ROUNDS] [-n PROBES] [-f FOLDER] [-d WEFTD] [-p PLUGINS]
  *
- * Rate: 16 clients of a weftd ask at once, each with a connection and a thread of its own, and have the answers streamed. In turns
- * with them the core does the same work by itself: the same prompts in pieces of the same size, as many steps of 16. Both are timed
- * from the beginning to the end of the last answer; what is between them is all that weftd adds, and what the clients take from the
- * processors.
+ * Rate: 16 clients of a weftd ask at once, each with a connection and a thread of its own, and have the answers streamed. What
+ * counts is the time in which all of them get tokens: from the last one's first token to the first one's last. In turns with them
+ * the core makes as many steps of 16 by itself, from the same prompts. What is between the two rates is all that weftd adds, and
+ * what the clients take from the processors.
  *
  * First token: batch-class requests keep every place of weftd's busy and more of them wait. Meanwhile, now and then, somebody asks
  * an interactive question; the time to the first token of its answer is held against the time that the core takes for a prefill
@@ -24,7 +24,7 @@
 #include "client/weft.h"
 #include "measure.h"
 
-enum { CLIENTS = CHOIR_MOST, PROMPT = 32, ANSWER = 64, CHUNK = 256, PLACES = 16, LOADERS = 24, MOST = 99, PATIENCE_MS = 120000 };
+enum { CLIENTS = CHOIR_MOST, PROMPT = 32, ANSWER = 96, CHUNK = 256, PLACES = 16, LOADERS = 24, MOST = 99, PATIENCE_MS = 120000 };
 
 static struct options {
 	int threads, rounds, probes;
@@ -135,13 +135,15 @@ static struct weft_request *request_new(const struct ask *a)
 	return r;
 }
 
-/* Asks and hears the whole answer; seconds to its first token, or a negative number when *stop put an end to it. */
-static double ask(struct weft_client *c, const struct ask *a, atomic_bool *stop)
+/* Asks and hears the whole answer; seconds to its first token, or a negative number when *stop put an end to it. at: NULL, or
+ * [answer] the moments of its tokens. */
+static double ask(struct weft_client *c, const struct ask *a, double *at, atomic_bool *stop)
 {
 	struct weft_request *r = request_new(a);
 	const struct weft_event *e = NULL;
 	double begin = now(), first = -1;
 	uint64_t job;
+	uint32_t n = 0;
 
 	if (weft_client_submit(c, r, &job, NULL, PATIENCE_MS) < 0)
 		fail("a request", weft_client_error(c)->text);
@@ -152,6 +154,9 @@ static double ask(struct weft_client *c, const struct ask *a, atomic_bool *stop)
 			fail("an answer", weft_client_error(c)->text);
 		if (err == 0 && e->kind == WEFT_EVENT_DELTA && first < 0)
 			first = now() - begin;
+		if (err == 0 && e->kind == WEFT_EVENT_DELTA && at)
+			for (size_t i = 0; i < e->n_tokens && n < a->answer; i++)
+				at[n++] = now();
 		if (err == 0 && e->kind == WEFT_EVENT_DONE)
 			break;
 		if (stop && !cancelled && atomic_load(stop)) {
@@ -167,113 +172,82 @@ static double ask(struct weft_client *c, const struct ask *a, atomic_bool *stop)
 
 /* ---- rate ---- */
 
-static const struct ask question = {PROMPT, ANSWER, false};
+struct asker {
+	struct weft_client *c;
+	double at[ANSWER]; /* of its tokens */
+};
 
-static void *ask_once(void *client)
+static void *ask_once(void *arg)
 {
-	ask(client, &question, NULL);
+	static const struct ask question = {PROMPT, ANSWER, false};
+	struct asker *a = arg;
+
+	ask(a->c, &question, a->at, NULL);
 	return NULL;
 }
 
-/* Of a turn: wall time, and the CPU time of weftd and of this process. */
-struct turn {
-	double wall, weftd, here;
-};
-
-static double cpu_seconds(pid_t pid)
+/* Tokens a second while all of them get some. */
+static double rate_of_all(const struct asker *a)
 {
-	struct timespec t = {0};
-	clockid_t id;
+	double from = 0, to = a->at[ANSWER - 1];
+	int n = 0;
 
-	if (clock_getcpuclockid(pid, &id) == 0)
-		clock_gettime(id, &t);
-	return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
+	for (int i = 0; i < CLIENTS; i++) {
+		from = a[i].at[0] > from ? a[i].at[0] : from;
+		to = a[i].at[ANSWER - 1] < to ? a[i].at[ANSWER - 1] : to;
+	}
+	for (int i = 0; i < CLIENTS; i++)
+		for (int k = 0; k < ANSWER; k++)
+			n += a[i].at[k] > from && a[i].at[k] <= to;
+	return n / (to - from);
 }
 
-static struct turn turn_begin(void)
+static double clients_rate(struct asker *a)
 {
-	return (struct turn){now(), cpu_seconds(house.pid), cpu_seconds(0)};
-}
-
-static struct turn turn_end(struct turn t)
-{
-	return (struct turn){now() - t.wall, cpu_seconds(house.pid) - t.weftd, cpu_seconds(0) - t.here};
-}
-
-static struct turn clients_turn(struct weft_client **c)
-{
-	struct turn t = turn_begin();
 	pthread_t thread[CLIENTS];
 
 	for (int i = 0; i < CLIENTS; i++)
-		if (pthread_create(&thread[i], NULL, ask_once, c[i]))
+		if (pthread_create(&thread[i], NULL, ask_once, &a[i]))
 			fail("a thread", "not to be had");
 	for (int i = 0; i < CLIENTS; i++)
 		pthread_join(thread[i], NULL);
-	return turn_end(t);
+	return rate_of_all(a);
 }
 
-/* The first token of an answer comes of its prompt. */
-static struct turn core_turn(struct bench *b)
+static double core_rate(struct bench *b)
 {
-	struct turn t = turn_begin();
 	struct choir c;
+	double t;
 
 	choir_open(&c, b, CLIENTS, PROMPT, CHUNK);
-	choir_steps(&c, ANSWER - 1);
-	t = turn_end(t);
+	t = choir_steps(&c, ANSWER - 1);
 	choir_close(&c);
-	return t;
-}
-
-enum side { CLIENTS_SIDE, CORE_SIDE, SIDES };
-
-/* The median turn's, each of the three by itself. */
-static struct turn middle(const struct turn *t)
-{
-	double wall[MOST], weftd[MOST], here[MOST];
-
-	for (int r = 0; r < options.rounds; r++) {
-		wall[r] = t[r].wall;
-		weftd[r] = t[r].weftd;
-		here[r] = t[r].here;
-	}
-	return (struct turn){median(wall, options.rounds), median(weftd, options.rounds), median(here, options.rounds)};
-}
-
-static void print_rate(const struct turn *clients, const struct turn *core)
-{
-	const double tokens = CLIENTS * ANSWER;
-
-	printf("%d clients, prompts of %d tokens, answers of %d; medians of %d turns:\n", CLIENTS, PROMPT, ANSWER, options.rounds);
-	printf("clients %.1f tokens/s, core alone %.1f: %.1f%% (wanted: 97%%)\n", tokens / clients->wall, tokens / core->wall,
-	       100 * core->wall / clients->wall);
-	printf("CPU time of a token: core alone %.3f ms; weftd %.3f, its clients %.3f\n\n", 1e3 * core->here / tokens,
-	       1e3 * clients->weftd / tokens, 1e3 * clients->here / tokens);
-	fflush(stdout);
+	return CLIENTS * (ANSWER - 1) / t;
 }
 
 static void measure_rate(struct bench *b)
 {
-	struct turn t[SIDES][MOST], clients, core;
-	struct weft_client *c[CLIENTS];
+	static struct asker a[CLIENTS];
+	double clients[MOST], core[MOST], m_clients, m_core;
 
 	for (int i = 0; i < CLIENTS; i++)
-		c[i] = client_new();
-	clients_turn(c); /* pages are touched */
-	core_turn(b);
-	for (int r = 0; r < options.rounds; r++)
-		for (int k = 0; k < SIDES; k++) {
-			if ((r + k) % SIDES == CLIENTS_SIDE)
-				t[CLIENTS_SIDE][r] = clients_turn(c);
-			else
-				t[CORE_SIDE][r] = core_turn(b);
-		}
+		a[i].c = client_new();
+	clients_rate(a); /* pages are touched */
+	core_rate(b);
+	for (int r = 0; r < options.rounds; r++) {
+		if (r % 2)
+			core[r] = core_rate(b);
+		clients[r] = clients_rate(a);
+		if (r % 2 == 0)
+			core[r] = core_rate(b);
+	}
 	for (int i = 0; i < CLIENTS; i++)
-		weft_client_free(c[i]);
-	clients = middle(t[CLIENTS_SIDE]);
-	core = middle(t[CORE_SIDE]);
-	print_rate(&clients, &core);
+		weft_client_free(a[i].c);
+	m_clients = median(clients, options.rounds);
+	m_core = median(core, options.rounds);
+	printf("%d clients, prompts of %d tokens, answers of %d; medians of %d turns:\n", CLIENTS, PROMPT, ANSWER, options.rounds);
+	printf("clients %.1f tokens/s, core alone %.1f: %.1f%% (wanted: 97%%)\n\n", m_clients, m_core, 100 * m_clients / m_core);
+	fflush(stdout);
 }
 
 /* ---- first token ---- */
@@ -290,7 +264,7 @@ static void *keep_asking(void *arg)
 	struct weft_client *c = client_new();
 
 	while (!atomic_load(&l->stop))
-		ask(c, &l->ask, &l->stop);
+		ask(c, &l->ask, NULL, &l->stop);
 	weft_client_free(c);
 	return NULL;
 }
@@ -326,7 +300,7 @@ static void measure_first_token(struct load *l, double chunk)
 		nanosleep(&(struct timespec){pause_ms / 1000, pause_ms % 1000 * 1000000}, NULL);
 		int at = i < 0 ? 0 : i;
 		double before = engine_steps(c);
-		t[at] = ask(c, &interactive, NULL);
+		t[at] = ask(c, &interactive, NULL, NULL);
 		steps[at] = engine_steps(c) - before;
 	}
 	atomic_store(&l->stop, true);
