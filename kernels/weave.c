@@ -25,11 +25,6 @@ static void share(uint32_t all, uint32_t i, uint32_t n, uint32_t *from, uint32_t
 
 /* ---- rows of a piece ---- */
 
-static const struct core_adapter *adapter_of(const struct weave_piece *p)
-{
-	return p->runs->part->adapter;
-}
-
 static bool together(const struct weave_piece *p)
 {
 	return p->runs->m == p->m;
@@ -46,6 +41,11 @@ static const struct blend_part *part_of(const struct weave_piece *p, uint32_t i)
 	return together(p) ? p->runs->part : p->runs[i].part;
 }
 
+static const struct core_adapter *adapter_of(const struct weave_piece *p, uint32_t i)
+{
+	return part_of(p, i)->adapter;
+}
+
 static float *h_of(const struct weave *w, const struct weave_piece *p, uint32_t i)
 {
 	return w->h + row_of(p, i) * w->ld + part_of(p, i)->at;
@@ -58,15 +58,15 @@ static float *in_buffer(const struct buffer *b, const struct weave_piece *p, uin
 
 /* ---- down: h = f A x ---- */
 
-static const struct matrix *down_matrix(const struct weave_step *s, const struct weave_piece *p)
+static const struct matrix *down_matrix(const struct weave_step *s, const struct weave_piece *p, uint32_t i)
 {
-	return &adapter_of(p)->layers[s->layer].a[s->input];
+	return &adapter_of(p, i)->layers[s->layer].a[s->input];
 }
 
 /* Row i's h that blocks b0 .. b1 - 1 of the stacked A gave, times the factors of the linears that it belongs to. */
 static void scale_h(const struct weave_step *s, const struct weave_piece *p, uint32_t i, uint32_t b0, uint32_t b1)
 {
-	const struct adapter_linear *y = adapter_of(p)->layers[s->layer].linear;
+	const struct adapter_linear *y = adapter_of(p, i)->layers[s->layer].linear;
 	float *h = h_of(&s->c->weave, p, i);
 
 	for (unsigned l = 0; l < CORE_LINEARS; l++) {
@@ -82,20 +82,22 @@ static void scale_h(const struct weave_step *s, const struct weave_piece *p, uin
 	}
 }
 
-static void down_blocks(const struct weave_step *s, const struct weave_piece *p, const struct matrix *a, uint32_t b0, uint32_t b1)
+static void down_blocks(const struct weave_step *s, const struct weave_piece *p, uint32_t b0, uint32_t b1)
 {
 	const struct weave *w = &s->c->weave;
 
 	if (together(p)) {
 		struct rows x = {.f = in_buffer(s->base->x, p, 0), .ld = s->base->x->ld};
 
-		s->c->ops->matmul(h_of(w, p, 0), w->ld, a, &x, p->m, b0, b1);
+		s->c->ops->matmul(h_of(w, p, 0), w->ld, down_matrix(s, p, 0), &x, p->m, b0, b1);
 	} else {
 		float *h[MATMUL_FEW];
+		const struct matrix *a[MATMUL_FEW];
 		const float *x[MATMUL_FEW];
 
 		for (uint32_t i = 0; i < p->m; i++) {
 			h[i] = h_of(w, p, i);
+			a[i] = down_matrix(s, p, i);
 			x[i] = in_buffer(s->base->x, p, i);
 		}
 		s->c->ops->matmul_few(h, a, x, p->m, b0, b1, false);
@@ -105,15 +107,15 @@ static void down_blocks(const struct weave_step *s, const struct weave_piece *p,
 }
 
 /* The blocks of the u-th unit: a chunk of A by a piece. false: this piece's A has fewer chunks. */
-static bool down_unit(const struct weave_step *s, uint32_t u, const struct weave_piece **p, const struct matrix **a, uint32_t *b0,
-		      uint32_t *b1)
+static bool down_unit(const struct weave_step *s, uint32_t u, const struct weave_piece **p, uint32_t *b0, uint32_t *b1)
 {
 	const struct weave *w = &s->c->weave;
+	uint32_t blocks;
 
 	*p = &w->piece[u / w->chunks];
-	*a = down_matrix(s, *p);
+	blocks = down_matrix(s, *p, 0)->blocks;
 	*b0 = u % w->chunks * MATMUL_CHUNK;
-	*b1 = *b0 + MATMUL_CHUNK < (*a)->blocks ? *b0 + MATMUL_CHUNK : (*a)->blocks;
+	*b1 = *b0 + MATMUL_CHUNK < blocks ? *b0 + MATMUL_CHUNK : blocks;
 	return *b0 < *b1;
 }
 
@@ -134,27 +136,46 @@ static void base_range(const struct weave_step *s, uint32_t i, struct guest *g)
 	project_blocks(s->base, &s->base->l[k], b0, b1, g);
 }
 
+/* The adapter of the r-th run; NULL: the run before it has the same. */
+static const struct core_adapter *next_adapter(const struct weave *w, uint32_t r)
+{
+	const struct core_adapter *a = w->cut[r].part->adapter;
+
+	return r && w->cut[r - 1].part->adapter == a ? NULL : a;
+}
+
+/* As much of the A's as part i of the base has time for, in the order in which they are used: never later than that. */
+static void fetch_down(const struct weave_step *s, struct guest *g, uint32_t i)
+{
+	const struct weave *w = &s->c->weave;
+	const struct core_adapter *adapter;
+	uint32_t from, to;
+
+	share(w->n_cut, i, s->parts, &from, &to);
+	for (uint32_t r = from; r < to; r++)
+		if ((adapter = next_adapter(w, r)) != NULL) {
+			const struct matrix *a = &adapter->layers[s->layer].a[s->input];
+
+			fetch_blocks(g, a, 0, a->blocks);
+		}
+}
+
 static void down_part(void *arg, uint32_t i)
 {
 	const struct weave_step *s = arg;
 	const struct weave_piece *p;
-	const struct matrix *a, *last = NULL;
 	struct guest g;
 	uint32_t from, to, b0, b1;
 
 	share(s->c->weave.n * s->c->weave.chunks, i, s->parts, &from, &to);
 	if (i < s->first) {
 		guest_none(&g);
-		for (uint32_t u = from; u < to; u++)
-			if (down_unit(s, u, &p, &a, &b0, &b1) && (a != last || s->c->weave.chunks > 1)) {
-				fetch_blocks(&g, a, b0, b1);
-				last = a;
-			}
+		fetch_down(s, &g, i);
 		base_range(s, i, &g);
 	}
 	for (uint32_t u = from; u < to; u++)
-		if (down_unit(s, u, &p, &a, &b0, &b1))
-			down_blocks(s, p, a, b0, b1);
+		if (down_unit(s, u, &p, &b0, &b1))
+			down_blocks(s, p, b0, b1);
 }
 
 /* ---- up: y += B h, piece after piece ---- */
@@ -165,29 +186,6 @@ static void gain(float *y, const float *g, uint32_t b0, uint32_t b1)
 		y[k] *= g[k];
 }
 
-static void up_blocks(const struct weave_step *s, const struct weave_piece *p, const struct adapter_linear *l,
-		      const struct buffer *out, uint32_t b0, uint32_t b1)
-{
-	const struct weave *w = &s->c->weave;
-
-	if (together(p)) {
-		struct rows h = {.f = h_of(w, p, 0) + l->at, .ld = w->ld};
-
-		s->c->ops->matmul_add(in_buffer(out, p, 0), out->ld, &l->b, &h, p->m, b0, b1);
-	} else {
-		float *y[MATMUL_FEW];
-		const float *h[MATMUL_FEW];
-
-		for (uint32_t i = 0; i < p->m; i++) {
-			y[i] = in_buffer(out, p, i);
-			h[i] = h_of(w, p, i) + l->at;
-		}
-		s->c->ops->matmul_few(y, &l->b, h, p->m, b0, b1, true);
-	}
-	for (uint32_t i = 0; i < p->m; i++)
-		gain(in_buffer(out, p, i), l->gain, b0, b1);
-}
-
 static unsigned first_linear(enum adapter_input input)
 {
 	static const unsigned first[ADAPTER_INPUTS] = {CORE_Q, CORE_O, CORE_GATE, CORE_DOWN};
@@ -195,35 +193,63 @@ static unsigned first_linear(enum adapter_input input)
 	return first[input];
 }
 
-static const struct adapter_linear *up_linear(const struct weave_step *s, const struct weave_piece *p, uint32_t k)
+/* Of row i's adapter: the k-th linear of this step. */
+static const struct adapter_linear *up_linear(const struct weave_step *s, const struct weave_piece *p, uint32_t i, uint32_t k)
 {
-	return &adapter_of(p)->layers[s->layer].linear[first_linear(s->input) + k];
+	return &adapter_of(p, i)->layers[s->layer].linear[first_linear(s->input) + k];
 }
 
-static void fetch_up(const struct weave_step *s, struct guest *g, uint32_t i)
+static void up_blocks(const struct weave_step *s, const struct weave_piece *p, uint32_t k, uint32_t b0, uint32_t b1)
 {
 	const struct weave *w = &s->c->weave;
-	uint32_t b0, b1, k = project_range(s->base, s->range, i, &b0, &b1);
+	const struct buffer *out = s->base->l[k].out;
 
-	for (uint32_t p = 0; p < w->n; p++) {
-		const struct adapter_linear *l = up_linear(s, &w->piece[p], k);
+	if (together(p)) {
+		const struct adapter_linear *l = up_linear(s, p, 0, k);
+		struct rows h = {.f = h_of(w, p, 0) + l->at, .ld = w->ld};
 
-		if (l->rank && (!p || adapter_of(&w->piece[p]) != adapter_of(&w->piece[p - 1])))
-			fetch_blocks(g, &l->b, b0, b1);
+		s->c->ops->matmul_add(in_buffer(out, p, 0), out->ld, &l->b, &h, p->m, b0, b1);
+	} else {
+		float *y[MATMUL_FEW];
+		const struct matrix *b[MATMUL_FEW];
+		const float *h[MATMUL_FEW];
+
+		for (uint32_t i = 0; i < p->m; i++) {
+			const struct adapter_linear *l = up_linear(s, p, i, k);
+
+			y[i] = in_buffer(out, p, i);
+			b[i] = &l->b;
+			h[i] = h_of(w, p, i) + l->at;
+		}
+		s->c->ops->matmul_few(y, b, h, p->m, b0, b1, true);
 	}
+	for (uint32_t i = 0; i < p->m; i++)
+		gain(in_buffer(out, p, i), up_linear(s, p, i, k)->gain, b0, b1);
 }
 
-static void up_range(const struct weave_step *s, uint32_t i)
+static void fetch_up(const struct weave_step *s, struct guest *g, uint32_t range)
 {
 	const struct weave *w = &s->c->weave;
-	uint32_t b0, b1, k = project_range(s->base, s->range, i, &b0, &b1);
+	uint32_t b0, b1, k = project_range(s->base, s->range, range, &b0, &b1);
+	const struct core_adapter *adapter;
 
-	for (uint32_t p = 0; p < w->n; p++) {
-		const struct adapter_linear *l = up_linear(s, &w->piece[p], k);
+	for (uint32_t r = 0; r < w->n_cut; r++)
+		if ((adapter = next_adapter(w, r)) != NULL) {
+			const struct adapter_linear *l = &adapter->layers[s->layer].linear[first_linear(s->input) + k];
 
-		if (l->rank)
-			up_blocks(s, &w->piece[p], l, s->base->l[k].out, b0, b1);
-	}
+			if (l->rank)
+				fetch_blocks(g, &l->b, b0, b1);
+		}
+}
+
+static void up_range(const struct weave_step *s, uint32_t range)
+{
+	const struct weave *w = &s->c->weave;
+	uint32_t b0, b1, k = project_range(s->base, s->range, range, &b0, &b1);
+
+	for (const struct weave_piece *p = w->piece; p < w->piece + w->n; p++)
+		if (up_linear(s, p, 0, k)->rank)
+			up_blocks(s, p, k, b0, b1);
 }
 
 static void up_part(void *arg, uint32_t i)
@@ -247,26 +273,6 @@ static void up_part(void *arg, uint32_t i)
 
 /* ---- the whole ---- */
 
-/* How many of the ranges go beside down: as the bytes of A are to those of A and B. */
-static uint32_t ranges_beside_down(struct weave_step *s)
-{
-	const struct weave *w = &s->c->weave;
-	size_t a = 0, b = 0;
-
-	for (uint32_t i = 0; i < w->n; i++) {
-		const struct matrix *m = down_matrix(s, &w->piece[i]);
-
-		a += m->blocks ? m->blocks * matrix_block_bytes(m) : 0;
-		for (uint32_t k = 0; k < s->base->n; k++) {
-			const struct adapter_linear *l = up_linear(s, &w->piece[i], k);
-
-			b += l->rank ? l->b.blocks * matrix_block_bytes(&l->b) : 0;
-		}
-	}
-	s->reads = a + b;
-	return a + b ? (uint32_t)(s->ranges * a / (a + b)) : 0;
-}
-
 static uint32_t most(uint32_t a, uint32_t b)
 {
 	return a > b ? a : b;
@@ -275,6 +281,27 @@ static uint32_t most(uint32_t a, uint32_t b)
 static uint32_t least(uint32_t a, uint32_t b)
 {
 	return a < b ? a : b;
+}
+
+/* How many of the ranges go beside down: as the bytes of A are to those of A and B, so that each thread has as many as the next. */
+static uint32_t ranges_beside_down(struct weave_step *s)
+{
+	const struct weave *w = &s->c->weave;
+	uint32_t threads = (uint32_t)pool_threads(s->c->pool);
+	size_t a = 0, b = 0;
+
+	for (uint32_t i = 0; i < w->n; i++) {
+		const struct matrix *m = down_matrix(s, &w->piece[i], 0);
+
+		a += m->blocks ? m->blocks * matrix_block_bytes(m) : 0;
+		for (uint32_t k = 0; k < s->base->n; k++) {
+			const struct adapter_linear *l = up_linear(s, &w->piece[i], 0, k);
+
+			b += l->rank ? l->b.blocks * matrix_block_bytes(&l->b) : 0;
+		}
+	}
+	s->reads = a + b;
+	return a + b ? least((uint32_t)(s->ranges * a / (a + b) + threads / 2) / threads * threads, s->ranges) : 0;
 }
 
 void weave(const struct project *base, uint32_t layer, enum adapter_input input)

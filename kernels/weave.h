@@ -1,8 +1,8 @@
 /* weave.h: blends in the forward pass.
  *
  * weave_plan() (weave_plan.c) puts the rows of a pass in groups of one blend each, base rows first, and lists pieces: one adapter
- * over some rows, be it up to 24 neighbours of one group or up to 4 rows from anywhere. Pieces are ordered by the adapters' digests,
- * so that
+ * over some rows, be it up to 24 neighbours of one group or up to 4 rows from anywhere; or up to 4 adapters over a row each, whose
+ * latencies hide each other. Pieces, and the rows of one, are ordered by the adapters' digests, so that
  *   - whoever walks the list adds a row's parts in the order of their digests, whatever its neighbours are (P1);
  *   - an adapter's factors are read from memory once per linear, also when several blends share it.
  * Then weave() (weave.c) computes y = W x + f B (A x) for all linears that read x, in two steps over the pool:
@@ -28,7 +28,7 @@ struct weave_run {
 	uint32_t row, m;
 };
 
-/* One adapter over m rows: one run, or as many runs of one row. */
+/* m rows: one run, or as many runs of one row, of one adapter or of adapters that are all of one shape. */
 struct weave_piece {
 	const struct weave_run *runs;
 	uint32_t m;
@@ -50,7 +50,8 @@ struct weave {
 	/* grouping */
 	struct weave_group *group;  /* [max_rows] */
 	struct weave_run *run;      /* [max_rows * CORE_BLEND_MAX] sorted */
-	struct weave_run *cut;      /* [max_rows * CORE_BLEND_MAX] the same rows as pieces want them */
+	struct weave_run *cut;      /* [max_rows * CORE_BLEND_MAX] the same rows as pieces want them, piece after piece */
+	uint32_t n_cut;
 	struct core_row *rows;      /* [max_rows] in the order of the groups */
 	uint32_t *position, *to;    /* [max_rows] positions in that order; where row i of the caller went */
 };

@@ -134,6 +134,38 @@ static uint32_t gather_runs(struct weave *w, const struct weave_run *r, uint32_t
 	return rows;
 }
 
+/* Whether the factors of both have the same kinds and shapes everywhere. */
+static bool alike(const struct core_adapter *a, const struct core_adapter *b)
+{
+	for (uint32_t l = 0; l < a->n_layers; l++) {
+		const struct adapter_layer *x = &a->layers[l], *y = &b->layers[l];
+
+		for (unsigned i = 0; i < ADAPTER_INPUTS; i++)
+			if (x->a[i].blocks != y->a[i].blocks || x->a[i].kind != y->a[i].kind)
+				return false;
+		for (unsigned i = 0; i < CORE_LINEARS; i++)
+			if (x->linear[i].rank != y->linear[i].rank || x->linear[i].b.kind != y->linear[i].b.kind)
+				return false;
+	}
+	return true;
+}
+
+/* Pieces of a single row each, next to each other, become one. */
+static void join_pieces(struct weave *w)
+{
+	struct weave_piece *last = w->piece;
+	bool single = last->m == 1;
+
+	for (struct weave_piece *p = w->piece + 1; p < w->piece + w->n; p++)
+		if (single && p->m == 1 && last->m < MATMUL_FEW && alike(p->runs->part->adapter, last->runs->part->adapter)) {
+			last->m++;
+		} else {
+			*++last = *p;
+			single = p->m == 1;
+		}
+	w->n = (uint32_t)(last - w->piece) + 1;
+}
+
 static void make_pieces(struct weave *w, uint32_t runs)
 {
 	struct weave_run *to = w->cut;
@@ -145,6 +177,8 @@ static void make_pieces(struct weave *w, uint32_t runs)
 				to += cut_run(w, &w->run[end], to);
 		to += gather_runs(w, &w->run[i], end - i, to);
 	}
+	w->n_cut = (uint32_t)(to - w->cut);
+	join_pieces(w);
 }
 
 void weave_plan(struct core_ctx *c)

@@ -15,8 +15,8 @@ enum { GUEST_RUNS = 256, GUEST_LINE = 64 };
 
 struct guest {
 	struct guest_run run[GUEST_RUNS];
-	uint32_t n, next;		/* runs; the one being fetched */
-	size_t done;			/* bytes of it */
+	uint32_t n, next;		/* runs; the one that follows the one being fetched */
+	const char *at, *end;		/* what is left of that */
 	size_t lines;			/* still to fetch, over all runs */
 	uint32_t calls;			/* products that share them, from now on */
 	uint32_t each;			/* lines a step of the product under way */
@@ -26,7 +26,8 @@ struct guest {
 static inline void guest_none(struct guest *g)
 {
 	g->n = g->next = g->calls = g->each = 0;
-	g->done = g->lines = 0;
+	g->at = g->end = NULL;
+	g->lines = 0;
 }
 
 /* More to fetch; forgotten when there is no room. */
@@ -47,17 +48,22 @@ static inline void guest_begin(struct guest *g, size_t steps)
 	g->each = (uint32_t)((share + steps - 1) / steps);
 }
 
+/* A few instructions a line: there are as many lines as the product has time for. */
 static inline __attribute__((always_inline)) void guest_step(struct guest *g)
 {
-	for (uint32_t i = 0; i < g->each && g->next < g->n; i++) {
-		__builtin_prefetch(g->run[g->next].at + g->done, 0, 2);
-		g->done += GUEST_LINE;
-		g->lines--;
-		if (g->done >= g->run[g->next].bytes) {
-			g->next++;
-			g->done = 0;
+	size_t n = g->each < g->lines ? g->each : g->lines;
+	const char *at = g->at, *end = g->end;
+
+	g->lines -= n;
+	for (; n; n--, at += GUEST_LINE) {
+		if (at >= end) {
+			at = g->run[g->next].at;
+			end = at + g->run[g->next++].bytes;
 		}
+		__builtin_prefetch(at, 0, 2);
 	}
+	g->at = at;
+	g->end = end;
 }
 
 #endif

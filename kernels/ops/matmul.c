@@ -141,12 +141,12 @@ static float dot(const struct matrix *w, uint32_t r, const float *x)
 	return is_scaled(w) ? dot_scaled(w, r / LANES, r % LANES, x) : dot_float(w, r / LANES, r % LANES, x);
 }
 
-void matmul_few_plain(float *const out[], const struct matrix *w, const float *const x[], uint32_t m, uint32_t b0, uint32_t b1,
-		     bool add)
+void matmul_few_plain(float *const out[], const struct matrix *const w[], const float *const x[], uint32_t m, uint32_t b0,
+		     uint32_t b1, bool add)
 {
 	for (uint32_t i = 0; i < m; i++)
 		for (uint32_t r = b0 * LANES; r < b1 * LANES; r++)
-			out[i][r] = add ? out[i][r] + dot(w, r, x[i]) : dot(w, r, x[i]);
+			out[i][r] = add ? out[i][r] + dot(w[i], r, x[i]) : dot(w[i], r, x[i]);
 }
 
 void matmul_add_plain(float *out, size_t ldo, const struct matrix *w, const struct rows *x, uint32_t m, uint32_t b0, uint32_t b1)

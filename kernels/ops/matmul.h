@@ -42,9 +42,10 @@ matmul_fn matmul_plain, matmul_avx2, matmul_avx512, matmul_amx;
  * product and an addition. */
 matmul_fn matmul_add_plain, matmul_add_avx2, matmul_add_avx512;
 
-/* The same for few rows that lie anywhere: row i of x from x[i] on, its results at out[i] + r; add: to what is there. Not for
- * PACK_INT and PACK_NF4. Any number of blocks; 1 <= m <= MATMUL_FEW. */
-typedef void matmul_few_fn(float *const out[], const struct matrix *w, const float *const x[], uint32_t m, uint32_t b0, uint32_t b1,
+/* The same for few rows that lie anywhere, each with a matrix of its own or the same: row i of x from x[i] on, times w[i], its results at
+ * out[i] + r; add: to what is there, row after row. All w are of one kind and shape. Not for PACK_INT and
+ * PACK_NF4. Any number of blocks; 1 <= m <= MATMUL_FEW. */
+typedef void matmul_few_fn(float *const out[], const struct matrix *const w[], const float *const x[], uint32_t m, uint32_t b0, uint32_t b1,
 			   bool add);
 enum { MATMUL_FEW = 4 };
 

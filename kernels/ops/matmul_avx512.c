@@ -232,8 +232,8 @@ void matmul_add_avx512(float *out, size_t ldo, const struct matrix *w, const str
 	matmul_floats(out, ldo, w, x, m, b0, b1, true);
 }
 
-void matmul_few_avx512(float *const out[], const struct matrix *w, const float *const x[], uint32_t m, uint32_t b0, uint32_t b1,
-		     bool add)
+void matmul_few_avx512(float *const out[], const struct matrix *const w[], const float *const x[], uint32_t m, uint32_t b0,
+		     uint32_t b1, bool add)
 {
 	matmul_few(out, w, x, m, b0, b1, add);
 }

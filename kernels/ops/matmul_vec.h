@@ -372,17 +372,139 @@ VEC void few_rows(const struct float_place *p, uint32_t m, uint32_t b1, enum pac
 	}
 }
 
-VEC void matmul_few(float *const out[], const struct matrix *w, const float *const x[], uint32_t m, uint32_t b0, uint32_t b1,
+/* ---- few rows, each with a matrix of its own: their chains hide each other's latency, and so do their reads ---- */
+
+VEC void each_float(const struct float_place *p, const struct matrix *const w[], uint32_t rows, enum pack_kind kind)
+{
+	const size_t stride = matrix_block_bytes(p->w), step = kind == PACK_F32 || kind == PACK_BF16 ? 64 : 32;
+	const unsigned char *c[MATMUL_FEW];
+	v16 acc[MATMUL_FEW];
+
+	UNROLL
+	for (uint32_t i = 0; i < rows; i++) {
+		acc[i] = v16_zero();
+		c[i] = w[i]->codes + p->b0 * stride;
+	}
+	for (size_t k = 0, at = 0; k < p->w->kpad; at += step) {
+		v16 odd[MATMUL_FEW];
+
+		UNROLL
+		for (uint32_t i = 0; i < rows; i++) {
+			v16 v;
+
+			_mm_prefetch((const char *)c[i] + at + FURTHER, _MM_HINT_T0);
+			if (kind == PACK_BF16) {
+				v = v16_bf16_even(c[i] + at);
+				odd[i] = v16_bf16_odd(c[i] + at);
+			} else {
+				v = kind == PACK_F16 ? v16_half(c[i] + at) : v16_load((const float *)(c[i] + at));
+			}
+			acc[i] = v16_fma(v, v16_all(p->far_x[i][k]), acc[i]);
+		}
+		k++;
+		if (kind != PACK_BF16)
+			continue;
+		UNROLL
+		for (uint32_t i = 0; i < rows; i++)
+			acc[i] = v16_fma(odd[i], v16_all(p->far_x[i][k]), acc[i]);
+		k++;
+	}
+	UNROLL
+	for (uint32_t i = 0; i < rows; i++)
+		float_store(p, i, 0, acc[i], true);
+}
+
+/* n of k, from k0 on, whose codes lie at `at`. */
+VEC void each_s8_step(v16 t[MATMUL_FEW], const struct float_place *p, const struct matrix *const w[], size_t at, size_t k0,
+		      uint32_t rows, uint32_t n)
+{
+	UNROLL
+	for (uint32_t k = 0; k < n; k++)
+		UNROLL
+		for (uint32_t i = 0; i < rows; i++)
+			t[i] = v16_fma(v16_bytes(w[i]->codes + at + k * LANES), v16_all(p->far_x[i][k0 + k]), t[i]);
+}
+
+VEC void each_s8(const struct float_place *p, const struct matrix *const w[], uint32_t rows)
+{
+	const size_t stride = matrix_block_bytes(p->w), scales = matrix_block_scales(p->w);
+	const uint32_t step = scaled_step(PACK_S8);
+	v16 acc[MATMUL_FEW];
+	size_t at = p->b0 * stride, k0 = 0;
+
+	UNROLL
+	for (uint32_t i = 0; i < rows; i++)
+		acc[i] = v16_zero();
+	for (uint32_t g = 0; g < p->w->groups; g++) {
+		v16 t[MATMUL_FEW];
+
+		UNROLL
+		for (uint32_t i = 0; i < rows; i++)
+			t[i] = v16_zero();
+		for (uint32_t k = 0; k < p->w->group; k += step) {
+			uint32_t n = p->w->group - k < step ? p->w->group - k : step;
+
+			UNROLL
+			for (uint32_t i = 0; i < rows; i++)
+				_mm_prefetch((const char *)w[i]->codes + at + FURTHER, _MM_HINT_T0);
+			if (n == step)
+				each_s8_step(t, p, w, at, k0, rows, step);
+			else
+				each_s8_step(t, p, w, at, k0, rows, n);
+			at += n * LANES;
+			k0 += n;
+		}
+		UNROLL
+		for (uint32_t i = 0; i < rows; i++)
+			acc[i] = v16_fma(v16_bf16(w[i]->scales + p->b0 * scales + (size_t)g * LANES), t[i], acc[i]);
+	}
+	UNROLL
+	for (uint32_t i = 0; i < rows; i++)
+		float_store(p, i, 0, acc[i], true);
+}
+
+VEC void each_blocks(struct float_place p, const struct matrix *const w[], uint32_t rows, uint32_t b1, enum pack_kind kind)
+{
+	for (; p.b0 < b1; p.b0++)
+		if (kind == PACK_S8)
+			each_s8(&p, w, rows);
+		else
+			each_float(&p, w, rows, kind);
+}
+
+VEC void each_rows(const struct float_place *p, const struct matrix *const w[], uint32_t m, uint32_t b1, enum pack_kind kind)
+{
+	if (m == 2)
+		each_blocks(*p, w, 2, b1, kind);
+	else if (m == 3)
+		each_blocks(*p, w, 3, b1, kind);
+	else
+		each_blocks(*p, w, MATMUL_FEW, b1, kind);
+}
+
+VEC void few_kind(const struct float_place *p, const struct matrix *const w[], uint32_t m, uint32_t b1, enum pack_kind kind)
+{
+	bool same = true;
+
+	for (uint32_t i = 1; i < m; i++)
+		same &= w[i] == w[0];
+	if (same)
+		few_rows(p, m, b1, kind);
+	else
+		each_rows(p, w, m, b1, kind);
+}
+
+VEC void matmul_few(float *const out[], const struct matrix *const w[], const float *const x[], uint32_t m, uint32_t b0, uint32_t b1,
 		    bool add)
 {
-	struct float_place p = { .w = w, .b0 = b0, .add = add, .far_out = out, .far_x = x };
+	struct float_place p = { .w = w[0], .b0 = b0, .add = add, .far_out = out, .far_x = x };
 
-	if (w->kind == PACK_BF16)
-		few_rows(&p, m, b1, PACK_BF16);
-	else if (w->kind == PACK_F16)
-		few_rows(&p, m, b1, PACK_F16);
-	else if (w->kind == PACK_S8)
-		few_rows(&p, m, b1, PACK_S8);
+	if (w[0]->kind == PACK_BF16)
+		few_kind(&p, w, m, b1, PACK_BF16);
+	else if (w[0]->kind == PACK_F16)
+		few_kind(&p, w, m, b1, PACK_F16);
+	else if (w[0]->kind == PACK_S8)
+		few_kind(&p, w, m, b1, PACK_S8);
 	else
-		few_rows(&p, m, b1, PACK_F32);
+		few_kind(&p, w, m, b1, PACK_F32);
 }

@@ -133,7 +133,7 @@ static void few_rows_anywhere_give_the_same_bits(const struct matrix *w, uint32_
 				x[i] = a.rows.f + (m - 1 - i) * a.rows.ld;
 				out[i] = got + (m - 1 - i) * ldo;
 			}
-			ops_named(*cpu)->matmul_few(out, w, x, m, 0, w->blocks, add);
+			ops_named(*cpu)->matmul_few(out, (const struct matrix *const[]){ w, w, w, w }, x, m, 0, w->blocks, add);
 			for (size_t i = 0; i < m * ldo; i++) {
 				float want = i % ldo >= w->blocks * LANES ? before[i] : add ? before[i] + product[i] : product[i];
 
@@ -269,6 +269,70 @@ static void factors_of_8_bits_multiply_to_the_same_bits_at_any_rank(void **state
 		free(w.codes);
 		free((void *)t.data);
 	}
+}
+
+/* Row i times a matrix of its own; the last two rows add to the same place, one after the other. */
+static void each_by_its_own(const struct matrix w[MATMUL_FEW], uint32_t m, const char *what)
+{
+	struct activations a = make_rows(w, m);
+	const uint32_t ldo = w->blocks * LANES + 16, plain_ldo = w->blocks * LANES;
+	const struct matrix *each[MATMUL_FEW] = { &w[0], &w[1], &w[2], &w[3] };
+	float *before = malloc(m * ldo * sizeof(float)), *product[MATMUL_FEW];
+	const float *x[MATMUL_FEW];
+
+	fill_hard(before, m * ldo);
+	for (uint32_t i = 0; i < m; i++) {
+		x[i] = a.rows.f + i * a.rows.ld;
+		product[i] = poisoned(plain_ldo * sizeof(float));
+		matmul_few_plain(&product[i], &each[i], &x[i], 1, 0, w->blocks, false);
+	}
+	for (const char *const *cpu = cpus_here(); *cpu; cpu++) {
+		float *got = malloc(m * ldo * sizeof(float)), *out[MATMUL_FEW];
+
+		memcpy(got, before, m * ldo * sizeof(float));
+		for (uint32_t i = 0; i < m; i++)
+			out[i] = got + (i == m - 1 ? m - 2 : i) * ldo;
+		ops_named(*cpu)->matmul_few(out, each, x, m, 0, w->blocks, true);
+		for (size_t at = 0; at < m * ldo; at++) {
+			uint32_t i = (uint32_t)(at / ldo), r = (uint32_t)(at % ldo);
+			float want = before[at];
+
+			if (r < plain_ldo && i < m - 1)
+				want += product[i][r];
+			if (r < plain_ldo && i == m - 2)
+				want += product[m - 1][r];
+			if (memcmp(&got[at], &want, 4))
+				fail_msg("%s (%u x %u), %u rows, %s: [%u][%u] is %a, expected %a", what, w->rows, w->cols, m, *cpu, i, r,
+					 got[at], want);
+		}
+		free(got);
+	}
+	for (uint32_t i = 0; i < m; i++)
+		free(product[i]);
+	free(before);
+	free_rows(&a);
+}
+
+static void rows_of_matrices_of_their_own_give_the_same_bits(void **state)
+{
+	static const uint32_t shapes[][2] = { { 2048, 1 }, { 65, 8 }, { 48, 16 }, { 33, 30 }, { 16, 64 }, { 20, 200 } };
+	static const enum tensor_type types[] = { TENSOR_F32, TENSOR_F16, TENSOR_BF16, TENSOR_F32 };
+
+	for (unsigned s = 0; s < sizeof(shapes) / sizeof(shapes[0]); s++)
+		for (unsigned k = 0; k < sizeof(types) / sizeof(types[0]); k++) {
+			struct matrix w[MATMUL_FEW];
+
+			for (int i = 0; i < MATMUL_FEW; i++) {
+				struct tensor t = random_tensor(types[k], shapes[s][0], shapes[s][1]);
+
+				pack_whole(&w[i], &t, k == 3 ? PACK_FACTOR : PACK_KEEP);
+				free((void *)t.data);
+			}
+			for (uint32_t m = 2; m <= MATMUL_FEW; m++)
+				each_by_its_own(w, m, k == 3 ? "factors" : "floats");
+			for (int i = 0; i < MATMUL_FEW; i++)
+				free(w[i].codes);
+		}
 }
 
 /* Whatever their size: trained factors begin at zero. */
@@ -438,6 +502,7 @@ int main(void)
 		cmocka_unit_test(nf4_multiplies_to_the_same_bits_with_and_without_double_quantisation),
 		cmocka_unit_test(own_formats_multiply_to_the_same_bits_at_any_length),
 		cmocka_unit_test(factors_of_8_bits_multiply_to_the_same_bits_at_any_rank),
+		cmocka_unit_test(rows_of_matrices_of_their_own_give_the_same_bits),
 		cmocka_unit_test(factors_of_8_bits_are_off_by_half_a_step_of_their_group),
 		cmocka_unit_test(the_plain_reference_is_within_rounding_of_double),
 		cmocka_unit_test(weights_that_no_format_can_hold_are_refused_by_row),
