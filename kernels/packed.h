@@ -26,7 +26,8 @@ struct packed {
 	uint64_t bytes;				/* of the weights: a multiple of 64 */
 };
 
-/* The file's name, from what people call the model, how it is packed (quantisation, rank) and the real path of the source. false: too long, or no such source. */
+/* The file's name, from what people call the model, how it is packed (quantisation, rank) and the real path of the source. false: too long,
+ * or no such source. */
 bool packed_name(struct packed *p, const char *folder, const char *name, const char *form, const char *source);
 /* The weights, read-only and 64-byte aligned, and the model's digest beside them. NULL with the reason, which is "" when there is no file. */
 unsigned char *packed_map(const struct packed *p, struct pool *pool, char digest[static PACKED_DIGEST], char why[static PACKED_WHY]);

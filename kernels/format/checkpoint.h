@@ -1,8 +1,8 @@
 /* checkpoint.h: a Llama checkpoint on disk, as named tensors and a shape, whatever the container.
  *
  * Containers: a HF folder (config.json with model.safetensors, sharded safetensors, pytorch_model.bin or sharded .bin zip files)
- * whose linears bitsandbytes may have saved in NF4, or a .gguf file (v2, v3), of a split one the first part. Files are memory-mapped and stay so until checkpoint_close; tensor data
- * points into the maps. (A file that another program cuts short meanwhile ends this one, as for every user of mmap: replace model
+ * whose linears bitsandbytes may have saved in NF4, or a .gguf file (v2, v3), of a split one the first part. Files are memory-mapped and
+ * stay so until checkpoint_close; tensor data points into the maps. (A file that another program cuts short meanwhile ends this one, as for every user of mmap: replace model
  * files by renaming, do not write into them.)
  * Every number of a file is checked against the file's size before it is used. Nothing is executed and nothing is printed.
  *

@@ -1,5 +1,6 @@
 /* guest.h: bytes that another operator reads next, fetched into the second cache by a product that computes longer than memory
- * needs to bring its own weights. The AVX-512 products and those of floats do it. A hint: nothing depends on it, and what is not fetched in time is read when it is used. */
+ * needs to bring its own weights. The AVX-512 products and those of floats do it. A hint: nothing depends on it, and what is not fetched in
+ * time is read when it is used. */
 #ifndef WEFT_OPS_GUEST_H
 #define WEFT_OPS_GUEST_H
 

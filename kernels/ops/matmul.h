@@ -38,8 +38,8 @@ enum { MATMUL_CHUNK = 4 };
 
 matmul_fn matmul_plain, matmul_avx2, matmul_avx512, matmul_amx;
 
-/* out += what the product is; not for PACK_INT and PACK_NF4, which no adapter has; any number of blocks. The sum runs from 0 and is added once, so the bits are those of a
- * product and an addition. */
+/* out += what the product is; not for PACK_INT and PACK_NF4, which no adapter has; any number of blocks. The sum runs from 0 and is added
+ * once, so the bits are those of a product and an addition. */
 matmul_fn matmul_add_plain, matmul_add_avx2, matmul_add_avx512;
 
 /* The same for few rows that lie anywhere, each with a matrix of its own or the same: row i of x from x[i] on, times w[i], its results at
