@@ -122,17 +122,17 @@ static const char *judge(const struct packed *p, const struct head *h)
 	return NULL;
 }
 
-/* The whole file, or MAP_FAILED with the reason. */
+/* The whole file, or NULL with the reason. */
 static unsigned char *map_file(const struct packed *p, const char **reason)
 {
-	unsigned char *file = MAP_FAILED;
+	void *file = NULL;
 	struct stat st;
 	struct head h;
 	int fd = open(p->path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
 
 	*reason = fd >= 0 ? NULL : errno == ENOENT ? "" : strerror(errno);
 	if (fd < 0)
-		return file;
+		return NULL;
 	if (fstat(fd, &st) || !S_ISREG(st.st_mode))
 		*reason = "it was not a regular file";
 	else if (pread(fd, &h, sizeof(h), 0) != (ssize_t)sizeof(h))
@@ -144,17 +144,19 @@ static unsigned char *map_file(const struct packed *p, const char **reason)
 		*reason = file == MAP_FAILED ? strerror(errno) : NULL;
 	}
 	close(fd);
-	return file;
+	return *reason ? NULL : file;
 }
 
 unsigned char *packed_map(const struct packed *p, struct pool *pool, char digest[static PACKED_DIGEST], char why[static PACKED_WHY])
 {
 	const char *reason;
-	unsigned char *file = map_file(p, &reason), *weights = file + HEAD_BYTES;
-	const struct head *h = (const struct head *)file;
+	unsigned char *file = map_file(p, &reason);
 	uint64_t sum;
 
-	if (file != MAP_FAILED) {
+	if (file) {
+		unsigned char *weights = file + HEAD_BYTES;
+		const struct head *h = (const struct head *)file;
+
 		madvise(file, HEAD_BYTES + p->bytes, MADV_HUGEPAGE);	/* wishes, both */
 		madvise(file, HEAD_BYTES + p->bytes, MADV_WILLNEED);
 		if (sum_weights(pool, weights, p->bytes, &sum) && sum == h->sum) {
