@@ -38,7 +38,7 @@ def test_rows_run_in_spite_of_kills_and_each_has_one_result():
             assert b["rows"] == 0 and not b["sealed"] and b["meta"] == {"file": "spring.jsonl"}
             batch = b["batch"]
             assert p.call("batch.add", batch=batch, first=0, rows=rows(0, 60)) == {"v": 1, "id": p.next_id, "ok": True, "batch": batch, "rows": 60, "added": 60}
-            for _ in range(3):
+            for _ in range(2):      # a third one could find a row that got nowhere in all of them, which is then dead
                 p.wait(lambda: p.call("batch.results", batch=batch)["results"], "results")
                 d.kill()
                 d = h.up()
