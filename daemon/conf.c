@@ -21,8 +21,8 @@ const struct conf_option conf_options[] = {
 	{"model", "cuda_module", CONF_STRING, AT(cuda_module), "", 0, 0, NULL, 0,
 	 "The CUDA core, weft-cuda.so; empty is the installed one."},
 	{"model", "quant", CONF_CHOICE, AT(quant), "none", 0, 0, "none|q8|q4|nf4", 0,
-	 "What the weights of the linear layers become at load: none keeps the file's precision, q8 and q4 pack them; nf4 gives them the "
-	 "bits of bitsandbytes' NF4 with double quantisation, the base that QLoRA trains on."},
+	 "What the weights of the linear layers become at load: none keeps the file's precision, q8 and q4 pack them; nf4 packs them by "
+	 "bitsandbytes' rule for NF4 with double quantisation, the base that QLoRA trains on."},
 	{"model", "packed_cache", CONF_STRING, AT(packed_cache), "auto", 0, 0, NULL, 0,
 	 "Where packed weights are kept for the next start: a folder; none; or auto, which is $CACHE_DIRECTORY, or else the folder cache in "
 	 "the state folder, or without either nowhere."},
