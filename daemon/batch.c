@@ -301,6 +301,24 @@ static enum batch_state serve(struct batch *b, struct batch_turn *turns, uint32_
 	return BATCH_READY;
 }
 
+/* The impatient beside a first token that somebody waits for: one after the other, and of what prompts may have a quarter, too, lest so
+ * many of them that each is impatient at its turn leave nothing. */
+static enum batch_state serve_impatient(struct batch *b, struct batch_turn *turns, uint32_t n, struct weft_job *jobs,
+					struct weft_job **who, struct weft_job **stuck)
+{
+	uint32_t left = (b->cap - b->n + 3) / 4, kept = b->prompt_left - (b->prompt_left + 3) / 4;
+	enum batch_state state = BATCH_READY;
+
+	b->prompt_left -= kept;
+	for (uint32_t i = 0; i < n && left > 0 && state == BATCH_READY; i++) {
+		uint32_t before = b->n;
+		state = serve(b, turns + i, 1, left, jobs, who, stuck);
+		left -= b->n - before;
+	}
+	b->prompt_left += kept;
+	return state;
+}
+
 /* The whole group turns[0..n), those who waited longest first: as many at a time as can have a row each, or of prompts a piece that
  * is not tiny. */
 static enum batch_state serve_group(struct batch *b, struct batch_turn *turns, uint32_t n, struct weft_job *jobs,
@@ -336,9 +354,11 @@ enum batch_state batch_build(struct batch *b, struct weft_job *jobs, struct core
 	n = line_up(b, jobs) != 0 ? -1 : collect(b, jobs);
 	if (n < 0)
 		return BATCH_NO_MEMORY;
-	bool generating = false;
-	for (int64_t i = 0; i < n; i++)
+	bool generating = false, first_token = false;
+	for (int64_t i = 0; i < n; i++) {
 		generating |= b->turns[i].generates;
+		first_token |= b->turns[i].group == INTERACTIVE_PROMPTS;
+	}
 	b->prompt_left = generating ? b->beside : b->alone;
 	if (b->prompt_left == 0)
 		b->prompt_left = b->cap;
@@ -346,7 +366,8 @@ enum batch_state batch_build(struct batch *b, struct weft_job *jobs, struct core
 		uint32_t before = b->n;
 		for (end = at; end < n && b->turns[end].group == b->turns[at].group; end++)
 			;
-		enum batch_state state = serve_group(b, b->turns + at, (uint32_t)(end - at), jobs, who, &stuck);
+		bool hurry = b->turns[at].group == IMPATIENT && first_token;
+		enum batch_state state = (hurry ? serve_impatient : serve_group)(b, b->turns + at, (uint32_t)(end - at), jobs, who, &stuck);
 		if (state != BATCH_READY)
 			return state;
 		if (b->turns[at].group == INTERACTIVE_PROMPTS && b->n > before && b->beside > 0 && b->prompt_left > b->beside)

@@ -1,7 +1,8 @@
 /* batch.h: the rows of one step: who gets how many, and who gives way when pages are short. [engine]
  *
  * Shares of a step, in this order, each divided evenly among the jobs of the group (one that wants less leaves its rest to the others):
- *   1. jobs that had no row for BATCH_PATIENCE steps, together at most a quarter of the rows;
+ *   1. jobs that had no row for BATCH_PATIENCE steps, together at most a quarter of the rows; beside jobs of 4 also at most a quarter of what
+ *      prompts may have;
  *   2. jobs that generate, interactive class; 3. the same, batch class;
  *   4. jobs that are in a prompt or a rebuild, interactive class; 5. the same, batch class: beside rows of 4 only so many as beside
  *      generating jobs, for somebody waits for a first token.

@@ -264,6 +264,31 @@ static void a_first_token_waits_for_no_full_step_of_batch_prompts(void **state)
 	assert_int_equal(rows_of(other), 0);
 }
 
+/* So many batch prompts that each of them has its turn less often than BATCH_PATIENCE asks for. */
+static void a_first_token_waits_for_no_prompts_that_have_waited_long(void **state)
+{
+	uint32_t steps = 0, others = 0;
+
+	begin(2048, 256);
+	struct weft_job *generates = add_fed(CLASS_BATCH, 0, 1);
+	for (int i = 0; i < 24; i++)
+		add_fed(CLASS_BATCH, WEFT_FEED_PROMPT, 400);
+	batch.beside = 16;
+	for (int step = 0; step < 5 * BATCH_PATIENCE; step++)
+		build();
+	struct weft_job *prompt = add_fed(CLASS_INTERACTIVE, WEFT_FEED_PROMPT, 32);
+	for (; prompt->feeds_done == 0; steps++) {
+		build();
+		assert_int_equal(rows_of(generates), 1);
+		others += batch.n - 1 - rows_of(prompt);
+		forward();
+		feed_clear(generates);
+		feed(generates, 0, 0, 1);
+	}
+	assert_int_equal(steps, 3); /* with three quarters of the 16 rows */
+	assert_int_equal(others, 16); /* and the others have the rest */
+}
+
 static void every_job_has_its_turn(void **state)
 {
 	uint32_t last[JOBS] = {0};
@@ -439,6 +464,7 @@ int main(void)
 		cmocka_unit_test_teardown(a_generating_job_never_waits_while_prompts_stream_in, end),
 		cmocka_unit_test_teardown(the_engine_may_keep_prompts_from_making_a_step_long, end),
 		cmocka_unit_test_teardown(a_first_token_waits_for_no_full_step_of_batch_prompts, end),
+		cmocka_unit_test_teardown(a_first_token_waits_for_no_prompts_that_have_waited_long, end),
 		cmocka_unit_test_teardown(every_job_has_its_turn, end),
 		cmocka_unit_test_teardown(feeds_of_a_job_run_in_order, end),
 		cmocka_unit_test_teardown(the_lowest_job_gives_way_when_pages_are_short, end),
