@@ -4,7 +4,7 @@ include tests/daemon/store.mk
 
 if CMOCKA
 daemon_units = tests/daemon/queue_test tests/daemon/job_test tests/daemon/conf_test tests/daemon/template_test tests/daemon/options_test \
-	tests/daemon/task_test tests/daemon/bell_test
+	tests/daemon/task_test tests/daemon/bell_test tests/daemon/server_park_test
 check_PROGRAMS += $(daemon_units)
 TESTS += $(daemon_units)
 endif
@@ -25,6 +25,10 @@ tests_daemon_template_test_LDADD = $(daemon_unit_ldadd)
 tests_daemon_options_test_SOURCES = tests/daemon/options_test.c tests/daemon/unit.h
 tests_daemon_options_test_CFLAGS = $(daemon_unit_cflags)
 tests_daemon_options_test_LDADD = $(daemon_unit_ldadd)
+tests_daemon_server_park_test_SOURCES = tests/daemon/server_park_test.c $(engine_kit)
+tests_daemon_server_park_test_CPPFLAGS = $(engine_test_cppflags)
+tests_daemon_server_park_test_CFLAGS = $(daemon_unit_cflags)
+tests_daemon_server_park_test_LDADD = $(daemon_unit_ldadd)
 tests_daemon_bell_test_SOURCES = tests/daemon/bell_test.c tests/daemon/unit.h
 tests_daemon_bell_test_CFLAGS = $(daemon_unit_cflags)
 tests_daemon_bell_test_LDADD = $(daemon_unit_ldadd)
