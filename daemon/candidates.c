@@ -1,4 +1,6 @@
 /* candidates.c: host->sort, a partial selection that never sorts more than it was asked for. */
+#include "config.h"
+
 #include <string.h>
 
 #include "daemon/logits.h"
@@ -171,12 +173,27 @@ static void sort_front(struct weft_candidates *c, uint32_t k)
 	}
 }
 
+/* One of a row that is still in the order of tokens. False: it is not, or has entries that are no numbers. */
+static bool pick_one(struct weft_candidates *c)
+{
+	float max;
+	uint32_t at;
+
+	if (!c->dense || !scan_here()->best(c->logits, c->n, &max, &at))
+		return false;
+	c->logits[0] = c->logits[at];
+	c->ids[0] = c->ids[at];
+	return true;
+}
+
 void candidates_sort(struct weft_candidates *c, uint32_t k, uint32_t drop)
 {
 	if (k > c->n)
 		k = c->n;
 	if (!c->sorted && k > 0) {
-		if (k <= SMALL)
+		if (k == 1 && drop && pick_one(c))
+			;
+		else if (k <= SMALL)
 			pick_few(c, k, drop != 0);
 		else
 			sort_front(c, k);

@@ -13,19 +13,24 @@ int chain_room_init(struct chain_room *r, uint32_t vocab)
 {
 	*r = (struct chain_room){.vocab = vocab};
 	r->ids = malloc(vocab * sizeof *r->ids);
+	r->all = malloc(vocab * sizeof *r->all);
 	r->logits = malloc(vocab * sizeof *r->logits);
-	if (logits_room_init(&r->weigh, vocab) != 0 || r->ids == NULL || r->logits == NULL) {
+	r->sums = malloc(logits_blocks(vocab) * sizeof *r->sums);
+	if (r->ids == NULL || r->all == NULL || r->logits == NULL || r->sums == NULL) {
 		chain_room_finish(r);
 		return -1;
 	}
+	for (uint32_t i = 0; i < vocab; i++)
+		r->all[i] = (int32_t)i;
 	return 0;
 }
 
 void chain_room_finish(struct chain_room *r)
 {
 	free(r->ids);
+	free(r->all);
 	free(r->logits);
-	logits_room_finish(&r->weigh);
+	free(r->sums);
 	*r = (struct chain_room){0};
 }
 
@@ -206,8 +211,9 @@ enum restored chain_restore(struct chain *c, struct weft_job *job, uint32_t choi
 /* What a sampler must not leave behind; NULL: all is well. before: what it was handed. */
 static const char *broken_promise(const struct weft_candidates *c, const struct weft_candidates *before, uint32_t vocab)
 {
-	uint32_t bad = 0, outside = 0;
-	float max = -INFINITY;
+	const struct scan *scan = scan_here();
+	float max;
+	uint32_t at;
 
 	if (c->n == 0)
 		return "it left no candidate";
@@ -217,24 +223,18 @@ static const char *broken_promise(const struct weft_candidates *c, const struct 
 		return "it exchanged the arrays of the candidates";
 	if (c->dense && c->n != vocab)
 		return "it dropped candidates and left the dense mark";
-	for (uint32_t i = 0; i < c->n; i++) {
-		bad |= !(c->logits[i] < INFINITY);
-		max = c->logits[i] > max ? c->logits[i] : max;
-		outside |= (uint32_t)c->ids[i] >= vocab;
-	}
-	if (bad)
+	if (!scan->best(c->logits, c->n, &max, &at))
 		return "it left a logit that is NaN or +infinity";
 	if (max == -INFINITY)
 		return "it made every candidate impossible";
-	return outside ? "it left a candidate outside the vocabulary" : NULL;
+	return scan->outside(c->ids, c->n, vocab) ? "it left a candidate outside the vocabulary" : NULL;
 }
 
 static void fill_room(struct chain_room *room, const float *logits, uint32_t n)
 {
 	memcpy(room->logits, logits, n * sizeof *logits);
 	/* afresh each time: a sampler of another job may have moved ids and kept it to itself */
-	for (uint32_t i = 0; i < n; i++)
-		room->ids[i] = (int32_t)i;
+	memcpy(room->ids, room->all, n * sizeof *room->ids);
 }
 
 static bool apply_all(const struct chain *c, struct weft_job *job, struct weft_candidates *cand, uint32_t vocab)
@@ -256,13 +256,12 @@ static bool apply_all(const struct chain *c, struct weft_job *job, struct weft_c
 	return true;
 }
 
-/* The place of the drawn one among n candidates that are weighed in the room. */
-static uint32_t pick(const struct chain *c, const struct weft_job *job, const struct chain_room *room, uint32_t n, double total,
+static uint32_t pick(const struct chain *c, const struct weft_job *job, const struct logits_row *row, const float *logits, uint32_t n,
 		     uint64_t position)
 {
 	double u = philox_uniform(job->spec->seed, position, c->choice, philox_stream(PHILOX_DRAW), 0);
 
-	return logits_pick(&room->weigh, n, total, u);
+	return logits_pick(row, logits, n, u);
 }
 
 static bool draw_edited(const struct chain *c, struct weft_job *job, struct chain_room *room, const float *logits,
@@ -275,16 +274,15 @@ static bool draw_edited(const struct chain *c, struct weft_job *job, struct chai
 				       .dense = 1,
 				       .position = position,
 				       .generated = c->generated};
-	struct logits_row row;
+	struct logits_row row = {.sums = room->sums};
 	uint32_t at = 0;
 
 	fill_room(room, logits, room->vocab);
 	if (!apply_all(c, job, &cand, room->vocab))
 		return false;
 	if (cand.n > 1) { /* one candidate needs no dice: temperature 0 ends here */
-		room->weighed = NULL;
-		logits_weigh(&room->weigh, cand.logits, cand.n, &row); /* true: broken_promise looked */
-		at = pick(c, job, room, cand.n, row.total, position);
+		logits_weigh(&row, cand.logits, cand.n); /* true: broken_promise looked */
+		at = pick(c, job, &row, cand.logits, cand.n, position);
 	}
 	*token = cand.ids[at];
 	return true;
@@ -310,17 +308,10 @@ static bool remember(struct chain *c, struct weft_job *job, int32_t token)
 bool chain_draw(struct chain *c, struct weft_job *job, struct chain_room *room, const float *logits, const struct logits_row *row,
 		uint64_t position, int32_t *token)
 {
-	if (c->n > 0) {
-		if (!draw_edited(c, job, room, logits, position, token))
-			return false;
-	} else {
-		struct logits_row again = *row;
-		if (room->weighed != logits) { /* another choice's chain has used the room since */
-			logits_weigh(&room->weigh, logits, room->vocab, &again);
-			room->weighed = logits;
-		}
-		*token = (int32_t)pick(c, job, room, room->vocab, again.total, position);
-	}
+	if (c->n == 0)
+		*token = (int32_t)pick(c, job, row, logits, room->vocab, position);
+	else if (!draw_edited(c, job, room, logits, position, token))
+		return false;
 	if (!remember(c, job, *token))
 		return false;
 	c->generated++;

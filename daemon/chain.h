@@ -36,9 +36,9 @@ enum restored {
 struct chain_room {
 	uint32_t vocab;
 	int32_t *ids;		/* [vocab] */
+	int32_t *all;		/* [vocab]: 0, 1, 2 .. */
 	float *logits;		/* [vocab] */
-	struct logits_room weigh;
-	const float *weighed;	/* the row whose weights stand in `weigh`; NULL: none */
+	double *sums;		/* [logits_blocks(vocab)] */
 };
 int chain_room_init(struct chain_room *r, uint32_t vocab);	/* -1: out of memory */
 void chain_room_finish(struct chain_room *r);
@@ -50,8 +50,8 @@ int chain_save(const struct chain *c, struct weft_job *job, struct bytes_out *o,
 /* In place of chain_init. */
 enum restored chain_restore(struct chain *c, struct weft_job *job, uint32_t choice, struct bytes_in *in, char *why);
 void chain_finish(struct chain *c);
-/* Draws the token at `position` from a row of logits that logits_weigh has just measured into room->weigh (row, room->weighed == logits), and
- * lets the samplers accept it. False: the job has ended. */
+/* Draws the token at `position` from a row of logits that logits_weigh has measured, and lets the samplers accept it. False: the job has
+ * ended. */
 bool chain_draw(struct chain *c, struct weft_job *job, struct chain_room *room, const float *logits, const struct logits_row *row,
 		uint64_t position, int32_t *token);
 

@@ -40,6 +40,9 @@ struct engine {
 	struct run_out out;
 	struct batch batch;
 	struct chain_room room;
+	struct measured *measured; /* [max_rows] */
+	double *sums;		   /* [max_rows * logits_blocks()]: of theirs */
+	uint32_t *wanted;	   /* [max_rows]: rows of the batch that have logits */
 	int64_t row_ns; /* what a row of a full batch has cost of late; 0: not known yet */
 };
 
@@ -332,19 +335,31 @@ static void forward_failed(struct engine *e, const struct core_error *err)
 	b->n = 0;
 }
 
+/* [core's threads] */
+static void measure(void *arg, uint32_t i)
+{
+	struct engine *e = arg;
+	const struct batch_from *from = &e->batch.from[e->wanted[i]];
+
+	if (!from->job->ended) /* else its feeds are gone */
+		feed_measure(from->job, from->feed, core_logits(e->core, i), &e->measured[i]);
+}
+
+/* What is the same for all that is drawn from a row is measured side by side; the plugins have their say one after the other. */
 static void reduce(struct engine *e)
 {
-	uint32_t at = 0;
+	uint32_t n = 0;
 
-	for (uint32_t i = 0; i < e->batch.n; i++) {
-		const struct batch_from *from = &e->batch.from[i];
-		if (!e->batch.rows[i].want_logits)
-			continue;
-		const float *logits = core_logits(e->core, at++);
+	for (uint32_t i = 0; i < e->batch.n; i++)
+		if (e->batch.rows[i].want_logits)
+			e->wanted[n++] = i;
+	core_spread(e->core, measure, e, n);
+	for (uint32_t i = 0; i < n; i++) {
+		const struct batch_from *from = &e->batch.from[e->wanted[i]];
 		if (from->job->ended)
-			continue; /* its feeds are gone */
+			continue;
 		uint64_t drawn = from->job->drawn;
-		feed_row(from->job, from->feed, from->row, logits, &e->room);
+		feed_row(from->job, from->feed, from->row, core_logits(e->core, i), &e->measured[i], &e->room);
 		count(&e->stats.draws, from->job->drawn - drawn);
 	}
 	e->batch.n = 0;
@@ -529,6 +544,20 @@ static int check_params(const struct engine_params *p, struct core_error *err)
 	return 0;
 }
 
+static int make_rooms(struct engine *e, uint32_t vocab)
+{
+	size_t rows = e->p.max_rows, blocks = logits_blocks(vocab);
+
+	e->measured = calloc(rows, sizeof *e->measured);
+	e->sums = malloc(rows * blocks * sizeof *e->sums);
+	e->wanted = malloc(rows * sizeof *e->wanted);
+	if (e->measured == NULL || e->sums == NULL || e->wanted == NULL)
+		return -1;
+	for (size_t i = 0; i < rows; i++)
+		e->measured[i].row.sums = e->sums + i * blocks;
+	return batch_init(&e->batch, e->p.max_rows) != 0 || chain_room_init(&e->room, vocab) != 0 ? -1 : 0;
+}
+
 static void free_all(struct engine *e)
 {
 	for (struct weft_job *j = e->jobs, *next; j != NULL; j = next) {
@@ -542,6 +571,9 @@ static void free_all(struct engine *e)
 	drop_commands(e->commands);
 	batch_finish(&e->batch);
 	chain_room_finish(&e->room);
+	free(e->measured);
+	free(e->sums);
+	free(e->wanted);
 	core_ctx_free(e->core);
 	pthread_cond_destroy(&e->more);
 	pthread_mutex_destroy(&e->lock);
@@ -585,7 +617,7 @@ int engine_new(struct engine **out, const struct engine_params *p, struct core_e
 				      .device = p->device,
 				      .module = p->module};
 	rc = core_ctx_new(&e->core, &ctx, err);
-	if (rc == 0 && (batch_init(&e->batch, p->max_rows) != 0 || chain_room_init(&e->room, info->vocab) != 0))
+	if (rc == 0 && make_rooms(e, info->vocab) != 0)
 		rc = core_fail(err, CORE_ENOMEM, "out of memory");
 	if (rc == 0 && strcmp(core_ctx_device(e->core), "cpu") == 0)
 		snprintf(e->backend, sizeof e->backend, "cpu-%s", core_ctx_cpu(e->core));

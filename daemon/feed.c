@@ -197,57 +197,54 @@ bool feed_wants_logits(const struct feed *f, uint32_t row)
 	return row == f->n_tokens - 1 && (f->n_choices > 0 || f->logits != NULL);
 }
 
-struct tops { /* of one row; found once for all that is drawn from it */
-	struct weft_top list[RUN_TOP];
-	uint32_t n;
-};
-
-static void fill_drawn(struct weft_drawn *d, int32_t token, const float *logits, const struct logits_row *row,
-		       const struct tops *tops)
+void feed_measure(const struct weft_job *job, const struct feed *f, const float *logits, struct measured *m)
 {
-	d->token = token;
-	d->logprob = logits_logprob(row, logits[token]);
-	d->greedy = token == row->best;
-	d->n_top = tops->n;
-	memcpy((struct weft_top *)d->top, tops->list, tops->n * sizeof *tops->list);
+	uint32_t vocab = job->model->vocab;
+
+	m->sane = logits_weigh(&m->row, logits, vocab);
+	m->n_top = m->sane ? logits_top(&m->row, logits, vocab, f->top, m->top) : 0;
 }
 
-static bool draw_all(struct weft_job *job, struct feed *f, const float *logits, const struct logits_row *row,
-		     const struct tops *tops, uint64_t position, struct chain_room *room)
+static void fill_drawn(struct weft_drawn *d, int32_t token, const float *logits, const struct measured *m)
+{
+	d->token = token;
+	d->logprob = logits_logprob(&m->row, logits[token]);
+	d->greedy = token == m->row.best;
+	d->n_top = m->n_top;
+	memcpy((struct weft_top *)d->top, m->top, m->n_top * sizeof *m->top);
+}
+
+static bool draw_all(struct weft_job *job, struct feed *f, const float *logits, const struct measured *m, uint64_t position,
+		     struct chain_room *room)
 {
 	for (uint32_t i = 0; i < f->n_choices; i++) {
 		struct choice *c = f->choices[i];
 		int32_t token;
-		if (!run_choice_chain(job, c) || !chain_draw(&c->chain, job, room, logits, row, position, &token))
+		if (!run_choice_chain(job, c) || !chain_draw(&c->chain, job, room, logits, &m->row, position, &token))
 			return false;
-		fill_drawn(&f->draw_results[i], token, logits, row, tops);
+		fill_drawn(&f->draw_results[i], token, logits, m);
 		f->draw_results[i].choice = c->index;
 		job->drawn++;
 	}
 	return true;
 }
 
-bool feed_row(struct weft_job *job, struct feed *f, uint32_t row, const float *logits, struct chain_room *room)
+bool feed_row(struct weft_job *job, struct feed *f, uint32_t row, const float *logits, const struct measured *m, struct chain_room *room)
 {
 	uint64_t position = (uint64_t)f->start + row + 1; /* of the token that comes next */
-	bool last = row == f->n_tokens - 1;
-	struct logits_row measured;
-	struct tops tops;
 
-	if (!logits_weigh(&room->weigh, logits, job->model->vocab, &measured)) {
+	if (!m->sane) {
 		run_end(job, END_FAILED, WEFT_EINTERNAL, "the model computed logits that are not numbers, at position %llu",
 			(unsigned long long)position);
 		return false;
 	}
-	room->weighed = logits;
-	tops.n = logits_top(&measured, logits, job->model->vocab, f->top, tops.list);
 	if (f->targets != NULL && f->targets[row] >= 0)
-		fill_drawn(&f->target_results[f->targets_done++], f->targets[row], logits, &measured, &tops);
-	if (!last)
+		fill_drawn(&f->target_results[f->targets_done++], f->targets[row], logits, m);
+	if (row < f->n_tokens - 1)
 		return true;
 	if (f->logits != NULL)
 		memcpy(f->logits, logits, job->model->vocab * sizeof *logits);
-	return draw_all(job, f, logits, &measured, &tops, position, room);
+	return draw_all(job, f, logits, m, position, room);
 }
 
 uint64_t feed_work(const struct weft_job *job)

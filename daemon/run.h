@@ -82,6 +82,14 @@ struct feed {
 	float *logits;			/* [vocab] with WEFT_FEED_LOGITS, after its last row */
 };
 
+/* What is known of one row of logits before anybody draws from it. */
+struct measured {
+	struct logits_row row;
+	bool sane;
+	uint32_t n_top;
+	struct weft_top top[RUN_TOP];	/* [n_top] of the most likely; found once for all that is drawn from the row */
+};
+
 enum run_phase { PHASE_NONE, PHASE_CREATE, PHASE_PLAN, PHASE_COMMIT, PHASE_SAVE, PHASE_LOAD, PHASE_SAMPLER };
 
 struct weft_job {
@@ -204,8 +212,10 @@ void feed_reuse(struct weft_job *job);
 /* The page that the job's prompt fills next; false: it fills none. *all: the prefix cache could give it the whole page. */
 bool feed_page(const struct weft_job *job, unsigned char key[CORE_PAGE_KEY], bool *all);
 uint64_t feed_work(const struct weft_job *job);	/* tokens that the plan has made: drawn, scored or fed behind the prompt */
-/* Reduces the logits of one row. False: the job has ended. */
-bool feed_row(struct weft_job *job, struct feed *f, uint32_t row, const float *logits, struct chain_room *room);
+/* Measures one row of logits for f; m->row.sums is there. [any thread] */
+void feed_measure(const struct weft_job *job, const struct feed *f, const float *logits, struct measured *m);
+/* Reduces the logits of one row, which were measured. False: the job has ended. */
+bool feed_row(struct weft_job *job, struct feed *f, uint32_t row, const float *logits, const struct measured *m, struct chain_room *room);
 int feed_results(struct weft_job *job, struct weft_result **out);	/* [job->n_feeds], of the arena; -1: out of memory */
 void feed_clear(struct weft_job *job);
 

@@ -221,6 +221,10 @@ struct core_row {
 int core_forward(struct core_ctx *c, const struct core_row *rows, uint32_t n, struct core_error *err);
 const float *core_logits(const struct core_ctx *c, uint32_t i);	/* [vocab] */
 
+/* Between two passes: fn(arg, i) for each i < n, in any order, on the threads that core_forward() computes with (of a device: on the
+ * caller's alone). Returns when all of them have. */
+void core_spread(struct core_ctx *c, void (*fn)(void *arg, uint32_t i), void *arg, uint32_t n);
+
 /* ---- adapters and blends ----
  *
  * A core_adapter is one LoRA adapter in memory, made for one model: per layer and linear, factors A [rank][in] and B [out][rank] with

@@ -439,3 +439,12 @@ const float *core_logits(const struct core_ctx *c, uint32_t i)
 {
 	return i < c->n_logits ? c->logits.data + i * c->logits.ld : NULL;
 }
+
+void core_spread(struct core_ctx *c, void (*fn)(void *arg, uint32_t i), void *arg, uint32_t n)
+{
+	if (c->pool)
+		pool_run(c->pool, fn, arg, n);
+	else
+		for (uint32_t i = 0; i < n; i++)
+			fn(arg, i);
+}
