@@ -4,13 +4,15 @@
  * Rate: 16 clients of a weftd ask at once, each with a connection and a thread of its own, and have the answers streamed. What
  * counts is the time in which all of them get tokens: from the last one's first token to the first one's last. In turns with them
  * the core makes as many steps of 16 by itself, from the same prompts. What is between the two rates is all that weftd adds, and
- * what the clients take from the processors.
+ * what the clients take from the processors; so it is said, too, who used how much of them. When those together are busy all the time,
+ * no more than (the core's time) / (all of their times) of the core's rate can be had.
  *
  * First token: batch-class requests keep every place of weftd's busy and more of them wait. Meanwhile, now and then, somebody asks
  * an interactive question; the time to the first token of its answer is held against the time that the core takes for a prefill
  * chunk, the largest step that weftd makes. */
 #include "config.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <pthread.h>
 #include <signal.h>
@@ -170,6 +172,70 @@ static double ask(struct weft_client *c, const struct ask *a, double *at, atomic
 	return first;
 }
 
+/* ---- CPU time ---- */
+
+/* Seconds; the engine's threads are those of weftd that are neither the loop nor libzmq's. */
+struct used {
+	double engine, loop, sockets, here;
+};
+
+static double used_by(const char *task, const char *file)
+{
+	char path[400];
+	unsigned long long ns = 0;
+
+	snprintf(path, sizeof(path), "/proc/%d/task/%s/%s", (int)house.pid, task, file);
+	FILE *f = fopen(path, "r");
+	if (f && fscanf(f, "%llu", &ns) != 1)
+		ns = 0;
+	if (f)
+		fclose(f);
+	return (double)ns / 1e9;
+}
+
+static bool is_of_zmq(const char *task)
+{
+	char path[400], name[32] = "";
+
+	snprintf(path, sizeof(path), "/proc/%d/task/%s/comm", (int)house.pid, task);
+	FILE *f = fopen(path, "r");
+	if (f && !fgets(name, sizeof(name), f))
+		name[0] = 0;
+	if (f)
+		fclose(f);
+	return strncmp(name, "ZMQ", 3) == 0;
+}
+
+static struct used used_now(void)
+{
+	char path[64];
+	struct used u = {0};
+	struct timespec t;
+
+	clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
+	u.here = (double)t.tv_sec + (double)t.tv_nsec / 1e9;
+	snprintf(path, sizeof(path), "/proc/%d/task", (int)house.pid);
+	DIR *d = opendir(path);
+	for (struct dirent *e; d && (e = readdir(d));)
+		if (e->d_name[0] != '.')
+			*(atoi(e->d_name) == house.pid	  ? &u.loop
+			  : is_of_zmq(e->d_name)	  ? &u.sockets
+							  : &u.engine) += used_by(e->d_name, "schedstat");
+	if (d)
+		closedir(d);
+	return u;
+}
+
+/* What was used since `from`, each in milliseconds a token of n. */
+static struct used used_since(const struct used *from, int n)
+{
+	struct used u = used_now();
+	double scale = 1e3 / n;
+
+	return (struct used){(u.engine - from->engine) * scale, (u.loop - from->loop) * scale, (u.sockets - from->sockets) * scale,
+			     (u.here - from->here) * scale};
+}
+
 /* ---- rate ---- */
 
 struct asker {
@@ -202,51 +268,73 @@ static double rate_of_all(const struct asker *a)
 	return n / (to - from);
 }
 
-static double clients_rate(struct asker *a)
+static double clients_rate(struct asker *a, struct used *used)
 {
 	pthread_t thread[CLIENTS];
+	struct used from = used_now();
 
 	for (int i = 0; i < CLIENTS; i++)
 		if (pthread_create(&thread[i], NULL, ask_once, &a[i]))
 			fail("a thread", "not to be had");
 	for (int i = 0; i < CLIENTS; i++)
 		pthread_join(thread[i], NULL);
+	*used = used_since(&from, CLIENTS * ANSWER);
 	return rate_of_all(a);
 }
 
-static double core_rate(struct bench *b)
+static double core_rate(struct bench *b, double *used)
 {
+	struct used from = used_now();
 	struct choir c;
 	double t;
 
 	choir_open(&c, b, CLIENTS, PROMPT, CHUNK);
 	t = choir_steps(&c, ANSWER - 1);
 	choir_close(&c);
+	*used = used_since(&from, CLIENTS * ANSWER).here; /* the prompts are in it on both sides */
 	return CLIENTS * (ANSWER - 1) / t;
+}
+
+static void print_used(struct used *u, double *core, int n)
+{
+	double engine[MOST], loop[MOST], sockets[MOST], here[MOST], c = median(core, n), all;
+
+	for (int i = 0; i < n; i++) {
+		engine[i] = u[i].engine;
+		loop[i] = u[i].loop;
+		sockets[i] = u[i].sockets;
+		here[i] = u[i].here;
+	}
+	all = median(engine, n) + median(loop, n) + median(sockets, n) + median(here, n);
+	printf("CPU time, prompts included, ms a token: engine %.3f, loop %.3f, its sockets %.3f, clients %.3f; the core alone %.3f: %.1f%% of "
+	       "all, %.1f%% of weftd's, %.1f%% of the engine's\n\n",
+	       engine[n / 2], loop[n / 2], sockets[n / 2], here[n / 2], c, 100 * c / all, 100 * c / (all - here[n / 2]), 100 * c / engine[n / 2]);
 }
 
 static void measure_rate(struct bench *b)
 {
 	static struct asker a[CLIENTS];
-	double clients[MOST], core[MOST], m_clients, m_core;
+	static struct used used[MOST];
+	double clients[MOST], core[MOST], core_used[MOST], m_clients, m_core;
 
 	for (int i = 0; i < CLIENTS; i++)
 		a[i].c = client_new();
-	clients_rate(a); /* pages are touched */
-	core_rate(b);
+	clients_rate(a, used); /* pages are touched */
+	core_rate(b, core_used);
 	for (int r = 0; r < options.rounds; r++) {
 		if (r % 2)
-			core[r] = core_rate(b);
-		clients[r] = clients_rate(a);
+			core[r] = core_rate(b, &core_used[r]);
+		clients[r] = clients_rate(a, &used[r]);
 		if (r % 2 == 0)
-			core[r] = core_rate(b);
+			core[r] = core_rate(b, &core_used[r]);
 	}
 	for (int i = 0; i < CLIENTS; i++)
 		weft_client_free(a[i].c);
 	m_clients = median(clients, options.rounds);
 	m_core = median(core, options.rounds);
 	printf("%d clients, prompts of %d tokens, answers of %d; medians of %d turns:\n", CLIENTS, PROMPT, ANSWER, options.rounds);
-	printf("clients %.1f tokens/s, core alone %.1f: %.1f%% (wanted: 97%%)\n\n", m_clients, m_core, 100 * m_clients / m_core);
+	printf("clients %.1f tokens/s, core alone %.1f: %.1f%% (wanted: 97%%)\n", m_clients, m_core, 100 * m_clients / m_core);
+	print_used(used, core_used, options.rounds);
 	fflush(stdout);
 }
 
