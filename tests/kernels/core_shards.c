@@ -1,5 +1,6 @@
 /* core_shards.c: tensor parallelism with ranks as threads of this process: each has its part of the model, and a barrier makes the sums.
- * Their logits are the whole model's but for rounding, the same bytes in every rank and under any batch; what cannot be cut is refused. */
+ * Their logits are the whole model's but for rounding, the same bytes in every rank, under any batch and whatever the prefix cache had of
+ * it, with every kind of KV; what cannot be cut is refused. */
 #include "adapter_test.h"
 
 #include <pthread.h>
@@ -29,6 +30,8 @@ struct rank {
 	struct core_ctx *c;
 	struct core_blend *blend[SEQS];
 	float *logits;		/* [SEQS][LENGTH][vocab] of the run under way */
+	uint32_t reused[SEQS];	/* tokens that the prefix cache had of it: these rows have no logits */
+	uint32_t story;
 	int how, rc;
 	struct core_error err;
 };
@@ -66,6 +69,8 @@ struct subject {
 	enum core_quant quant;
 	const char *adapter[SEQS - 1][3];
 	double bound;		/* against the whole, of the row's largest logit */
+	enum core_kv_type kv;
+	bool prefix_cache;
 };
 
 struct group {
@@ -101,7 +106,12 @@ static struct core_blend *blend_for(const struct core_model *m, const char *cons
 
 static void rank_init(struct rank *r, struct group *g, uint32_t rank, const struct subject *s)
 {
-	struct core_ctx_params p = {.threads = 1 + (int)rank % 2, .kv_pages = PAGES, .max_rows = ROWS, .max_context = LENGTH};
+	struct core_ctx_params p = {.threads = 1 + (int)rank % 2,
+				    .kv_pages = PAGES,
+				    .max_rows = ROWS,
+				    .max_context = LENGTH,
+				    .kv_type = s->kv,
+				    .prefix_cache = s->prefix_cache};
 	uint32_t dim;
 
 	r->m = load_part(s->path, s->quant, rank, g->n);
@@ -166,6 +176,21 @@ static int pass(struct rank *r, const struct core_row *rows, const uint32_t *to,
 	return rc;
 }
 
+static uint32_t token(const struct rank *r, uint32_t seq, uint32_t at)
+{
+	return (at * 29 + at * at * 7 + seq % 2 + r->story * 11) % core_model_info(r->m)->vocab;
+}
+
+/* Nothing, where there is no prefix cache. */
+static uint32_t reuse(struct rank *r, struct core_seq *s, uint32_t seq)
+{
+	uint32_t words[LENGTH];
+
+	for (uint32_t i = 0; i < LENGTH; i++)
+		words[i] = token(r, seq, i) | (i < PROMPT ? 0 : CORE_WORD_GENERATED);
+	return core_seq_reuse(r->c, s, words, LENGTH);
+}
+
 static void *play(void *arg)
 {
 	struct rank *r = arg;
@@ -176,6 +201,8 @@ static void *play(void *arg)
 	for (unsigned i = 0; i < SEQS; i++) {
 		s[i] = core_seq_new(r->c);
 		r->rc |= core_seq_set_blend(r->c, s[i], r->blend[i]);
+		at[i] = r->reused[i] = reuse(r, s[i], i);
+		left -= at[i];
 	}
 	for (uint32_t k = 0; left && !r->rc; k++) {
 		struct core_row rows[ROWS];
@@ -186,8 +213,7 @@ static void *play(void *arg)
 
 			for (uint32_t m = some(r->how, i, at[i], k); m; m--, at[i]++, left--) {
 				to[n] = i * LENGTH + at[i];
-				rows[n++] = (struct core_row){s[i], (int32_t)((at[i] * 29 + at[i] * at[i] * 7 + i % 2) % vocab),
-							      at[i] < PROMPT ? CORE_PROMPT : CORE_GENERATED, true};
+				rows[n++] = (struct core_row){s[i], (int32_t)token(r, i, at[i]), at[i] < PROMPT ? CORE_PROMPT : CORE_GENERATED, true};
 			}
 			if (r->how != ALL_TOGETHER && n) {
 				r->rc |= pass(r, rows, to, n);
@@ -217,7 +243,20 @@ static void run(struct group *g, int how)
 	for (uint32_t i = 0; i < g->n; i++) {
 		if (g->rank[i].rc)
 			fail_msg("rank %u: %d: %s", i, g->rank[i].rc, g->rank[i].err.text);
+		assert_memory_equal(g->rank[i].reused, g->rank[0].reused, sizeof(g->rank[i].reused));
 		assert_memory_equal(g->rank[i].logits, g->rank[0].logits, (size_t)SEQS * LENGTH * g->vocab * sizeof(float));
+	}
+}
+
+/* Of the rows that were run, in one rank: run() says that others have the same. */
+static void same_logits(const struct group *g, const float *first)
+{
+	const struct rank *r = &g->rank[0];
+
+	for (uint32_t i = 0; i < SEQS; i++) {
+		size_t from = ((size_t)i * LENGTH + r->reused[i]) * g->vocab;
+
+		assert_memory_equal(r->logits + from, first + from, (LENGTH - r->reused[i]) * (size_t)g->vocab * sizeof(float));
 	}
 }
 
@@ -236,7 +275,8 @@ static void agrees(const struct subject *s, uint32_t ranks)
 	for (uint32_t i = 0; i < SEQS * LENGTH; i++)
 		worst = fmax(worst, row_error(parts.rank[0].logits + (size_t)i * parts.vocab, whole.rank[0].logits + (size_t)i * parts.vocab,
 					      parts.vocab));
-	print_message("%s, %u ranks: off by %.2g of the row's largest logit\n", core_model_info(whole.rank[0].m)->quant, ranks, worst);
+	print_message("%s, %s, %u ranks: off by %.2g of the row's largest logit\n", core_model_info(whole.rank[0].m)->quant,
+		      core_kv_type_name(core_ctx_kv_type(whole.rank[0].c)), ranks, worst);
 	assert_true(worst <= s->bound);
 	first = malloc(floats * sizeof(float));
 	memcpy(first, parts.rank[0].logits, floats * sizeof(float));
@@ -244,7 +284,7 @@ static void agrees(const struct subject *s, uint32_t ranks)
 		uint32_t before = parts.meeting.sums;
 
 		run(&parts, how);
-		assert_memory_equal(parts.rank[0].logits, first, floats * sizeof(float));
+		same_logits(&parts, first);
 		assert_true(parts.meeting.sums > before && (parts.meeting.sums - before) % (2 * core_model_info(parts.rank[0].m)->layers) == 0);
 	}
 	for (unsigned i = 0; i < SEQS; i++)
@@ -268,7 +308,7 @@ static const char *top_path(const char *name)
 
 static void bf16_and_q4_with_adapters_of_the_demo_model(void **state)
 {
-	struct subject s = {top_path("model"), CORE_QUANT_NONE, {{top_path("adapters/tailor"), top_path("adapters/orderline")}}, 2e-3};
+	struct subject s = {top_path("model"), CORE_QUANT_NONE, {{top_path("adapters/tailor"), top_path("adapters/orderline")}}, .bound = 2e-3};
 
 	agrees(&s, 2);
 	s.quant = CORE_QUANT_Q4;
@@ -281,25 +321,110 @@ static void adapters_of_all_linears_in_any_form(void **state)
 	struct subject s = {golden_path("gqa-untied"),
 			    CORE_QUANT_NONE,
 			    {{adapter_path("all-linear"), adapter_path("f16"), adapter_path("plain-f16.gguf")}, {adapter_path("embedding")}},
-			    1e-5};
+			    .bound = 1e-5};
 
 	agrees(&s, 2);
 }
 
 static void as_many_ranks_as_heads(void **state)
 {
-	struct subject s = {golden_path("mha-tied"), CORE_QUANT_NONE, {{NULL}}, 1e-5};
+	struct subject s = {golden_path("mha-tied"), CORE_QUANT_NONE, {{NULL}}, .bound = 1e-5};
 
 	agrees(&s, 4);
 }
 
 static void gguf_blocks_and_what_is_quantised_from_them(void **state)
 {
-	struct subject s = {write_gguf(0, false), CORE_QUANT_NONE, {{NULL}}, 0.05};
+	struct subject s = {write_gguf(0, false), CORE_QUANT_NONE, {{NULL}}, .bound = 0.05};
 
 	agrees(&s, 2);
 	s.quant = CORE_QUANT_Q8;
 	agrees(&s, 2);
+}
+
+static void every_kind_of_kv(void **state)
+{
+	struct subject s = {golden_path("gqa-untied"), CORE_QUANT_NONE, {{adapter_path("all-linear")}}, .bound = 1e-5, .kv = CORE_KV_F32};
+
+	agrees(&s, 2);
+	s.kv = CORE_KV_F16;
+	s.bound = 1e-3;
+	agrees(&s, 2);
+	s.kv = CORE_KV_INT8; /* a head's scale is its own, so that a rank has the whole's bytes, but for what is rounded the other way */
+	s.bound = 1e-2;
+	agrees(&s, 2);
+	s.path = top_path("model");
+	s.adapter[0][0] = top_path("adapters/tailor");
+	s.bound = 2e-2;
+	agrees(&s, 2);
+}
+
+/* ---- the prefix cache ---- */
+
+static uint32_t reused(const struct group *g)
+{
+	uint32_t n = 0;
+
+	for (unsigned i = 0; i < SEQS; i++)
+		n += g->rank[0].reused[i];
+	return n;
+}
+
+static void tell(struct group *g, uint32_t story, int how)
+{
+	struct core_cached first, other;
+
+	for (uint32_t i = 0; i < g->n; i++)
+		g->rank[i].story = story;
+	run(g, how);
+	core_ctx_cached(g->rank[0].c, &first);
+	for (uint32_t i = 1; i < g->n; i++) {
+		core_ctx_cached(g->rank[i].c, &other);
+		assert_memory_equal(&other, &first, sizeof(first));
+	}
+}
+
+/* What one rank finds, all find, also when the pool has become small and pages had to go. */
+static void hits_in_every_rank(const struct subject *s)
+{
+	enum { WHOLE_PAGES = SEQS * (LENGTH / CORE_PAGE), STORIES = PAGES / WHOLE_PAGES + 2 };
+	struct core_cached cached;
+	struct group g;
+	size_t bytes;
+	float *first;
+
+	group_init(&g, s, 2);
+	bytes = (size_t)SEQS * LENGTH * g.vocab * sizeof(float);
+	first = malloc(bytes);
+	tell(&g, 0, PROMPTS_WHOLE);
+	assert_int_equal(reused(&g), 0);
+	memcpy(first, g.rank[0].logits, bytes);
+	for (int how = 0; how < WAYS; how++) {
+		tell(&g, 0, how);
+		assert_int_equal(reused(&g), WHOLE_PAGES * CORE_PAGE);
+		same_logits(&g, first);
+	}
+	for (uint32_t story = 1; story < STORIES; story++)
+		tell(&g, story, ALL_TOGETHER);
+	core_ctx_cached(g.rank[0].c, &cached);
+	assert_true(cached.evictions > 0);
+	tell(&g, 0, ONE_BY_ONE);
+	assert_true(reused(&g) < WHOLE_PAGES * CORE_PAGE);
+	same_logits(&g, first);
+	free(first);
+	group_finish(&g);
+}
+
+static void what_the_prefix_cache_has_one_rank_finds_as_all(void **state)
+{
+	struct subject s = {golden_path("gqa-untied"),
+			    CORE_QUANT_NONE,
+			    {{adapter_path("all-linear")}, {adapter_path("embedding")}},
+			    .prefix_cache = true};
+
+	hits_in_every_rank(&s);
+	s.kv = CORE_KV_INT8;
+	hits_in_every_rank(&s);
 }
 
 /* ---- what a rank holds ---- */
@@ -419,6 +544,8 @@ int main(void)
 		cmocka_unit_test(bf16_and_q4_with_adapters_of_the_demo_model),
 		cmocka_unit_test(adapters_of_all_linears_in_any_form),
 		cmocka_unit_test(as_many_ranks_as_heads),
+		cmocka_unit_test(every_kind_of_kv),
+		cmocka_unit_test(what_the_prefix_cache_has_one_rank_finds_as_all),
 		cmocka_unit_test_teardown(gguf_blocks_and_what_is_quantised_from_them, build_remove),
 		cmocka_unit_test_teardown(a_rank_holds_the_bytes_that_the_whole_has_there, build_remove),
 		cmocka_unit_test_teardown(what_does_not_divide_is_refused_with_the_reason, build_remove),
