@@ -49,8 +49,11 @@ static void tell_weights(const struct core_model *m, int64_t began)
 int boot_model(struct core_model **out, const struct conf *c, atomic_int *progress, char why[static CONF_WHY])
 {
 	char folder[4096];
-	struct core_model_params p = {
-		.path = c->model, .cache = cache_folder(c, folder, sizeof folder), .progress = on_progress, .progress_arg = progress};
+	struct core_model_params p = {.path = c->model,
+				      .cache = cache_folder(c, folder, sizeof folder),
+				      .cache_most = (uint64_t)c->packed_cache_max,
+				      .progress = on_progress,
+				      .progress_arg = progress};
 	struct core_error err = {0};
 	int64_t began = clock_now();
 	if (core_quant_parse(c->quant, &p.quant)) {

@@ -26,6 +26,9 @@ const struct conf_option conf_options[] = {
 	{"model", "packed_cache", CONF_STRING, AT(packed_cache), "auto", 0, 0, NULL, 0,
 	 "Where packed weights are kept for the next start: a folder; none; or auto, which is $CACHE_DIRECTORY, or else the folder cache in "
 	 "the state folder, or without either nowhere."},
+	{"model", "packed_cache_max", CONF_SIZE, AT(packed_cache_max), "64G", 0, (int64_t)1 << 50, NULL, 0,
+	 "Most bytes of packed weights that are kept: when a model's are added, those that were used longest ago go, but none that a "
+	 "daemon is using, whatever its size; 0 is no bound."},
 	{"model", "threads", CONF_INT, AT(threads), "0", 0, 1024, NULL, 0, "Threads of the engine; 0 is one per CPU."},
 	{"model", "context", CONF_INT, AT(context), "0", 0, 1 << 24, NULL, 0, "Longest sequence in tokens; 0 is the model's own."},
 	{"model", "kv_memory", CONF_SIZE, AT(kv_memory), "0", 0, (int64_t)1 << 50, NULL, 0,

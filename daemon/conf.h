@@ -17,6 +17,7 @@ struct conf {
 	char *cuda_module;       /* "": the installed one */
 	char *quant;             /* none, q8, q4, nf4 */
 	char *packed_cache;      /* folder of packed weights; auto, none */
+	int64_t packed_cache_max; /* bytes; 0: no bound */
 	char *adapter_quant;     /* auto, exact, q8 */
 	int64_t threads;         /* 0: all CPUs */
 	int64_t context;         /* tokens; 0: the model's */

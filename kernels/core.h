@@ -70,6 +70,7 @@ struct core_model_params {
 	enum core_factors factors;	/* of every adapter that is loaded for this model */
 	uint32_t rank, ranks;		/* tensor parallelism: load this rank's part alone; ranks 0 is 1: the whole model. See core_reduce */
 	const char *cache;		/* folder where the packed weights are kept for the next time; NULL: nowhere */
+	uint64_t cache_most;		/* bytes: when this model's are added, files used longest ago go until no more are there; 0: no bound */
 	void (*progress)(void *arg, double done);	/* may be NULL; 0..1, on the calling thread */
 	void *progress_arg;
 };

@@ -453,6 +453,19 @@ static int note(struct loader *l, enum core_cache what, const char *doing, const
 	return CORE_OK;
 }
 
+/* Adds what became of older files to the reason. */
+static void tidy(const struct loader *l, char why[static PACKED_WHY])
+{
+	size_t n = strlen(why);
+	struct packed_tidied t = { 0 };
+
+	if (l->params->cache_most)
+		t = packed_tidy(l->params->cache, l->params->cache_most);
+	if (t.files)
+		snprintf(why + n, PACKED_WHY - n, "%s%u older file%s of %.1f MB removed", n ? "; " : "", t.files, t.files > 1 ? "s" : "",
+			 (double)t.bytes / 1e6);
+}
+
 /* The arena from the file; else packed anew, and then into the file. */
 static int use_cache(struct loader *l)
 {
@@ -469,6 +482,7 @@ static int use_cache(struct loader *l)
 	make_key(l, p.key);
 	m->arena = packed_map(&p, l->pool, m->info.digest, why);
 	if (m->arena) {
+		m->cache_lock = p.lock;
 		place(l);
 		if (l->params->progress)
 			l->params->progress(l->params->progress_arg, 1);
@@ -482,6 +496,8 @@ static int use_cache(struct loader *l)
 	kept = packed_write(&p, l->pool, m->arena, m->info.digest);
 	if (kept)
 		return note(l, CORE_CACHE_FAILED, "not kept in", p.path, kept == -EBUSY ? "another process is writing it" : strerror(-kept));
+	m->cache_lock = p.lock;
+	tidy(l, why);
 	return note(l, CORE_CACHE_WRITTEN, "written to", p.path, why);
 }
 
@@ -667,6 +683,8 @@ void core_model_free(struct core_model *m)
 		packed_unmap(m->arena, m->arena_bytes);
 	else
 		memory_unmap(m->arena, m->arena_bytes);
+	if (m->cache == CORE_CACHE_MAPPED || m->cache == CORE_CACHE_WRITTEN)
+		close(m->cache_lock);
 	free(m->cache_note);
 	free(m->norms);
 	free(m->layers);

@@ -27,6 +27,7 @@ struct core_model {
 	size_t arena_bytes;
 	enum core_cache cache;			/* CORE_CACHE_MAPPED: the arena is packed_map()'s */
 	char *cache_note;
+	int cache_lock;				/* a descriptor while the cache's file is in use: MAPPED, WRITTEN */
 	float *norms;				/* all 1-d weights */
 	struct core_tokenizer *tokenizer;	/* NULL: the folder has none */
 };

@@ -2,6 +2,7 @@
 #include "config.h"
 #include "packed.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -122,8 +123,8 @@ static const char *judge(const struct packed *p, const struct head *h)
 	return NULL;
 }
 
-/* The whole file, or NULL with the reason. */
-static unsigned char *map_file(const struct packed *p, const char **reason)
+/* The whole file and p->lock, or NULL with the reason. */
+static unsigned char *map_file(struct packed *p, const char **reason)
 {
 	void *file = NULL;
 	struct stat st;
@@ -143,11 +144,22 @@ static unsigned char *map_file(const struct packed *p, const char **reason)
 		file = mmap(NULL, HEAD_BYTES + p->bytes, PROT_READ, MAP_SHARED, fd, 0);
 		*reason = file == MAP_FAILED ? strerror(errno) : NULL;
 	}
-	close(fd);
-	return *reason ? NULL : file;
+	if (*reason) {
+		close(fd);
+		return NULL;
+	}
+	p->lock = fd;
+	return file;
 }
 
-unsigned char *packed_map(const struct packed *p, struct pool *pool, char digest[static PACKED_DIGEST], char why[static PACKED_WHY])
+/* Tidiers see that it is in use, and when it was. Where the file system does not do that, the worst is that one of them removes the file. */
+static void mark_used(int fd)
+{
+	if (flock(fd, LOCK_SH | LOCK_NB) || futimens(fd, NULL))
+		return;
+}
+
+unsigned char *packed_map(struct packed *p, struct pool *pool, char digest[static PACKED_DIGEST], char why[static PACKED_WHY])
 {
 	const char *reason;
 	unsigned char *file = map_file(p, &reason);
@@ -161,9 +173,11 @@ unsigned char *packed_map(const struct packed *p, struct pool *pool, char digest
 		madvise(file, HEAD_BYTES + p->bytes, MADV_WILLNEED);
 		if (sum_weights(pool, weights, p->bytes, &sum) && sum == h->sum) {
 			snprintf(digest, PACKED_DIGEST, "%.64s", h->digest);
+			mark_used(p->lock);
 			return weights;
 		}
 		packed_unmap(weights, p->bytes);
+		close(p->lock);
 		reason = "it was damaged";
 	}
 	snprintf(why, PACKED_WHY, "%s", reason);
@@ -232,7 +246,7 @@ static void sync_folder(const char *folder)
 	close(fd);
 }
 
-int packed_write(const struct packed *p, struct pool *pool, const unsigned char *weights, const char *digest)
+int packed_write(struct packed *p, struct pool *pool, const unsigned char *weights, const char *digest)
 {
 	union {
 		unsigned char bytes[HEAD_BYTES];
@@ -261,8 +275,101 @@ int packed_write(const struct packed *p, struct pool *pool, const unsigned char 
 		rc = -errno;
 	if (rc)
 		unlink(part);	/* ours: we hold its lock */
-	else
-		sync_folder(p->folder);
+	if (rc) {
+		close(fd);
+		return rc;
+	}
+	sync_folder(p->folder);
+	p->lock = fd;
+	mark_used(fd);		/* no writer's lock any more, but that of a user */
+	return 0;
+}
+
+/* ---- tidying ---- */
+
+static const char suffix[] = ".packed", part_suffix[] = ".packed.part";
+
+struct kept {
+	char name[NAME_MAX + 1];
+	uint64_t bytes;
+	struct timespec used;
+};
+
+static bool ends_with(const char *name, const char *end)
+{
+	size_t n = strlen(name), m = strlen(end);
+
+	return n > m && !strcmp(name + n - m, end);
+}
+
+static int longest_ago_first(const void *a, const void *b)
+{
+	const struct kept *x = a, *y = b;
+
+	if (x->used.tv_sec != y->used.tv_sec)
+		return x->used.tv_sec < y->used.tv_sec ? -1 : 1;
+	return (x->used.tv_nsec > y->used.tv_nsec) - (x->used.tv_nsec < y->used.tv_nsec);
+}
+
+/* false: it is in use, is not what it was when it was listed, or may not be removed. */
+static bool remove_unused(int folder, const char *name)
+{
+	int fd = openat(folder, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+	struct stat mine, named;
+	bool gone;
+
+	if (fd < 0)
+		return false;
+	gone = !flock(fd, LOCK_EX | LOCK_NB) && !fstat(fd, &mine) && S_ISREG(mine.st_mode) &&
+	       !fstatat(folder, name, &named, AT_SYMLINK_NOFOLLOW) && mine.st_ino == named.st_ino && mine.st_dev == named.st_dev && !unlinkat(folder, name, 0);
 	close(fd);
-	return rc;
+	return gone;
+}
+
+/* All files of packed weights, malloc'ed; leavings are removed on the way. */
+static struct kept *list_kept(DIR *d, size_t *n)
+{
+	struct kept *list = NULL, *more;
+	struct dirent *e;
+	struct stat st;
+
+	for (*n = 0; (e = readdir(d));) {
+		if (ends_with(e->d_name, part_suffix))
+			remove_unused(dirfd(d), e->d_name);
+		if (!ends_with(e->d_name, suffix) || fstatat(dirfd(d), e->d_name, &st, AT_SYMLINK_NOFOLLOW) || !S_ISREG(st.st_mode))
+			continue;
+		more = realloc(list, (*n + 1) * sizeof(*list));
+		if (!more)
+			break;	/* what was found is as good as a smaller folder */
+		list = more;
+		list[*n] = (struct kept){.bytes = (uint64_t)st.st_size, .used = st.st_mtim};
+		snprintf(list[(*n)++].name, sizeof(list->name), "%s", e->d_name);
+	}
+	return list;
+}
+
+struct packed_tidied packed_tidy(const char *folder, uint64_t most)
+{
+	struct packed_tidied done = { 0 };
+	DIR *d = opendir(folder);
+	struct kept *list;
+	uint64_t all = 0;
+	size_t n;
+
+	if (!d)
+		return done;
+	list = list_kept(d, &n);
+	for (size_t i = 0; i < n; i++)
+		all += list[i].bytes;
+	if (n)
+		qsort(list, n, sizeof(*list), longest_ago_first);
+	for (size_t i = 0; i < n && all > most; i++)
+		if (remove_unused(dirfd(d), list[i].name)) {
+			all -= list[i].bytes;
+			done.bytes += list[i].bytes;
+			done.files++;
+		}
+	free(list);
+	closedir(d);
+	return done;
 }

@@ -105,6 +105,18 @@ def test_a_damaged_cache_is_packed_anew_and_one_that_cannot_be_written_is_a_warn
         assert start("--packed-cache", f.path("no/such"), says="No such file or directory") == fresh
 
 
+def test_packed_weights_of_models_that_are_served_no_more_go():
+    with Folder() as f:
+        cache = f.path("cache")
+        with Weftd("--packed-cache", cache, "--packed-cache-max", "1", "--quant", "q8"), \
+                Weftd("--packed-cache", cache, "--packed-cache-max", "1", "--quant", "q4"):
+            assert len(packed(cache)) == 2              # both are being served
+        with Weftd("--packed-cache", cache, "--packed-cache-max", "1") as d:
+            assert "2 older files of " in d.log() and len(packed(cache)) == 1, d.log()
+        with Weftd("--packed-cache", cache, "--packed-cache-max", "0", "--quant", "q8") as d:
+            assert "removed" not in d.log() and len(packed(cache)) == 2, d.log()
+
+
 def test_daemons_that_start_at_once_are_all_right():
     with Folder() as f:
         cache = f.path("cache")

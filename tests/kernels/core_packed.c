@@ -10,12 +10,14 @@
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
+#include <time.h>
 
 #include "kernels/model.h"
 #include "kernels/pack.h"
 
 static char folder[64], file[4096];	/* of the cache, and the one file in it */
 static char source[128], weights[160];	/* a copy of a model that may be changed, and its weights */
+static uint64_t most;			/* bytes of the cache; 0: no bound */
 
 /* ---- files ---- */
 
@@ -88,6 +90,7 @@ static int empty(void **state)
 	while (files())
 		unlink(file);
 	rmdir(folder);
+	most = 0;
 	return 0;
 }
 
@@ -95,7 +98,7 @@ static int empty(void **state)
 
 static struct core_model *load_cached(const char *path, enum core_quant quant, enum core_cache want, const char *note)
 {
-	struct core_model_params p = { .path = path, .quant = quant, .cache = folder };
+	struct core_model_params p = { .path = path, .quant = quant, .cache = folder, .cache_most = most };
 	struct core_model *m = NULL;
 	const char *said;
 
@@ -469,6 +472,147 @@ static void packed_bytes_are_those_of_pack_version(void **state)
 		fail_msg("the packed bytes are %s: not those of PACK_VERSION %d. Was that intended? Then raise it (pack.h).", hex, PACK_VERSION);
 }
 
+/* ---- tidying ---- */
+
+enum { KIND_NONE = 1, KIND_Q8 = 2, KIND_Q4 = 4, KIND_NF4 = 8 };
+static const char *const kinds[] = { "-none-", "-q8-", "-q4-", "-nf4-" };
+
+static const char *demo(void)
+{
+	static char path[600];
+	const char *top = getenv("top_srcdir");
+
+	snprintf(path, sizeof(path), "%s/tests/demo/model", top ? top : ".");
+	return path;
+}
+
+/* Which quantisations of the one source have a file. */
+static unsigned kept(void)
+{
+	DIR *d = opendir(folder);
+	struct dirent *e;
+	unsigned set = 0;
+
+	assert_non_null(d);
+	while ((e = readdir(d)))
+		for (unsigned i = 0; i < 4; i++)
+			if (strstr(e->d_name, kinds[i]))
+				set |= 1u << i;
+	closedir(d);
+	return set;
+}
+
+static const char *file_of(enum core_quant quant)
+{
+	DIR *d = opendir(folder);
+	struct dirent *e;
+
+	assert_non_null(d);
+	*file = 0;
+	while ((e = readdir(d)))
+		if (strstr(e->d_name, kinds[quant]))
+			snprintf(file, sizeof(file), "%s/%s", folder, e->d_name);
+	closedir(d);
+	assert_true(*file);
+	return file;
+}
+
+/* As if it had been used last so many hours ago. */
+static void set_used(enum core_quant quant, int hours)
+{
+	struct timespec t[2] = { { .tv_nsec = UTIME_OMIT }, { .tv_sec = time(NULL) - hours * 3600 } };
+
+	assert_int_equal(utimensat(AT_FDCWD, file_of(quant), t, 0), 0);
+}
+
+static void load_and_leave(enum core_quant quant, enum core_cache want, const char *note)
+{
+	core_model_free(load_cached(demo(), quant, want, note));
+}
+
+/* Files of three kinds that nobody uses: q8's was used last, and then that without quantisation. */
+static void three_old_files(void)
+{
+	load_and_leave(CORE_QUANT_NONE, CORE_CACHE_WRITTEN, "");
+	load_and_leave(CORE_QUANT_Q8, CORE_CACHE_WRITTEN, "");
+	load_and_leave(CORE_QUANT_Q4, CORE_CACHE_WRITTEN, "");
+	set_used(CORE_QUANT_Q8, 1);
+	set_used(CORE_QUANT_NONE, 2);
+	set_used(CORE_QUANT_Q4, 3);
+}
+
+static void beyond_the_bound_those_go_that_were_used_longest_ago(void **state)
+{
+	three_old_files();
+	load_and_leave(CORE_QUANT_NF4, CORE_CACHE_WRITTEN, "");
+	assert_int_equal(kept(), KIND_NONE | KIND_Q8 | KIND_Q4 | KIND_NF4);	/* no bound */
+	most = size_of(file_of(CORE_QUANT_NONE)) + size_of(file_of(CORE_QUANT_Q8)) + size_of(file_of(CORE_QUANT_NF4));
+	unlink(file);
+	load_and_leave(CORE_QUANT_NF4, CORE_CACHE_WRITTEN, "1 older file of ");
+	assert_int_equal(kept(), KIND_NONE | KIND_Q8 | KIND_NF4);
+}
+
+static void a_start_that_maps_a_file_uses_it_and_removes_none(void **state)
+{
+	three_old_files();
+	most = size_of(file_of(CORE_QUANT_Q4));
+	load_and_leave(CORE_QUANT_Q4, CORE_CACHE_MAPPED, "");
+	assert_int_equal(kept(), KIND_NONE | KIND_Q8 | KIND_Q4);
+	most = size_of(file_of(CORE_QUANT_NONE)) + size_of(file_of(CORE_QUANT_Q4)) + 1;
+	load_and_leave(CORE_QUANT_NF4, CORE_CACHE_WRITTEN, "older file");
+	assert_int_equal(kept() & (KIND_Q4 | KIND_NONE), KIND_Q4);	/* it was that used longest ago before */
+}
+
+static void what_is_in_use_and_what_was_just_added_stays_whatever_its_size(void **state)
+{
+	struct core_model *written, *mapped;
+
+	written = load_cached(demo(), CORE_QUANT_Q4, CORE_CACHE_WRITTEN, "");
+	load_and_leave(CORE_QUANT_Q8, CORE_CACHE_WRITTEN, "");
+	mapped = load_cached(demo(), CORE_QUANT_Q8, CORE_CACHE_MAPPED, "");
+	set_used(CORE_QUANT_Q4, 3);
+	set_used(CORE_QUANT_Q8, 2);
+	most = 1;
+	load_and_leave(CORE_QUANT_NONE, CORE_CACHE_WRITTEN, "written to ");
+	assert_int_equal(kept(), KIND_NONE | KIND_Q8 | KIND_Q4);
+	core_model_free(written);
+	core_model_free(mapped);
+	load_and_leave(CORE_QUANT_NF4, CORE_CACHE_WRITTEN, "3 older files of ");
+	assert_int_equal(kept(), KIND_NF4);
+}
+
+static void leave(const char *name)
+{
+	FILE *f;
+
+	snprintf(file, sizeof(file), "%s/%s", folder, name);
+	f = fopen(file, "w");
+	assert_non_null(f);
+	fputs("not weft's", f);
+	assert_int_equal(fclose(f), 0);
+}
+
+static void only_what_weft_wrote_goes_and_leavings_of_the_killed_do(void **state)
+{
+	char busy[4096];
+	int fd;
+
+	three_old_files();
+	leave("notes.txt");
+	leave("gone-q8-0.packed.part");
+	leave("busy-q8-0.packed.part");
+	snprintf(busy, sizeof(busy), "%s", file);
+	fd = open(busy, O_WRONLY);
+	assert_int_equal(flock(fd, LOCK_EX), 0);
+	most = 1;
+	load_and_leave(CORE_QUANT_NF4, CORE_CACHE_WRITTEN, "3 older files of ");
+	assert_int_equal(files(), 3);	/* this one, the notes, and what is being written */
+	assert_int_equal(access(busy, F_OK), 0);
+	snprintf(busy, sizeof(busy), "%s/notes.txt", folder);
+	assert_int_equal(access(busy, F_OK), 0);
+	close(fd);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -487,6 +631,10 @@ int main(void)
 		cmocka_unit_test_teardown(those_who_start_at_once_are_all_right, empty),
 		cmocka_unit_test_teardown(a_mapped_file_may_go, empty),
 		cmocka_unit_test_teardown(weights_are_read_only_packed_or_mapped, empty),
+		cmocka_unit_test_teardown(beyond_the_bound_those_go_that_were_used_longest_ago, empty),
+		cmocka_unit_test_teardown(a_start_that_maps_a_file_uses_it_and_removes_none, empty),
+		cmocka_unit_test_teardown(what_is_in_use_and_what_was_just_added_stays_whatever_its_size, empty),
+		cmocka_unit_test_teardown(only_what_weft_wrote_goes_and_leavings_of_the_killed_do, empty),
 	};
 	char config[160];
 	int rc;
