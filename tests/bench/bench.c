@@ -1,5 +1,5 @@
 /* bench.c: what the core does on this machine: tokens/s of a model of TinyLlama-1.1B's shape with random weights, beside the read
- * bandwidth measured in the same run. `make bench` runs it; usage: bench [-a|-l] [-c] [-t THREADS]
+ * bandwidth and the peaks of arithmetic measured in the same run. `make bench` runs it; usage: bench [-a|-l|-n] [-c] [-t THREADS]
  * [-q bf16|q8|q4|nf4|Q8_0|Q4_0|Q4_K_M]... [-k f16|f32|int8]... [-f FOLDER]; the folder keeps the models for the next run
  *
  * -a measures adapters instead: a batch of 32 requests, each on an adapter of its own (rank 16, all seven linears), and each on a sum
@@ -9,10 +9,14 @@
  * after 64, with each kind of KV that -k names (f16 and int8). All take turns, chunk by chunk and step by step, so that their ratios mean
  * something on a machine that is not quiet.
  *
+ * -n makes the models and measures nothing.
+ *
  * -c counts CPU time per thread instead of wall time: what this machine would do if other programs were not using it, too (but
  * caches and memory bandwidth are still shared with them). Wall time is what users get.
  *
- * Decode at batch 1 reads every weight of the linears and the head once per step, so its ceiling is the bandwidth. */
+ * Decode at batch 1 reads every weight of the linears and the head once per step, so its ceiling is the bandwidth. Prefill's are what the
+ * instructions for 8-bit integers and for floats could do: TOP/s are those of the linears' own products, so what a path does twice (a
+ * product for each plane of the activations, say) or beside them (attention) does not count. */
 #include "config.h"
 
 #include <string.h>
@@ -20,6 +24,7 @@
 
 #include "measure.h"
 #include "model.h"
+#include "peak.h"
 
 enum { PROMPT = 512, RUNS = 3, STEPS = 12, BATCH = 16, WARM_CONTEXT = 64, LONG_CONTEXT = 4096, LONG_STEPS = 25 };
 
@@ -47,21 +52,42 @@ static double step_rate(struct bench *b, uint32_t batch)
 	return STEPS / median(t, RUNS);
 }
 
+/* Operations of the linears for one token of a prompt. */
+static double token_ops(void)
+{
+	return 2.0 * LAYERS * (2.0 * DIM * DIM + 2.0 * DIM * KV_HEADS * HEAD + 3.0 * DIM * FFN);
+}
+
+static const char *share(char out[static 24], double ops, struct peak p)
+{
+	if (p.ops > 0)
+		snprintf(out, 24, "%.0f%% of %.2f", 100 * ops / p.ops, p.ops / 1e12);
+	else
+		snprintf(out, 24, "-");
+	return out;
+}
+
 static void bench_rates(const struct weights *w, const char *folder, int threads)
 {
-	double prompt, one, many, before, after;
+	double prompt, ops, one, many, before, after;
+	char of_ints[24], of_floats[24];
+	enum core_cpu cpu;
+	struct peaks peaks;
 	struct bench b;
 
+	must(core_cpu_pick(&cpu, &why));
 	bench_open(&b, w, folder, threads);
 	prompt = prompt_rate(&b);
+	ops = prompt * token_ops();
+	peaks = peaks_measure(cpu, threads);
 	/* The memory is shared with whoever else is on the host: its limit is measured on both sides of what is held against it. */
 	before = read_bandwidth(threads);
 	one = step_rate(&b, 1);
 	after = read_bandwidth(threads);
 	before = before > after ? before : after;
 	many = step_rate(&b, BATCH);
-	printf("| %-7s | %5.2f | %5.1f | %7.1f | %7.2f | %5.1f | %5.1f | %4.0f%% | %7.1f |\n", b.name, b.bytes / 1e9, b.load_s, prompt, one,
-	       b.bytes * one / 1e9, before / 1e9, 100 * b.bytes * one / before, many * BATCH);
+	printf("| %-7s | %5.2f | %5.1f | %7.1f | %5.2f | %12s | %12s | %7.2f | %5.1f | %5.1f | %4.0f%% | %7.1f |\n", b.name, b.bytes / 1e9,
+	       b.load_s, prompt, ops / 1e12, share(of_ints, ops, peaks.ints), share(of_floats, ops, peaks.floats), one, b.bytes * one / 1e9, before / 1e9, 100 * b.bytes * one / before, many * BATCH);
 	fflush(stdout);
 	bench_close(&b);
 }
@@ -248,16 +274,21 @@ static void bench_adapters(const struct weights *w, const char *folder, int thre
 		bench_factors(&with, folder, threads);
 }
 
+static void make_model(const struct weights *w, const char *folder, int threads)
+{
+	free(model_need(folder, w->type));
+}
+
 /* ---- what is asked for ---- */
 
 static const struct kind {
 	int option; /* 0: none of them */
-	const char *title, *columns;
+	const char *title, *columns; /* NULL: nothing is printed */
 	void (*run)(const struct weights *w, const char *folder, int threads);
 } kinds[] = {
 	{0, "medians of 3",
-	 "| weights |    GB | load s | prefill 512 t/s | decode 1 t/s | GB/s | read GB/s | of it | decode 16 t/s |\n"
-	 "|---|---|---|---|---|---|---|---|---|\n",
+	 "| weights |    GB | load s | prefill 512 t/s | TOP/s | of int8 peak | of float peak | decode 1 t/s | GB/s | read GB/s | of it | "
+	 "decode 16 t/s |\n|---|---|---|---|---|---|---|---|---|---|---|---|\n",
 	 bench_rates},
 	{'a', "a batch of 32, rank 16, all linears; medians of 9 steps; tokens/s, and what they lose against the base",
 	 "| weights | factors |    GB | of them GB |  base | one each | sums of 4 | one | sums | factors GB/s | read GB/s |\n"
@@ -267,7 +298,20 @@ static const struct kind {
 	 "| weights | KV   | prefill 512 | prefill 4096 | keeps | decode at 64 | decode at 4096 | keeps |\n"
 	 "|---|---|---|---|---|---|---|---|\n",
 	 bench_long},
+	{'n', NULL, NULL, make_model},
 };
+
+static void print_peaks(int threads)
+{
+	enum core_cpu cpu;
+	struct peaks p;
+
+	must(core_cpu_pick(&cpu, &why));
+	p = peaks_measure(cpu, threads);
+	if (p.ints.by)
+		printf("peaks, measured again beside each prefill: integers %.2f TOP/s (%s), floats %.2f TFLOP/s (%s)\n", p.ints.ops / 1e12,
+		       p.ints.by, p.floats.ops / 1e12, p.floats.by);
+}
 
 static const struct kind *kind_of(int option)
 {
@@ -278,6 +322,14 @@ static const struct kind *kind_of(int option)
 	return k;
 }
 
+static void print_head(const struct kind *k, int threads)
+{
+	print_machine(threads);
+	if (k->run == bench_rates)
+		print_peaks(threads);
+	printf("shape of TinyLlama-1.1B, random weights; %s\n\n%s", k->title, k->columns);
+}
+
 int main(int argc, char **argv)
 {
 	const struct weights *list[8] = {weights_named("bf16"), weights_named("q8"), weights_named("q4"), weights_named("Q4_K_M")};
@@ -286,8 +338,8 @@ int main(int argc, char **argv)
 	const char *folder = "bench-model";
 	bool cpu_time = false;
 
-	while ((opt = getopt(argc, argv, "aclt:q:k:f:")) != -1) {
-		if (opt == 'a' || opt == 'l') {
+	while ((opt = getopt(argc, argv, "aclnt:q:k:f:")) != -1) {
+		if (opt == 'a' || opt == 'l' || opt == 'n') {
 			kind = kind_of(opt);
 		} else if (opt == 'c') {
 			cpu_time = true;
@@ -298,7 +350,8 @@ int main(int argc, char **argv)
 		} else if (opt == 'k' && kv_kinds.n < KV_KINDS && !core_kv_type_parse(optarg, &kv_kinds.kind[kv_kinds.n])) {
 			kv_kinds.n++;
 		} else if (opt != 'q' || chosen == 8 || !(list[chosen++] = weights_named(optarg))) {
-			fprintf(stderr, "usage: bench [-a|-l] [-c] [-t THREADS] [-q bf16|q8|q4|nf4|Q8_0|Q4_0|Q4_K_M]... [-k f16|f32|int8]... [-f FOLDER]\n");
+			fprintf(stderr, "usage: bench [-a|-l|-n] [-c] [-t THREADS] [-q bf16|q8|q4|nf4|Q8_0|Q4_0|Q4_K_M]... "
+					"[-k f16|f32|int8]... [-f FOLDER]\n");
 			return 2;
 		}
 	}
@@ -306,8 +359,8 @@ int main(int argc, char **argv)
 	if (kv_kinds.n == 0)
 		kv_kinds = (struct kv_kinds){2, {CORE_KV_F16, CORE_KV_INT8}};
 	clock_counts_cpu_of(cpu_time ? threads : 0);
-	print_machine(threads);
-	printf("shape of TinyLlama-1.1B, random weights; %s\n\n%s", kind->title, kind->columns);
+	if (kind->title)
+		print_head(kind, threads);
 	for (int i = 0; i < n; i++)
 		kind->run(list[i], folder, threads);
 	return 0;

@@ -1,15 +1,20 @@
 /* bench_peer.c: the core beside llama.cpp, on the same files, in one run. `make bench-peer` runs it; usage:
- * bench_peer [-c] [-t THREADS] [-r ROUNDS] [-f FOLDER] [-q TYPE]... -- COMMAND...
+ * bench_peer [-c] [-t THREADS] [-r ROUNDS] [-f FOLDER] [-q TYPE]... -- COMMAND... [-- COMMAND...]
  *
  * COMMAND, with a file, a number of threads and a clock behind it, is the peer at the other end of a pipe (peer.py says what is
- * spoken there). In each round everyone does each measure once, in an order that turns from round to round, and nobody else is at
- * work meanwhile: what the host takes away from this machine, it takes from all. Rates are medians, ratios are ratios of medians.
+ * spoken there). Where there are two, the better one of each cell is the peer there. In each round everyone does each measure once, in
+ * an order that turns from round to round, and nobody else is at work meanwhile: what the host takes away from this machine, it takes
+ * from all. Rates are medians, ratios are ratios of medians.
+ *
+ * Before anything is timed, each peer's logits at the end of a prompt are held against those of the core on the same file: a peer that
+ * computes something else (llama.cpp by a compiler that drops the stores to AMX's configuration did) is nothing to compare with.
  *
  * -c counts CPU time per thread, as that of bench does: with -t 1 the ratios of prefill and decode 16 then say something while
  * others use the machine, too. */
 #include "config.h"
 
 #include <fcntl.h>
+#include <math.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/prctl.h>
@@ -20,6 +25,8 @@
 #include "measure.h"
 
 enum { PROMPT = 512, CONTEXT_BEFORE = 64, STEPS = 12, BATCH = 16, ROUNDS_MAX = 99 };
+enum { JUDGED = 200 };	       /* tokens of the prompt whose logits are compared */
+static const double far = 0.1; /* of their size: 8-bit activations here and there explain some hundredths */
 enum measure { PREFILL, DECODE_1, DECODE_16, MEASURES };
 static const struct {
 	const char *name;
@@ -40,16 +47,19 @@ static const struct column {
 	{"Q8_0", {"q8", "Q8_0"}},
 	{"BF16", {"bf16", NULL}},
 	{"Q4_K_M", {"Q4_K_M", NULL}},
-};
+}; /* the last one is the file as it is */
 enum { COLUMNS = sizeof(columns) / sizeof(columns[0]) };
 
+enum { PEERS = 2, WORDS_MAX = 32 };
 static struct options {
-	int threads, rounds;
+	int threads, rounds, peers;
 	bool cpu_time;
 	const char *folder;
-	char **peer; /* its command, ends with NULL */
-	int n_peer;
-} options = {.rounds = 5, .folder = "bench-model"};
+	struct {
+		char **words;
+		int n;
+	} command[PEERS];
+} options = {.rounds = 3, .folder = "bench-model"};
 
 /* ---- the peer ---- */
 
@@ -71,19 +81,18 @@ static void peer_line(struct peer *p, char *line, int room)
 	line[strcspn(line, "\n")] = 0;
 }
 
-static void peer_exec(const char *file, int in, int out)
+static void peer_exec(int which, const char *file, int in, int out)
 {
-	char threads[16], path[1024], clock[8], **argv = calloc((size_t)options.n_peer + 4, sizeof(*argv));
+	char threads[16], path[1024], clock[8], *argv[WORDS_MAX + 4] = {NULL};
+	int n = options.command[which].n;
 
-	if (!argv)
-		_exit(127);
-	memcpy(argv, options.peer, (size_t)options.n_peer * sizeof(*argv));
+	memcpy(argv, options.command[which].words, (size_t)n * sizeof(*argv));
 	snprintf(path, sizeof(path), "%s", file);
 	snprintf(clock, sizeof(clock), "%s", options.cpu_time ? "cpu" : "wall");
 	snprintf(threads, sizeof(threads), "%d", options.threads);
-	argv[options.n_peer] = path;
-	argv[options.n_peer + 1] = threads;
-	argv[options.n_peer + 2] = clock;
+	argv[n] = path;
+	argv[n + 1] = threads;
+	argv[n + 2] = clock;
 	prctl(PR_SET_PDEATHSIG, SIGTERM);
 	dup2(in, 0);
 	dup2(out, 1);
@@ -92,14 +101,14 @@ static void peer_exec(const char *file, int in, int out)
 	_exit(127);
 }
 
-static void peer_open(struct peer *p, const char *file)
+static void peer_open(struct peer *p, int which, const char *file)
 {
 	int to[2], from[2];
 
 	if (pipe2(to, O_CLOEXEC) || pipe2(from, O_CLOEXEC) || (p->pid = fork()) < 0)
 		peer_fail("no pipe or no process to be had");
 	if (p->pid == 0)
-		peer_exec(file, to[0], from[1]);
+		peer_exec(which, file, to[0], from[1]);
 	close(to[0]);
 	close(from[1]);
 	p->ask = fdopen(to[1], "w");
@@ -121,6 +130,23 @@ static double peer_seconds(struct peer *p, enum measure m)
 	return atof(line);
 }
 
+/* How far the peer's logits of a prompt are from ours: root mean squares. */
+static double peer_error(struct peer *p, const float *ours)
+{
+	double difference = 0, size = 0, logit;
+
+	fprintf(p->ask, "logits %d\n", JUDGED);
+	fflush(p->ask);
+	for (int i = 0; i < VOCAB; i++) {
+		if (fscanf(p->answer, "%lf", &logit) != 1)
+			peer_fail("it has no logits");
+		difference += (logit - ours[i]) * (logit - ours[i]);
+		size += (double)ours[i] * ours[i];
+	}
+	fgetc(p->answer); /* the line's end */
+	return sqrt(difference / size);
+}
+
 static void peer_close(struct peer *p)
 {
 	fclose(p->ask);
@@ -130,15 +156,16 @@ static void peer_close(struct peer *p)
 
 /* ---- turns ---- */
 
-enum { PEER = OURS, SIDES };
+enum { PEER = OURS, SIDES = PEER + PEERS };
 
 struct match {
 	const struct column *column;
 	int ours;
 	struct bench bench[OURS];
 	struct choir one[OURS], many[OURS];
-	struct peer peer;
+	struct peer peer[PEERS];
 	double t[MEASURES][SIDES][ROUNDS_MAX], read[ROUNDS_MAX]; /* seconds; bytes/s */
+	double error[PEERS];					 /* of its logits */
 };
 
 static double our_seconds(struct match *w, int side, enum measure m)
@@ -156,38 +183,56 @@ static void settle(void)
 
 static void match_turns(struct match *w, enum measure m, int round)
 {
-	int sides = w->ours + 1;
+	int sides = w->ours + options.peers;
 
 	for (int k = 0; k < sides; k++) {
 		int side = (k + round) % sides;
 
 		settle();
-		if (side == w->ours)
-			w->t[m][PEER][round] = peer_seconds(&w->peer, m);
-		else
+		if (side < w->ours)
 			w->t[m][side][round] = our_seconds(w, side, m);
+		else
+			w->t[m][PEER + side - w->ours][round] = peer_seconds(&w->peer[side - w->ours], m);
 	}
 }
 
-static void print_head(const char *peer)
+static void print_head(void)
 {
-	print_machine(options.threads);
-	printf("peer: %s\n", peer);
 	printf("shape of TinyLlama-1.1B, random weights; tokens/s, medians of %d turns each; decode begins at %d tokens\n\n",
 	       options.rounds, CONTEXT_BEFORE);
-	printf("| weft | peer |");
+	printf("| weft | peer | its logits |");
 	for (enum measure m = 0; m < MEASURES; m++)
 		printf(" %s | peer | ratio |%s", measures[m].name, m == DECODE_1 ? " read GB/s | of it |" : "");
-	printf("\n|---|---|---|---|---|---|---|---|---|---|---|---|---|\n");
+	printf("\n|---|---|---|---|---|---|---|---|---|---|---|---|---|---|\n");
+}
+
+/* What it says of itself; then it warms up: pages are touched, caches of shapes are made. */
+static void peer_greet(struct match *w, int which, bool tell)
+{
+	struct peer *p = &w->peer[which];
+	char line[1024];
+
+	peer_line(p, line, sizeof(line));
+	if (tell)
+		printf("peer %c: %s\n", 'a' + which, line);
+	for (enum measure m = 0; m < MEASURES; m++)
+		peer_seconds(p, m);
+	w->error[which] = peer_error(p, bench_logits(&w->bench[w->ours - 1], JUDGED));
+	if (w->error[which] <= far)
+		return;
+	fprintf(stderr, "peer %c computes something else on %s: its logits are off by %.2g of their size\n", 'a' + which, w->column->type,
+		w->error[which]);
+	exit(1);
 }
 
 static void match_open(struct match *w, const struct column *c)
 {
-	char line[1024], *file = model_need(options.folder, c->type);
+	char *file = model_need(options.folder, c->type);
 	static bool said;
 
 	*w = (struct match){.column = c};
-	peer_open(&w->peer, file);
+	for (int i = 0; i < options.peers; i++)
+		peer_open(&w->peer[i], i, file);
 	for (; w->ours < OURS && c->ours[w->ours]; w->ours++) {
 		struct bench *b = &w->bench[w->ours];
 
@@ -195,12 +240,13 @@ static void match_open(struct match *w, const struct column *c)
 		choir_open(&w->one[w->ours], b, 1, CONTEXT_BEFORE, BENCH_ROWS);
 		choir_open(&w->many[w->ours], b, BATCH, CONTEXT_BEFORE, BENCH_ROWS);
 	}
-	peer_line(&w->peer, line, sizeof(line));
 	if (!said)
-		print_head(line);
+		print_machine(options.threads);
+	for (int i = 0; i < options.peers; i++)
+		peer_greet(w, i, !said);
+	if (!said)
+		print_head();
 	said = true;
-	for (enum measure m = 0; m < MEASURES; m++) /* pages are touched, caches of shapes are made */
-		peer_seconds(&w->peer, m);
 	free(file);
 }
 
@@ -211,20 +257,30 @@ static void match_close(struct match *w)
 		choir_close(&w->many[i]);
 		bench_close(&w->bench[i]);
 	}
-	peer_close(&w->peer);
+	for (int i = 0; i < options.peers; i++)
+		peer_close(&w->peer[i]);
 }
 
 static void match_print(struct match *w)
 {
-	double read = median(w->read, options.rounds), rate[MEASURES][SIDES];
+	double read = median(w->read, options.rounds), rate[MEASURES][SIDES], error = 0;
+	int best[MEASURES];
 
-	for (enum measure m = 0; m < MEASURES; m++)
-		for (int side = 0; side < SIDES; side++)
+	for (enum measure m = 0; m < MEASURES; m++) {
+		for (int side = 0; side < PEER + options.peers; side++)
 			rate[m][side] = measures[m].tokens / median(w->t[m][side], options.rounds);
+		best[m] = PEER;
+		for (int side = PEER + 1; side < PEER + options.peers; side++)
+			best[m] = rate[m][side] > rate[m][best[m]] ? side : best[m];
+	}
+	for (int k = 0; k < options.peers; k++)
+		error = w->error[k] > error ? w->error[k] : error;
 	for (int i = 0; i < w->ours; i++) {
-		printf("| %-6s | %-6s |", w->column->ours[i], w->column->type);
+		printf("| %-6s | %-6s | %.3f |", w->column->ours[i], w->column->type, error);
 		for (enum measure m = 0; m < MEASURES; m++) {
-			printf(" %7.2f | %7.2f | %4.2f |", rate[m][i], rate[m][PEER], rate[m][i] / rate[m][PEER]);
+			double peer = rate[m][best[m]];
+
+			printf(" %7.2f | %7.2f %c | %4.2f |", rate[m][i], peer, 'a' + best[m] - PEER, rate[m][i] / peer);
 			if (m == DECODE_1)
 				printf(" %5.1f | %3.0f%% |", read / 1e9, 100 * w->bench[i].bytes * rate[m][i] / read);
 		}
@@ -254,7 +310,8 @@ static void match(const struct column *c)
 static void usage(void)
 {
 	fprintf(stderr,
-		"usage: bench_peer [-c] [-t THREADS] [-r ROUNDS] [-f FOLDER] [-q Q4_0|Q8_0|BF16|Q4_K_M]... -- COMMAND...\n");
+		"usage: bench_peer [-c] [-t THREADS] [-r ROUNDS] [-f FOLDER] [-q Q4_0|Q8_0|BF16|Q4_K_M]... -- COMMAND... "
+		"[-- COMMAND...]\n");
 	exit(2);
 }
 
@@ -266,6 +323,22 @@ static bool wanted(const struct column *c, char *const *types, int n)
 	for (int i = 0; i < n; i++)
 		found |= !strcmp(types[i], c->type);
 	return found;
+}
+
+/* Commands, between which "--" stands. false: none, too many, or too long. */
+static bool take_commands(char **words, int n)
+{
+	for (int i = 0; i < n; i++, words++) {
+		if (!strcmp(*words, "--"))
+			continue;
+		if (i == 0 || !strcmp(words[-1], "--"))
+			options.peers++;
+		if (options.peers > PEERS || options.command[options.peers - 1].n == WORDS_MAX)
+			return false;
+		if (options.command[options.peers - 1].n++ == 0)
+			options.command[options.peers - 1].words = words;
+	}
+	return options.peers > 0;
 }
 
 int main(int argc, char **argv)
@@ -288,9 +361,7 @@ int main(int argc, char **argv)
 		else
 			usage();
 	}
-	options.peer = argv + optind;
-	options.n_peer = argc - optind;
-	if (options.n_peer == 0 || options.threads < 1 || options.rounds < 1 || options.rounds > ROUNDS_MAX)
+	if (!take_commands(argv + optind, argc - optind) || options.threads < 1 || options.rounds < 1 || options.rounds > ROUNDS_MAX)
 		usage();
 	clock_counts_cpu_of(options.cpu_time ? options.threads : 0);
 	signal(SIGPIPE, SIG_IGN); /* its end is told when its answer is missing */

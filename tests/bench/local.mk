@@ -9,7 +9,7 @@ distclean-local:
 
 # make bench
 EXTRA_PROGRAMS += tests/bench/bench
-tests_bench_bench_SOURCES = tests/bench/bench.c $(bench_parts)
+tests_bench_bench_SOURCES = tests/bench/bench.c tests/bench/peak.c tests/bench/peak.h $(bench_parts)
 tests_bench_bench_LDADD = kernels/libcore.la -lm
 CLEANFILES += tests/bench/bench$(EXEEXT)
 
@@ -17,7 +17,13 @@ CLEANFILES += tests/bench/bench$(EXEEXT)
 bench: tests/bench/bench$(EXEEXT)
 	./tests/bench/bench$(EXEEXT) $(BENCH_ARGS)
 
-# make bench-peer: the core beside llama.cpp
+# make bench-start: the second start off the packed cache, and what memory it takes
+.PHONY: bench-start
+bench-start: tests/bench/bench$(EXEEXT) all-am
+	./tests/bench/bench$(EXEEXT) -n -q bf16
+	$(TESTS_ENVIRONMENT) $(TEST_PYTHON) $(srcdir)/tests/daemon/start_time.py --model bench-model/BF16.gguf $(BENCH_ARGS)
+
+# make bench-peer: the core beside llama.cpp; WEFT_CPU=avx512 or avx2 in the environment holds both to these instructions
 EXTRA_PROGRAMS += tests/bench/bench_peer
 tests_bench_bench_peer_SOURCES = tests/bench/bench_peer.c $(bench_parts)
 tests_bench_bench_peer_LDADD = kernels/libcore.la -lm

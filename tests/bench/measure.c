@@ -158,6 +158,12 @@ double bench_prompt(struct bench *b, uint32_t n)
 	return t;
 }
 
+const float *bench_logits(struct bench *b, uint32_t n)
+{
+	bench_prompt(b, n);
+	return core_logits(b->ctx, 0);
+}
+
 void choir_open(struct choir *c, struct bench *b, uint32_t n, uint32_t context, uint32_t rows)
 {
 	static struct core_row row[BENCH_ROWS];

@@ -43,6 +43,8 @@ void bench_close(struct bench *b);
 
 /* Seconds of a pass over a prompt of n tokens. */
 double bench_prompt(struct bench *b, uint32_t n);
+/* The logits behind such a prompt: core_logits() until the next pass. */
+const float *bench_logits(struct bench *b, uint32_t n);
 
 /* Sequences that generate side by side. */
 enum { CHOIR_MOST = 16 };

@@ -2,15 +2,17 @@
 
     peer.py FILE.gguf THREADS wall|cpu
 
-The first line that it writes says what it is. Then every line that it reads asks for a measure, and is answered with its seconds:
+The first line that it writes says what it is. Then every line that it reads asks for a measure, and is answered with its seconds, or for logits:
 
     prompt N                 one pass over a prompt of N tokens
     steps N BATCH CONTEXT    N steps of BATCH sequences that have CONTEXT tokens each, and go back to them afterwards
+    logits N                 those behind a prompt of N tokens, in one line
 
 cpu: seconds are CPU time, divided by the number of threads.
 
 Everything is as llama.cpp has it by default: flash attention where it thinks so, weights repacked for the CPU, a cache of f16."""
 import ctypes
+import os
 import sys
 import time
 
@@ -82,6 +84,11 @@ class Peer:
         c.trim(0, 0)
         return seconds
 
+    def logits(self, n):
+        self.prompt(n)
+        got = llama.llama_get_logits_ith(self.context(1, 2 * ROWS, 0).handle, -1)
+        return " ".join(f"{x:.6g}" for x in got[:VOCAB])
+
     def steps(self, n, batch, fill):
         c = self.context(batch, 256, fill)
         seconds = sum(c.run([(s, fill + i, (i * 17 + s * 5) % VOCAB, True) for s in range(batch)]) for i in range(n))
@@ -93,11 +100,12 @@ class Peer:
 def main():
     llama.llama_log_set(quiet, ctypes.c_void_p())
     llama.llama_backend_init()
+    build = os.path.basename(os.path.dirname(os.path.dirname(llama.__file__)))
     peer = Peer()
-    print(f"llama-cpp-python {llama.__version__}: {llama.llama_print_system_info().decode().strip()}", flush=True)
+    print(f"llama-cpp-python {llama.__version__}, {build}: {llama.llama_print_system_info().decode().strip()}", flush=True)
     for line in sys.stdin:
         what, *numbers = line.split()
-        print(f"{ {'prompt': peer.prompt, 'steps': peer.steps}[what](*map(int, numbers)):.9f}", flush=True)
+        print(getattr(peer, what)(*map(int, numbers)), flush=True)
 
 
 main()

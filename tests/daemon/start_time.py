@@ -1,5 +1,7 @@
 """How soon does weftd answer, and what does its memory come to, with and without the cache of packed weights?
 
+    make bench-start [BENCH_ARGS="--rounds N ..."]    with the model of make bench, which is made if it is not there
+
     tests/daemon/start_time.py --model FOLDER [--quant none|q8|q4] [--rounds N] [--kv-memory SIZE]    (top_builddir: where weftd was built)
 
 Starts with an empty cache, then in turn without one, off the cache, and off the cache after the system was told to forget the file's pages.
