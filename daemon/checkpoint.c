@@ -128,14 +128,14 @@ static void put_device(struct bytes_out *o, const char *device)
 	bytes_put(o, digest, sizeof digest);
 }
 
-static void put_core(struct bytes_out *o, enum core_kv_type kv)
+static void put_core(struct bytes_out *o, const struct core_ctx *core)
 {
 	uint8_t digest[DIGEST];
 	crypto_generichash_state h;
 
 	crypto_generichash_init(&h, NULL, 0, DIGEST);
-	hash_u64(&h, CORE_BITS);
-	hash_u64(&h, kv);
+	hash_u64(&h, core_ctx_bits(core));
+	hash_u64(&h, core_ctx_kv_type(core));
 	crypto_generichash_final(&h, digest, DIGEST);
 	bytes_put(o, digest, sizeof digest);
 }
@@ -152,7 +152,7 @@ static bool identify(struct weft_job *job)
 	hash_request(spec, request);
 	put_hex(o, job->model->digest);
 	put_device(o, core_ctx_device(job->core));
-	put_core(o, core_ctx_kv_type(job->core));
+	put_core(o, job->core);
 	put_hex(o, core_blend_digest(spec->blend));
 	bytes_put(o, request, sizeof request);
 	put_hex(o, spec->decoder.plugin->digest);
@@ -169,7 +169,7 @@ static bool identify(struct weft_job *job)
 static const char *other_identity(const struct weft_job *job, const uint8_t *theirs, char *room, size_t size)
 {
 	static const char *const what[PLUGINS_AT] = {"it is of another model", "it was computed on another kind of device",
-						     "it was computed by another version of the core or with another kv_type", "it is of another blend of adapters",
+						     "it was computed by another version of the core, with another kv_type, or one of both with AMX", "it is of another blend of adapters",
 						     "it is of another request"};
 	const uint8_t *ours = job->identity.data;
 

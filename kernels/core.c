@@ -107,13 +107,14 @@ static bool has_tiles(void)
 	enum { TILE = 1 << 24, INT8 = 1 << 25, BF16 = 1 << 22 };
 	unsigned a, b, c, d;
 
-	return __get_cpuid_count(7, 0, &a, &b, &c, &d) && (d & TILE) && (d & INT8) && (d & BF16);
+	return __get_cpuid_count(7, 0, &a, &b, &c, &d) && (d & TILE) && (d & INT8) && (d & BF16) && __builtin_cpu_supports("avx512bf16") &&
+	       __builtin_cpu_supports("avx512vbmi");
 }
 
 static const char *amx_lacks(const char *avx512)
 {
 	return avx512		 ? avx512
-	       : !has_tiles()	 ? "this machine lacks AMX TILE, INT8 or BF16"
+	       : !has_tiles()	 ? "this machine lacks AMX TILE, INT8 or BF16, or AVX-512 BF16 or VBMI"
 	       : may_use_tiles() ? NULL
 				 : "the system does not give this process AMX tiles";
 }

@@ -38,8 +38,8 @@ struct core_error {
 int core_fail(struct core_error *err, int code, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 
 /* Which bits this core computes. Whoever changes them (an operator's order of sums, a polynomial) raises it, so that no answer begins
- * on some bits and ends on others. 2: softmax in base 2. tests/kernels/ops_bits.c notices a change. */
-enum { CORE_BITS = 2 };
+ * on some bits and ends on others. 2: softmax in base 2. tests/kernels/ops_bits.c notices a change. AMX has bits of its own: core_ctx_bits(). */
+enum { CORE_BITS = 2, CORE_BITS_TILES = 1 << 16 };
 
 /* ---- model ---- */
 
@@ -184,6 +184,9 @@ struct core_seq;
 int core_ctx_new(struct core_ctx **out, const struct core_ctx_params *params, struct core_error *err);
 void core_ctx_free(struct core_ctx *c);
 const char *core_ctx_cpu(const struct core_ctx *c);		/* "plain" "avx2" "avx512" "amx" */
+/* CORE_BITS, and CORE_BITS_TILES where prompts (and weights of bf16) go through AMX's tiles, whose sums have an order of their own:
+ * "plain", "avx2" and "avx512" give the same bits, "amx" others. An answer goes on only where these are the same. */
+uint32_t core_ctx_bits(const struct core_ctx *c);
 enum core_kv_type core_ctx_kv_type(const struct core_ctx *c);	/* never AUTO */
 const char *core_ctx_device(const struct core_ctx *c);		/* "cpu", "cuda:0" */
 const char *core_ctx_note(const struct core_ctx *c);		/* for the log: what a device holds, or why auto took the CPU; NULL: nothing to say */

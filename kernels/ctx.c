@@ -20,7 +20,7 @@ static void *cut(struct core_ctx *c, size_t *at, size_t bytes)
 
 static void cut_buffer(struct core_ctx *c, size_t *at, struct buffer *b, uint32_t width)
 {
-	b->ld = ((size_t)width + 15) & ~(size_t)15;
+	b->ld = (((size_t)width + 15) / 16 | 1) * 16;
 	b->data = cut(c, at, b->ld * c->max_rows * sizeof(float));
 }
 
@@ -58,11 +58,17 @@ static size_t cut_workspace(struct core_ctx *c)
 		z->scale = cut(c, &at, rows * (widest / group) * sizeof(z->scale[0]));
 		z->sum = cut(c, &at, rows * (widest / group) * sizeof(z->sum[0]));
 	}
+	if (c->ops->tiles) {
+		size_t bytes = (rows + TILES_ROWS - 1) / TILES_ROWS * TILES_ROWS * tiles_stride(tiles_depth(widest)) * sizeof(c->planes.hi[0]);
+
+		c->planes.hi = cut(c, &at, bytes);
+		c->planes.lo = cut(c, &at, bytes);
+	}
 	cut_buffer(c, &at, &c->logits, cf->vocab);
 	c->weave.piece = cut(c, &at, rows * CORE_BLEND_MAX * sizeof(c->weave.piece[0]));
 	c->weave.run = cut(c, &at, rows * CORE_BLEND_MAX * sizeof(c->weave.run[0]));
 	c->weave.cut = cut(c, &at, rows * CORE_BLEND_MAX * sizeof(c->weave.cut[0]));
-	c->weave.group = cut(c, &at, rows * sizeof(c->weave.group[0]));
+	c->weave.group = cut(c, &at, 2 * (rows + 1) * sizeof(c->weave.group[0]));
 	c->weave.rows = cut(c, &at, rows * sizeof(c->weave.rows[0]));
 	c->weave.position = cut(c, &at, rows * sizeof(c->weave.position[0]));
 	c->weave.to = cut(c, &at, rows * sizeof(c->weave.to[0]));
@@ -196,6 +202,11 @@ enum core_kv_type core_ctx_kv_type(const struct core_ctx *c)
 const char *core_ctx_cpu(const struct core_ctx *c)
 {
 	return core_cpu_name(c->cpu);
+}
+
+uint32_t core_ctx_bits(const struct core_ctx *c)
+{
+	return c->device || !c->ops->tiles ? CORE_BITS : CORE_BITS | CORE_BITS_TILES;
 }
 
 int core_ctx_threads(const struct core_ctx *c)

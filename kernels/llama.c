@@ -130,7 +130,7 @@ static void project(struct core_ctx *c, uint32_t layer, enum adapter_input input
 {
 	struct project s;
 
-	project_begin(&s, c, x, c->m, l, n);
+	project_begin(&s, c, x, c->m, c->m_prompt, l, n);
 	if (c->weave.n)
 		weave(&s, layer, input);
 	else
@@ -148,7 +148,7 @@ static void logits(struct core_ctx *c)
 {
 	struct project s;
 
-	project_begin(&s, c, &c->delta, c->n_logits, &(struct linear){ &c->model->head, &c->logits }, 1);
+	project_begin(&s, c, &c->delta, c->n_logits, 0, &(struct linear){ &c->model->head, &c->logits }, 1);
 	project_run(&s);
 }
 

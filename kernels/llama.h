@@ -1,7 +1,7 @@
 /* llama.h: one engine: the KV pool, the worker threads, and the workspace of one forward pass.
  *
- * All buffers are made once for max_rows; a pass allocates nothing. Buffers of f32 rows have a stride rounded up to 16 elements,
- * so that kernels store whole vectors; what stands past a row's end is never read as a value. */
+ * All buffers are made once for max_rows; a pass allocates nothing. Buffers of f32 rows have a stride rounded up to an odd
+ * number of 16 elements, so that kernels store whole vectors and the same column of 16 rows lies in 16 different sets of the cache; what stands past a row's end is never read as a value. */
 #ifndef WEFT_LLAMA_H
 #define WEFT_LLAMA_H
 
@@ -50,6 +50,7 @@ struct core_ctx {
 
 	/* the pass in progress */
 	uint32_t m;			/* rows */
+	uint32_t m_prompt;		/* of them the first ones are of the prompt's path, the others of the generated tokens' */
 	const struct core_row *rows;
 	uint32_t *position;		/* [max_rows] */
 	struct core_seq **touched;	/* [max_rows] distinct sequences of the batch */
@@ -63,6 +64,7 @@ struct core_ctx {
 
 	struct buffer x, h, q, k, v, a, gate, up, delta, cosine, sine, logits;
 	struct quantized quantized[GROUP_SIZES];
+	struct planes planes;		/* where the set has tiles */
 	struct weave weave;
 	unsigned char *workspace;	/* all of the above */
 	size_t workspace_bytes;

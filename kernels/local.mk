@@ -28,7 +28,8 @@ kernels_libcore_la_SOURCES = \
 	kernels/ops/quantize.c kernels/ops/quantize.h \
 	kernels/ops/rmsnorm.c kernels/ops/rmsnorm.h \
 	kernels/ops/rope.c kernels/ops/rope.h \
-	kernels/ops/swiglu.c kernels/ops/swiglu.h
+	kernels/ops/swiglu.c kernels/ops/swiglu.h \
+	kernels/ops/tiles.c kernels/ops/tiles.h
 include kernels/adapter.mk
 include kernels/cuda.mk
 EXTRA_DIST += kernels/ops/NOTES.md
@@ -49,7 +50,7 @@ kernels_libavx512_la_CFLAGS = $(AM_CFLAGS) -mavx512f -mavx512bw -mavx512vl -mavx
 if AMX
 noinst_LTLIBRARIES += kernels/libamx.la
 cpu_paths += kernels/libamx.la
-kernels_libamx_la_SOURCES = kernels/ops/matmul_amx.c $(vec_sources)
+kernels_libamx_la_SOURCES = kernels/ops/matmul_amx.c kernels/ops/tiles_amx.c $(vec_sources)
 kernels_libamx_la_CFLAGS = $(kernels_libavx512_la_CFLAGS) $(AMX_FLAGS)
 endif
 endif

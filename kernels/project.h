@@ -4,6 +4,8 @@
 
 #include <stdint.h>
 
+#include "ops/tiles.h"
+
 struct buffer;
 struct core_ctx;
 struct guest;
@@ -17,14 +19,18 @@ struct linear {
 struct project {
 	struct core_ctx *c;
 	const struct buffer *x;
-	uint32_t m;
+	uint32_t m, m_prompt;
 	struct linear l[3];
 	uint32_t n;
-	uint32_t group, kpad;	/* of the quantisation under way */
+	uint32_t range;		/* of blocks, when there is nothing but the linears */
+	struct planes planes;	/* x of the rows that go in tiles */
+	uint32_t first, group, kpad;	/* of the quantisation under way */
 };
 
-/* Quantises x once per group size that the linears need. */
-void project_begin(struct project *s, struct core_ctx *c, const struct buffer *x, uint32_t m, const struct linear *l, uint32_t n);
+/* Quantises x once per group size that the linears need, and puts in planes what tiles multiply. The first m_prompt of the m rows are
+ * multiplied as a prompt's (ops.h). */
+void project_begin(struct project *s, struct core_ctx *c, const struct buffer *x, uint32_t m, uint32_t m_prompt, const struct linear *l,
+		   uint32_t n);
 /* Blocks b0 .. b1 - 1 of outputs of a linear, of all rows. guest: NULL, or what to fetch meanwhile; its calls: one per MATMUL_CHUNK. */
 void project_blocks(const struct project *s, const struct linear *l, uint32_t b0, uint32_t b1, struct guest *guest);
 /* All blocks of all linears, shared out. */

@@ -1,6 +1,7 @@
 /* weave.h: blends in the forward pass.
  *
- * weave_plan() (weave_plan.c) puts the rows of a pass in groups of one blend each, base rows first, and lists pieces: one adapter
+ * weave_plan() (weave_plan.c) puts the rows of a pass in groups of one path and blend each, the prompt's path and rows without a
+ * blend first, and lists pieces: one adapter
  * over some rows, be it up to 24 neighbours of one group or up to 4 rows from anywhere; or up to 4 adapters over a row each, whose
  * latencies hide each other. Pieces, and the rows of one, are ordered by the adapters' digests, so that
  *   - whoever walks the list adds a row's parts in the order of their digests, whatever its neighbours are (P1);
@@ -34,9 +35,9 @@ struct weave_piece {
 	uint32_t m;
 };
 
-/* The rows of one blend. */
+/* The rows of one blend and path. */
 struct weave_group {
-	const struct core_blend *blend;
+	const struct core_blend *blend; /* or NULL */
 	uint32_t row, m;
 };
 
@@ -48,7 +49,7 @@ struct weave {
 	size_t ld, h_bytes;
 
 	/* grouping */
-	struct weave_group *group;  /* [max_rows] */
+	struct weave_group *group;  /* [2 * (max_rows + 1)] */
 	struct weave_run *run;      /* [max_rows * CORE_BLEND_MAX] sorted */
 	struct weave_run *cut;      /* [max_rows * CORE_BLEND_MAX] the same rows as pieces want them, piece after piece */
 	uint32_t n_cut;
@@ -59,7 +60,7 @@ struct weave {
 /* Room in every row for a blend's h. Call before a sequence gets the blend; false: out of memory, nothing changed. */
 bool weave_reserve(struct core_ctx *c, const struct core_blend *b);
 void weave_finish(struct weave *w);
-/* Reorders c's rows, positions and wanted rows, when any row has a blend. */
+/* Reorders c's rows, positions and wanted rows, when there are rows of both paths or any row has a blend; sets m_prompt. */
 void weave_plan(struct core_ctx *c);
 /* Adds what the blends add to the embedding of row i. */
 void weave_embed(const struct core_ctx *c, uint32_t i);

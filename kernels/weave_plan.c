@@ -42,39 +42,45 @@ static uint32_t group_of(struct weave *w, uint32_t *n, const struct core_blend *
 	return g;
 }
 
-/* A counting sort: base rows first, then group by group, each in the caller's order. Returns the number of groups. */
+/* Where rows of one path and blend lie: first those of the prompt's path, then the generated ones; of each, first those without a
+ * blend. The same on every instruction set, for the ranks of one model must agree. */
+static uint32_t place_of(const struct core_row *r, uint32_t blends)
+{
+	return (r->path == CORE_GENERATED ? blends + 1 : 0) + (r->seq->blend ? 1 + r->seq->group : 0);
+}
+
+/* A counting sort, each group in the caller's order. w->group: two times (n + 1), for rows without a blend and then for each of n blends. */
 static uint32_t group_rows(struct core_ctx *c)
 {
 	struct weave *w = &c->weave;
-	uint32_t n = 0, base = 0, at = 0;
+	uint32_t n = 0, at = 0;
 
 	for (uint32_t i = 0; i < c->n_touched; i++)
 		if (c->touched[i]->blend)
 			c->touched[i]->group = group_of(w, &n, c->touched[i]->blend);
+	for (uint32_t g = 2 * n + 2; g--; )
+		w->group[g] = (struct weave_group){.blend = g % (n + 1) ? w->group[g % (n + 1) - 1].blend : NULL};
 	for (uint32_t i = 0; i < c->m; i++)
-		if (c->rows[i].seq->blend)
-			w->group[c->rows[i].seq->group].m++;
-		else
-			at++;
-	for (uint32_t g = 0; g < n; g++) {
+		w->group[place_of(&c->rows[i], n)].m++;
+	for (uint32_t g = 0; g < 2 * n + 2; g++) {
 		w->group[g].row = at;
 		at += w->group[g].m;
 		w->group[g].m = 0; /* counted again below */
 	}
 	for (uint32_t i = 0; i < c->m; i++) {
-		const struct core_seq *s = c->rows[i].seq;
-		struct weave_group *g = &w->group[s->group];
+		struct weave_group *g = &w->group[place_of(&c->rows[i], n)];
 
-		w->to[i] = s->blend ? g->row + g->m++ : base++;
+		w->to[i] = g->row + g->m++;
 		w->rows[w->to[i]] = c->rows[i];
 		w->position[w->to[i]] = c->position[i];
 	}
-	return n;
+	c->m_prompt = w->group[n + 1].row;
+	return 2 * n + 2;
 }
 
 static void add_runs(struct weave *w, uint32_t *n, const struct weave_group *g)
 {
-	for (uint32_t k = 0; k < g->blend->n; k++) {
+	for (uint32_t k = 0; g->m && g->blend && k < g->blend->n; k++) {
 		const struct blend_part *p = &g->blend->parts[k];
 		uint32_t chunks = (p->adapter->width / LANES + MATMUL_CHUNK - 1) / MATMUL_CHUNK;
 
@@ -181,16 +187,25 @@ static void make_pieces(struct weave *w, uint32_t runs)
 	join_pieces(w);
 }
 
+/* Whether the rows lie as they should: all of one path, and none with a blend. Then m_prompt is set. */
+static bool is_simple(struct core_ctx *c)
+{
+	c->m_prompt = 0;
+	for (uint32_t i = 0; i < c->n_touched; i++)
+		if (c->touched[i]->blend)
+			return false;
+	for (uint32_t i = 0; i < c->m; i++)
+		c->m_prompt += c->rows[i].path == CORE_PROMPT;
+	return c->m_prompt == 0 || c->m_prompt == c->m;
+}
+
 void weave_plan(struct core_ctx *c)
 {
 	struct weave *w = &c->weave;
-	bool any = false;
 	uint32_t groups, runs = 0;
 
 	w->n = w->chunks = 0;
-	for (uint32_t i = 0; i < c->n_touched; i++)
-		any |= c->touched[i]->blend != NULL;
-	if (!any)
+	if (is_simple(c))
 		return;
 	groups = group_rows(c);
 	c->rows = w->rows;
@@ -200,5 +215,6 @@ void weave_plan(struct core_ctx *c)
 	for (uint32_t g = 0; g < groups; g++)
 		add_runs(w, &runs, &w->group[g]);
 	sort_runs(w->run, runs);
-	make_pieces(w, runs);
+	if (runs)
+		make_pieces(w, runs);
 }

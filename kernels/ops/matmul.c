@@ -92,6 +92,18 @@ void matrix_row_f32(const struct matrix *w, uint32_t row, float *out)
 	}
 }
 
+float matrix_fused(const struct matrix *w, uint32_t row, uint32_t k)
+{
+	uint32_t b = row / LANES, lane = row % LANES, g = w->group ? k / w->group : 0;
+	float scale, min;
+
+	if (w->kind != PACK_INT)
+		return float_at(w, b, lane, k);
+	scale = factor_at(w, w->scales, w->sub_scales, b, lane, g);
+	min = w->has_min ? factor_at(w, w->mins, w->sub_mins, b, lane, g) : 0;
+	return fmaf(scale, (float)code_at(w, b, lane, k), -fmaf(scale, w->zero, min));
+}
+
 static float dot_float(const struct matrix *w, uint32_t b, uint32_t lane, const float *x)
 {
 	float acc = 0;

@@ -13,6 +13,8 @@
  *                     acc = fma(min[r][g], -(xs[i][g] * (float)xsum[i][g]), acc)              when W has minima
  *                 with xq, xs, xsum from quantize.h at W's group.
  *
+ * With AMX, prompts and bf16 weights take another product: tiles.h.
+ *
  * The f32 product scale * xs is rounded once; a two-level scale (f16 * int8) is exact in f32. */
 #ifndef WEFT_OPS_MATMUL_H
 #define WEFT_OPS_MATMUL_H

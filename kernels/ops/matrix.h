@@ -96,5 +96,7 @@ extern const float matrix_nf4[LANES];
 
 /* Row `row` as f32[cols]: what the matrix means. */
 void matrix_row_f32(const struct matrix *w, uint32_t row, float *out);
+/* One weight, integers as fma(scale, code, -fma(scale, zero, min)). k < kpad; row may be one past the end of a block's rows. */
+float matrix_fused(const struct matrix *w, uint32_t row, uint32_t k);
 
 #endif

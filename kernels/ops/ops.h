@@ -1,4 +1,5 @@
-/* ops.h: the operators whose speed depends on the instruction set, as one table per set. All tables give the same bits. */
+/* ops.h: the operators whose speed depends on the instruction set, as one table per set. All tables give the same
+ * bits, but for what stands at the end of the table. */
 #ifndef WEFT_OPS_OPS_H
 #define WEFT_OPS_OPS_H
 
@@ -8,6 +9,7 @@
 #include "quantize.h"
 #include "rmsnorm.h"
 #include "swiglu.h"
+#include "tiles.h"
 
 struct ops {
 	rmsnorm_fn *rmsnorm;
@@ -17,6 +19,10 @@ struct ops {
 	kv_store_fn *kv_store;
 	attention_fn *attention;
 	swiglu_fn *swiglu;
+
+	/* Or NULL, both. Where they are, they multiply rows of the prompt's path, and all rows by weights of bf16: core_ctx_bits(). */
+	split_fn *split;
+	tiles_fn *tiles;
 };
 
 /* NULL: this build has none for that set. */

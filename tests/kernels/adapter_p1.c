@@ -1,7 +1,8 @@
 /* adapter_p1.c: promise P1 with blends. A row's logits are the same bytes alone and in a pass of 64 rows of 20 blends with mixed
- * ranks, with any chunking, on any number of threads, on every instruction set; for bases and factors of every precision. */
+ * ranks, with any chunking, on any number of threads, on every instruction set (with AMX they are other bytes); for bases and factors of every precision. */
 #include "adapter_test.h"
 #include "kernels/llama.h"
+#include "ops_test.h"
 
 enum { BLENDS = 20, BASES = 2, SEQS = BLENDS + BASES, LENGTH = 40, PAGES = 256, ROWS = 64 };
 
@@ -68,11 +69,26 @@ static struct core_blend *make_blend(struct core_adapter *const *a, struct core_
 	return b;
 }
 
-static struct story story_new(enum core_quant quant, enum core_factors factors)
+/* The first tokens of a sequence are its prompt. */
+static enum core_path path_of(uint32_t position)
+{
+	return position < LENGTH / 2 ? CORE_PROMPT : CORE_GENERATED;
+}
+
+static void tell(struct core_ctx *c, struct core_seq *s, const int32_t *tokens, uint32_t from, uint32_t n)
+{
+	struct core_row rows[LENGTH];
+
+	for (uint32_t i = 0; i < n; i++)
+		rows[i] = (struct core_row){s, tokens[i], path_of(from + i), true};
+	must(core_forward(c, rows, n, &why));
+}
+
+static struct story story_new(enum core_quant quant, enum core_factors factors, const char *cpu)
 {
 	struct story t = {.m = load_model_with(golden_path("gqa-untied"), quant, factors)};
 	struct core_adapter *a[NAMES], *dora = load_adapter(t.m, "dora");
-	struct core_ctx *c = engine(&t, NULL, 1);
+	struct core_ctx *c = engine(&t, cpu, 1);
 
 	t.vocab = core_model_info(t.m)->vocab;
 	t.want = calloc((size_t)SEQS * LENGTH * t.vocab, sizeof(float));
@@ -85,7 +101,7 @@ static struct story story_new(enum core_quant quant, enum core_factors factors)
 		s = start(c, t.blend[i]);
 		for (uint32_t k = 0; k < LENGTH; k++) {
 			t.token[i][k] = (int32_t)((k * 29 + k * k * 7 + i % 3) % t.vocab); /* the same tokens under many blends */
-			feed(c, s, &t.token[i][k], 1);
+			tell(c, s, &t.token[i][k], k, 1);
 			memcpy(t.want + ((size_t)i * LENGTH + k) * t.vocab, core_logits(c, 0), t.vocab * sizeof(float));
 			for (uint32_t j = 0; j < t.vocab; j++)
 				assert_true(isfinite(core_logits(c, 0)[j]));
@@ -125,7 +141,7 @@ static void all_together(const struct story *t, struct core_ctx *c)
 			for (; run && n < ROWS && at[i] < LENGTH; run--, n++, left--) {
 				owner[n] = i;
 				where[n] = at[i];
-				rows[n] = (struct core_row){s[i], t->token[i][at[i]++], n % 2 ? CORE_PROMPT : CORE_GENERATED,
+				rows[n] = (struct core_row){s[i], t->token[i][at[i]++], path_of(where[n]),
 							    (n + pass) % 4 != 3};
 			}
 		}
@@ -147,7 +163,7 @@ static void in_chunks(const struct story *t, struct core_ctx *c, uint32_t chunk)
 		for (uint32_t at = 0; at < LENGTH; at += chunk) {
 			uint32_t n = LENGTH - at < chunk ? LENGTH - at : chunk;
 
-			feed(c, s, t->token[i] + at, n);
+			tell(c, s, t->token[i] + at, at, n);
 			for (uint32_t k = 0; k < n; k++)
 				expect(t, c, k, i, at + k, "in chunks");
 		}
@@ -160,24 +176,37 @@ static void forks_inherit(const struct story *t, struct core_ctx *c)
 	for (uint32_t i = 0; i < SEQS; i++) {
 		struct core_seq *s = start(c, t->blend[i]), *f;
 
-		feed(c, s, t->token[i], 21);
+		tell(c, s, t->token[i], 0, 21);
 		f = core_seq_fork(c, s);
 		core_seq_free(c, s);
-		feed(c, f, t->token[i] + 21, LENGTH - 21);
+		tell(c, f, t->token[i] + 21, 21, LENGTH - 21);
 		for (uint32_t k = 21; k < LENGTH; k++)
 			expect(t, c, k - 21, i, k, "in a fork");
 		core_seq_free(c, f);
 	}
 }
 
+static uint32_t bits_of(const char *cpu)
+{
+	return ops_named(cpu)->tiles ? CORE_BITS | CORE_BITS_TILES : CORE_BITS;
+}
+
 static void holds(enum core_quant quant, enum core_factors factors)
 {
-	struct story t = story_new(quant, factors);
+	struct story t = { 0 };
+	uint32_t bits = 0;
 
 	for (const char *const *cpu = cpus_here(); *cpu; cpu++)
 		for (int threads = 1; threads <= (strcmp(*cpu, "plain") ? 3 : 1); threads++) {
-			struct core_ctx *c = engine(&t, *cpu, threads);
+			struct core_ctx *c;
 
+			if (bits != bits_of(*cpu)) {	/* the first set, and AMX: it has bits of its own */
+				if (bits)
+					story_free(&t);
+				t = story_new(quant, factors, *cpu);
+				bits = bits_of(*cpu);
+			}
+			c = engine(&t, *cpu, threads);
 			all_together(&t, c);
 			in_chunks(&t, c, LENGTH);
 			in_chunks(&t, c, 7);

@@ -1,5 +1,6 @@
 /* core_p1.c: promise P1. The logits of a row are the same bytes alone, among neighbours, with any chunking of the prompt, after
- * trims and forks, on any number of threads, and on every instruction set of this machine. */
+ * trims and forks, on any number of threads, and on every instruction set of this machine; with AMX's tiles they are other bytes, but the
+ * same among themselves. */
 #include "core_test.h"
 #include "gguf_model.h"
 #include "kernels/llama.h"
@@ -9,7 +10,8 @@ enum { LENGTH = 70, PAGES = 256, ROWS = 80, CONTEXT = 512 };	/* longer than some
 struct story {
 	struct core_model *m;
 	enum core_kv_type kv;
-	uint32_t vocab;
+	uint32_t vocab, prompt;	/* so many tokens go by the prompt's path, the others as generated ones */
+	uint32_t bits;		/* whose: core_ctx_bits() */
 	int32_t token[LENGTH];
 	float *want;		/* [LENGTH][vocab]: fed one by one, alone, one thread */
 };
@@ -40,28 +42,53 @@ static struct core_ctx *engine(const struct story *t, const char *cpu, int threa
 	must(core_ctx_new(&c, &p, &why));
 	c->kv.poison = true;
 	memset(c->kv.pool, 0xff, c->kv.n_pages * c->kv.page_bytes);
+	if (c->planes.hi)
+		memset(c->planes.hi, 0xff, 2 * sizeof(c->planes.hi[0]) * (size_t)(c->planes.lo - c->planes.hi));
 	return c;
+}
+
+static struct core_row row_of(const struct story *t, struct core_seq *s, uint32_t position)
+{
+	return (struct core_row){ s, t->token[position], position < t->prompt ? CORE_PROMPT : CORE_GENERATED, true };
+}
+
+/* Tokens from .. from + n - 1 of the story in one pass. */
+static void tell(const struct story *t, struct core_ctx *c, struct core_seq *s, uint32_t from, uint32_t n)
+{
+	struct core_row rows[LENGTH];
+
+	for (uint32_t i = 0; i < n; i++)
+		rows[i] = row_of(t, s, from + i);
+	must(core_forward(c, rows, n, &why));
 }
 
 static struct story story_new(const char *path, enum core_quant quant, enum core_kv_type kv)
 {
 	struct story t = { .m = load_model(path, quant), .kv = kv };
-	struct core_ctx *c = engine(&t, NULL, 1);
-	struct core_seq *s = core_seq_new(c);
 
 	t.vocab = core_model_info(t.m)->vocab;
 	t.want = calloc((size_t)LENGTH * t.vocab, sizeof(float));
 	for (uint32_t i = 0; i < LENGTH; i++)
 		t.token[i] = (int32_t)((i * 7919u + i * i * 31u + 3) % t.vocab);
+	return t;
+}
+
+/* What this instruction set computes alone, token by token. */
+static void story_listen(struct story *t, const char *cpu, uint32_t prompt)
+{
+	struct core_ctx *c = engine(t, cpu, 1);
+	struct core_seq *s = core_seq_new(c);
+
+	t->prompt = prompt;
+	t->bits = core_ctx_bits(c);
 	for (uint32_t i = 0; i < LENGTH; i++) {
-		feed(c, s, t.token + i, 1);
-		memcpy(t.want + (size_t)i * t.vocab, core_logits(c, 0), t.vocab * sizeof(float));
-		for (uint32_t k = 0; k < t.vocab; k++)
+		tell(t, c, s, i, 1);
+		memcpy(t->want + (size_t)i * t->vocab, core_logits(c, 0), t->vocab * sizeof(float));
+		for (uint32_t k = 0; k < t->vocab; k++)
 			assert_true(isfinite(core_logits(c, 0)[k]));
 	}
 	core_seq_free(c, s);
 	core_ctx_free(c);
-	return t;
 }
 
 static void story_free(struct story *t)
@@ -77,7 +104,7 @@ static void in_chunks(const struct story *t, struct core_ctx *c, uint32_t chunk)
 	for (uint32_t i = 0; i < LENGTH; i += chunk) {
 		uint32_t n = LENGTH - i < chunk ? LENGTH - i : chunk;
 
-		feed(c, s, t->token + i, n);
+		tell(t, c, s, i, n);
 		for (uint32_t j = 0; j < n; j++)
 			expect(t, c, j, i + j, "in chunks");
 	}
@@ -103,8 +130,9 @@ static void among_neighbours(const struct story *t, struct core_ctx *c)
 
 			if (!us && core_seq_len(s) + 64 > CONTEXT)
 				must(core_seq_trim(c, s, 0));
-			rows[n++] = (struct core_row){s, us ? t->token[at++] : (int32_t)((i * 37 + pass * 101) % t->vocab),
-						      i % 2 ? CORE_PROMPT : CORE_GENERATED, us || i % 5 == 0};
+			rows[n++] = us ? row_of(t, s, at++)
+				       : (struct core_row){s, (int32_t)((i * 37 + pass * 101) % t->vocab),
+							   i % 2 ? CORE_PROMPT : CORE_GENERATED, i % 5 == 0};
 			mine -= us;
 		}
 		must(core_forward(c, rows, n, &why));
@@ -128,7 +156,7 @@ static void after_trim_and_replay(const struct story *t, struct core_ctx *c)
 		uint32_t from = cut[k] < core_seq_len(s) ? cut[k] : 0;
 
 		must(core_seq_trim(c, s, from));
-		feed(c, s, t->token + from, LENGTH - from);
+		tell(t, c, s, from, LENGTH - from);
 		for (uint32_t i = from; i < LENGTH; i++)
 			expect(t, c, i - from, i, "after trim and replay");
 	}
@@ -140,17 +168,17 @@ static void after_forks(const struct story *t, struct core_ctx *c)
 	struct core_seq *parent = core_seq_new(c), *child, *wild;
 
 	for (uint32_t at = 0; at < LENGTH; at++) {
-		feed(c, parent, t->token + at, 1);
+		tell(t, c, parent, at, 1);
 		expect(t, c, 0, at, "parent of forks");
 		if (at % 11 != 5 || at + 1 == LENGTH)
 			continue;
 		wild = core_seq_fork(c, parent);
 		child = core_seq_fork(c, parent);
-		feed(c, child, t->token + at + 1, 1);
+		tell(t, c, child, at + 1, 1);
 		expect(t, c, 0, at + 1, "in a fork");
 		feed(c, wild, t->token, LENGTH - at - 1);	/* other tokens, where child and parent would find them without a copy */
 		for (uint32_t i = at + 2; i < LENGTH; i++) {
-			feed(c, child, t->token + i, 1);
+			tell(t, c, child, i, 1);
 			expect(t, c, 0, i, "in a fork");
 		}
 		core_seq_free(c, wild);
@@ -159,27 +187,44 @@ static void after_forks(const struct story *t, struct core_ctx *c)
 	core_seq_free(c, parent);
 }
 
+static void holds_on(const struct story *t, const char *cpu)
+{
+	static const uint32_t chunks[] = { LENGTH, 1, 5, 16, 17, 31, 33 };
+	bool plain = !strcmp(cpu, "plain");
+
+	for (int threads = 1; threads <= (plain ? 1 : 3); threads++) {
+		struct core_ctx *c = engine(t, cpu, threads);
+
+		assert_int_equal(core_ctx_bits(c), t->bits);
+		for (unsigned i = 0; i < (plain ? 1 : sizeof(chunks) / sizeof(chunks[0])); i++)
+			in_chunks(t, c, chunks[i]);
+		if (!plain) {
+			among_neighbours(t, c);
+			after_trim_and_replay(t, c);
+			after_forks(t, c);
+		}
+		assert_int_equal(core_ctx_pages_free(c), PAGES);
+		core_ctx_free(c);
+	}
+}
+
+/* Sets without tiles give the bits of one of them. With tiles a prompt of all tokens, too: rows enough for every form of the product. */
 static void holds_with(const char *path, enum core_quant quant, enum core_kv_type kv)
 {
-	static const uint32_t chunks[] = { LENGTH, 1, 5, 16, 17, 31 };
 	struct story t = story_new(path, quant, kv);
+	const char *last = "plain";
 
+	for (const char *const *cpu = cpus_here(); *cpu; cpu++)
+		last = strcmp(*cpu, "amx") ? *cpu : last;
+	story_listen(&t, last, LENGTH * 2 / 3);
 	for (const char *const *cpu = cpus_here(); *cpu; cpu++) {
-		bool plain = !strcmp(*cpu, "plain");
-
-		for (int threads = 1; threads <= (plain ? 1 : 3); threads++) {
-			struct core_ctx *c = engine(&t, *cpu, threads);
-
-			for (unsigned i = 0; i < (plain ? 1 : sizeof(chunks) / sizeof(chunks[0])); i++)
-				in_chunks(&t, c, chunks[i]);
-			if (!plain) {
-				among_neighbours(&t, c);
-				after_trim_and_replay(&t, c);
-				after_forks(&t, c);
-			}
-			assert_int_equal(core_ctx_pages_free(c), PAGES);
-			core_ctx_free(c);
+		if (!strcmp(*cpu, "amx")) {
+			story_listen(&t, *cpu, LENGTH);
+			holds_on(&t, *cpu);
+			story_listen(&t, *cpu, LENGTH * 2 / 3);
+			assert_int_equal(t.bits, CORE_BITS | CORE_BITS_TILES);
 		}
+		holds_on(&t, *cpu);
 	}
 	story_free(&t);
 }

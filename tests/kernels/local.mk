@@ -8,6 +8,7 @@ include tests/kernels/learn.mk
 core_tests = \
 	tests/kernels/ops_bits \
 	tests/kernels/ops_matmul \
+	tests/kernels/ops_tiles \
 	tests/kernels/ops_rows \
 	tests/kernels/ops_attention \
 	tests/kernels/core_pool \
@@ -38,6 +39,9 @@ tests_kernels_nf4_LDADD = $(core_test_ldadd) $(SODIUM_LIBS)
 tests_kernels_ops_bits_SOURCES = tests/kernels/ops_bits.c tests/kernels/ops_test.h tests/kernels/core_test.h
 tests_kernels_ops_bits_CPPFLAGS = $(core_test_cppflags)
 tests_kernels_ops_bits_LDADD = $(core_test_ldadd) $(SODIUM_LIBS)
+tests_kernels_ops_tiles_SOURCES = tests/kernels/ops_tiles.c tests/kernels/ops_test.h tests/kernels/core_test.h
+tests_kernels_ops_tiles_CPPFLAGS = $(core_test_cppflags)
+tests_kernels_ops_tiles_LDADD = $(core_test_ldadd)
 tests_kernels_ops_matmul_SOURCES = tests/kernels/ops_matmul.c tests/kernels/ops_test.h tests/kernels/core_test.h
 tests_kernels_ops_matmul_CPPFLAGS = $(core_test_cppflags)
 tests_kernels_ops_matmul_LDADD = $(core_test_ldadd)
