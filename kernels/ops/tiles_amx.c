@@ -14,7 +14,7 @@
 #include "tiles.h"
 
 enum { ROWS = TILES_ROWS, TILE = 1024 };	/* bytes */
-enum { SLICE = 512, SHORT_SLICE = 256 };	/* of k: what is staged at a time, of one plane */
+enum { SLICE = 256 };			/* of k: what is staged at a time, of one plane */
 
 /* A slice of W, as tiles: block b, plane p, step t at at + b * block + p * plane + t * TILE. */
 struct slice {
@@ -409,7 +409,7 @@ VEC uint32_t slice_end(const struct slice *s)
 
 VEC void few_rows_16(struct product *p, struct guest *guest, enum pack_kind kind)
 {
-	uint32_t most = kind == PACK_BF16 ? p->w->kpad : SHORT_SLICE / planes_of(kind);
+	uint32_t most = kind == PACK_BF16 ? p->w->kpad : SLICE / planes_of(kind);
 
 	configure(p, p->m, 0);
 	if (guest)
@@ -429,7 +429,7 @@ VEC void few_rows_16(struct product *p, struct guest *guest, enum pack_kind kind
 
 VEC void few_rows_32(struct product *p, struct guest *guest, enum pack_kind kind)
 {
-	uint32_t most = kind == PACK_BF16 ? p->w->kpad : SHORT_SLICE / planes_of(kind), b0 = p->b0;
+	uint32_t most = kind == PACK_BF16 ? p->w->kpad : SLICE / planes_of(kind), b0 = p->b0;
 	float *out = p->out, *below = out + ROWS * p->ldo;
 	size_t ld = p->ldo * sizeof(float);
 
@@ -514,7 +514,7 @@ static void add_next(struct guest *next, const struct product *p, uint32_t k, ui
 
 VEC void many_rows(struct product *p, struct guest *guest, enum pack_kind kind)
 {
-	uint32_t most = SLICE / (kind == PACK_BF16 ? 2 : planes_of(kind));
+	uint32_t most = SLICE / planes_of(kind);
 	size_t units = (size_t)((p->m + ROWS - 1) / (2 * ROWS)) * ((p->b1 - p->b0 + 1) / 2);
 	struct guest next;
 	struct slice s;
