@@ -62,7 +62,7 @@ static bool make_links(struct chain *c, struct weft_job *job, uint32_t choice)
 {
 	const struct engine_job *spec = job->spec;
 
-	*c = (struct chain){.choice = choice};
+	*c = (struct chain){.choice = choice, .side_by_side = true};
 	if (spec->n_samplers == 0)
 		return true;
 	c->links = calloc(spec->n_samplers, sizeof *c->links);
@@ -79,6 +79,7 @@ static bool make_links(struct chain *c, struct weft_job *job, uint32_t choice)
 			c->links[c->n++] = (struct chain_link){p, self, (uint32_t)i};
 		if (!run_leave(job, "create", rc))
 			return false;
+		c->side_by_side &= self == NULL || (p->desc->sampler->flags & WEFT_SIDE_BY_SIDE) != 0;
 		c->replays |= rc == 0 && self != NULL && p->desc->sampler->accept != NULL && p->desc->sampler->save == NULL;
 	}
 	return true;

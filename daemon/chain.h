@@ -20,6 +20,7 @@ struct chain {
 	size_t n;
 	uint32_t choice;
 	uint64_t generated;		/* tokens drawn so far */
+	bool side_by_side;		/* all of them may run on any thread, beside those of other jobs */
 	bool replays;			/* a sampler's state follows from accept() alone: a checkpoint has the history */
 	int32_t *history;		/* [generated] when it replays */
 	uint64_t history_cap;

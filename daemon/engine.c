@@ -39,10 +39,21 @@ struct engine {
 	uint64_t born;
 	struct run_out out;
 	struct batch batch;
-	struct chain_room room;
-	struct measured *measured; /* [max_rows] */
-	double *sums;		   /* [max_rows * logits_blocks()]: of theirs */
-	uint32_t *wanted;	   /* [max_rows]: rows of the batch that have logits */
+	/* the rows of a step that have logits, and the jobs that they belong to */
+	uint32_t *wanted, n_wanted; /* [max_rows]: their places in the batch */
+	struct measured *measured;  /* [max_rows] */
+	double *sums;		    /* [max_rows * logits_blocks()]: of theirs */
+	struct drawing {
+		struct weft_job *job;
+		uint64_t drawn; /* by the job before */
+		bool aside;
+	} *drawing;		    /* [max_rows] */
+	uint32_t n_aside;	    /* of these, in front */
+	struct room {
+		struct chain_room chain;
+		atomic_flag taken;
+	} *rooms;		    /* [n_rooms]: one for each thread of the core */
+	int n_rooms;
 	int64_t row_ns; /* what a row of a full batch has cost of late; 0: not known yet */
 };
 
@@ -345,22 +356,85 @@ static void measure(void *arg, uint32_t i)
 		feed_measure(from->job, from->feed, core_logits(e->core, i), &e->measured[i]);
 }
 
-/* What is the same for all that is drawn from a row is measured side by side; the plugins have their say one after the other. */
-static void reduce(struct engine *e)
+/* All rows of one job, in order. */
+static void draw_rows(struct engine *e, struct weft_job *job, struct chain_room *room)
+{
+	for (uint32_t i = 0; i < e->n_wanted && !job->ended; i++) {
+		const struct batch_from *from = &e->batch.from[e->wanted[i]];
+		if (from->job == job && !feed_row(job, from->feed, from->row, core_logits(e->core, i), &e->measured[i], room))
+			return;
+	}
+}
+
+/* [core's threads] */
+static void draw_aside(void *arg, uint32_t i)
+{
+	struct engine *e = arg;
+	int r = 0;
+
+	while (atomic_flag_test_and_set(&e->rooms[r].taken))
+		r = (r + 1) % e->n_rooms;
+	draw_rows(e, e->drawing[i].job, &e->rooms[r].chain);
+	atomic_flag_clear(&e->rooms[r].taken);
+}
+
+static struct drawing *drawing_of(struct engine *e, struct weft_job *job, uint32_t *n)
+{
+	if (job->drawing == 0) {
+		job->drawing = ++*n;
+		e->drawing[*n - 1] = (struct drawing){job, job->drawn, true};
+	}
+	return &e->drawing[job->drawing - 1];
+}
+
+/* Finds the rows with logits and their jobs. Returns how many jobs. */
+static uint32_t find_drawing(struct engine *e)
 {
 	uint32_t n = 0;
 
-	for (uint32_t i = 0; i < e->batch.n; i++)
-		if (e->batch.rows[i].want_logits)
-			e->wanted[n++] = i;
-	core_spread(e->core, measure, e, n);
-	for (uint32_t i = 0; i < n; i++) {
-		const struct batch_from *from = &e->batch.from[e->wanted[i]];
-		if (from->job->ended)
+	e->n_wanted = 0;
+	for (uint32_t i = 0; i < e->batch.n; i++) {
+		const struct batch_from *from = &e->batch.from[i];
+		if (!e->batch.rows[i].want_logits)
 			continue;
-		uint64_t drawn = from->job->drawn;
-		feed_row(from->job, from->feed, from->row, core_logits(e->core, i), &e->measured[i], &e->room);
-		count(&e->stats.draws, from->job->drawn - drawn);
+		e->wanted[e->n_wanted++] = i;
+		if (from->job->ended || (from->row == from->feed->n_tokens - 1 && !feed_make_chains(from->job, from->feed)))
+			continue;
+		struct drawing *d = drawing_of(e, from->job, &n);
+		d->aside = d->aside && feed_may_go_aside(from->feed);
+	}
+	return n;
+}
+
+/* Those that go aside to the front. */
+static void part_drawing(struct engine *e, uint32_t n)
+{
+	e->n_aside = 0;
+	for (uint32_t i = 0; i < n; i++) {
+		struct drawing d = e->drawing[i];
+		d.job->drawing = 0;
+		d.job->aside = d.aside && !d.job->ended;
+		if (!d.job->aside)
+			continue;
+		e->drawing[i] = e->drawing[e->n_aside];
+		e->drawing[e->n_aside++] = d;
+	}
+}
+
+/* Rows and jobs side by side, but for the jobs with a sampler that has to run on this thread. */
+static void reduce(struct engine *e)
+{
+	uint32_t n = find_drawing(e);
+
+	part_drawing(e, n);
+	core_spread(e->core, measure, e, e->n_wanted);
+	core_spread(e->core, draw_aside, e, e->n_aside);
+	for (uint32_t i = 0; i < n; i++) {
+		struct weft_job *job = e->drawing[i].job;
+		if (i >= e->n_aside)
+			draw_rows(e, job, &e->rooms[0].chain);
+		run_return(job);
+		count(&e->stats.draws, job->drawn - e->drawing[i].drawn);
 	}
 	e->batch.n = 0;
 }
@@ -548,14 +622,33 @@ static int make_rooms(struct engine *e, uint32_t vocab)
 {
 	size_t rows = e->p.max_rows, blocks = logits_blocks(vocab);
 
+	e->wanted = malloc(rows * sizeof *e->wanted);
 	e->measured = calloc(rows, sizeof *e->measured);
 	e->sums = malloc(rows * blocks * sizeof *e->sums);
-	e->wanted = malloc(rows * sizeof *e->wanted);
-	if (e->measured == NULL || e->sums == NULL || e->wanted == NULL)
+	e->drawing = malloc(rows * sizeof *e->drawing);
+	e->n_rooms = core_ctx_threads(e->core);
+	e->rooms = calloc((size_t)e->n_rooms, sizeof *e->rooms);
+	if (e->wanted == NULL || e->measured == NULL || e->sums == NULL || e->drawing == NULL || e->rooms == NULL)
 		return -1;
 	for (size_t i = 0; i < rows; i++)
 		e->measured[i].row.sums = e->sums + i * blocks;
-	return batch_init(&e->batch, e->p.max_rows) != 0 || chain_room_init(&e->room, vocab) != 0 ? -1 : 0;
+	for (int i = 0; i < e->n_rooms; i++) {
+		atomic_flag_clear(&e->rooms[i].taken);
+		if (chain_room_init(&e->rooms[i].chain, vocab) != 0)
+			return -1;
+	}
+	return batch_init(&e->batch, e->p.max_rows);
+}
+
+static void free_rooms(struct engine *e)
+{
+	for (int i = 0; e->rooms != NULL && i < e->n_rooms; i++)
+		chain_room_finish(&e->rooms[i].chain);
+	free(e->rooms);
+	free(e->drawing);
+	free(e->measured);
+	free(e->sums);
+	free(e->wanted);
 }
 
 static void free_all(struct engine *e)
@@ -570,10 +663,7 @@ static void free_all(struct engine *e)
 	}
 	drop_commands(e->commands);
 	batch_finish(&e->batch);
-	chain_room_finish(&e->room);
-	free(e->measured);
-	free(e->sums);
-	free(e->wanted);
+	free_rooms(e);
 	core_ctx_free(e->core);
 	pthread_cond_destroy(&e->more);
 	pthread_mutex_destroy(&e->lock);

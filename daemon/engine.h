@@ -127,7 +127,7 @@ struct engine_params {
 	const char *device, *module;	/* as of struct core_ctx_params */
 	const struct engine_pace *pace;	/* copied; NULL: the usual one */
 	void (*wake)(void *arg);	/* [engine] there are events */
-	void (*log)(void *arg, uint64_t job, int level, const char *text);	/* [engine] and [main]: lines of plugins and of the engine */
+	void (*log)(void *arg, uint64_t job, int level, const char *text);	/* [any]: lines of plugins and of the engine */
 	void *arg;
 };
 

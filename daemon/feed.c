@@ -197,18 +197,46 @@ bool feed_wants_logits(const struct feed *f, uint32_t row)
 	return row == f->n_tokens - 1 && (f->n_choices > 0 || f->logits != NULL);
 }
 
+bool feed_make_chains(struct weft_job *job, struct feed *f)
+{
+	for (uint32_t i = 0; i < f->n_choices; i++)
+		if (!run_choice_chain(job, f->choices[i]))
+			return false;
+	return true;
+}
+
+bool feed_may_go_aside(const struct feed *f)
+{
+	for (uint32_t i = 0; i < f->n_choices; i++)
+		if (f->choices[i]->has_chain && !f->choices[i]->chain.side_by_side)
+			return false;
+	return true;
+}
+
+/* Does anybody want the sum over a whole row of f? */
+static bool wants_sum(const struct feed *f)
+{
+	if ((f->flags & WEFT_FEED_NO_LOGPROBS) == 0 || f->n_targets > 0 || f->top > 0)
+		return true;
+	for (uint32_t i = 0; i < f->n_choices; i++)
+		if (f->choices[i]->chain.n == 0)
+			return true; /* the draw is from the row itself */
+	return false;
+}
+
 void feed_measure(const struct weft_job *job, const struct feed *f, const float *logits, struct measured *m)
 {
 	uint32_t vocab = job->model->vocab;
 
-	m->sane = logits_weigh(&m->row, logits, vocab);
+	m->weighed = wants_sum(f);
+	m->sane = m->weighed ? logits_weigh(&m->row, logits, vocab) : logits_best(&m->row, logits, vocab);
 	m->n_top = m->sane ? logits_top(&m->row, logits, vocab, f->top, m->top) : 0;
 }
 
 static void fill_drawn(struct weft_drawn *d, int32_t token, const float *logits, const struct measured *m)
 {
 	d->token = token;
-	d->logprob = logits_logprob(&m->row, logits[token]);
+	d->logprob = m->weighed ? logits_logprob(&m->row, logits[token]) : 0;
 	d->greedy = token == m->row.best;
 	d->n_top = m->n_top;
 	memcpy((struct weft_top *)d->top, m->top, m->n_top * sizeof *m->top);
@@ -220,7 +248,7 @@ static bool draw_all(struct weft_job *job, struct feed *f, const float *logits, 
 	for (uint32_t i = 0; i < f->n_choices; i++) {
 		struct choice *c = f->choices[i];
 		int32_t token;
-		if (!run_choice_chain(job, c) || !chain_draw(&c->chain, job, room, logits, &m->row, position, &token))
+		if (!chain_draw(&c->chain, job, room, logits, &m->row, position, &token))
 			return false;
 		fill_drawn(&f->draw_results[i], token, logits, m);
 		f->draw_results[i].choice = c->index;

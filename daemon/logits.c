@@ -31,15 +31,20 @@ uint32_t logits_blocks(uint32_t n)
 	return (n + SCAN_BLOCK - 1) / SCAN_BLOCK;
 }
 
+bool logits_best(struct logits_row *out, const float *logits, uint32_t n)
+{
+	uint32_t at;
+	bool numbers = scan_here()->best(logits, n, &out->max, &at);
+
+	out->best = (int32_t)at;
+	return numbers && out->max != -INFINITY;
+}
+
 bool logits_weigh(struct logits_row *out, const float *logits, uint32_t n)
 {
-	const struct scan *scan = scan_here();
-	uint32_t at;
-
-	if (!scan->best(logits, n, &out->max, &at) || out->max == -INFINITY)
+	if (!logits_best(out, logits, n))
 		return false;
-	out->best = (int32_t)at;
-	scan->weigh(logits, n, out->max, out->sums);
+	scan_here()->weigh(logits, n, out->max, out->sums);
 	out->total = 0;
 	for (uint32_t block = 0; block < logits_blocks(n); block++)
 		out->total += out->sums[block];

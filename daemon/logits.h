@@ -18,6 +18,8 @@ struct logits_row {
 uint32_t logits_blocks(uint32_t n);
 /* Measures n >= 1 logits; out->sums is there. False: NaN, +INFINITY or nothing but -INFINITY among them. */
 bool logits_weigh(struct logits_row *out, const float *logits, uint32_t n);
+/* The first step of that: max and best alone. */
+bool logits_best(struct logits_row *out, const float *logits, uint32_t n);
 float logits_logprob(const struct logits_row *row, float logit);
 /* The k best of n in order, by token id = index; returns how many there are: min(k, n). k <= WEFT_MAX_TOP of the ABI, 64. */
 uint32_t logits_top(const struct logits_row *row, const float *logits, uint32_t n, uint32_t k, struct weft_top *out);

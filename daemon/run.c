@@ -95,17 +95,32 @@ static void say_done(struct engine_job *spec, struct run_out *out, enum engine_e
 
 void run_end(struct weft_job *job, enum engine_end end, int code, const char *fmt, ...)
 {
-	char text[600];
+	char text[RUN_REASON];
 	va_list ap;
 
-	if (job->ended)
+	if (job->ended || job->late)
 		return;
 	va_start(ap, fmt);
 	vsnprintf(text, sizeof text, fmt, ap);
 	va_end(ap);
+	if (job->aside) { /* nothing ends a job there but its failure */
+		memcpy(job->late_text, text, sizeof text);
+		job->late_code = code;
+		job->late = true;
+		return;
+	}
 	run_release(job);
 	job->ended = true;
 	say_done(job->spec, job->out, end, code, text, job->drawn + job->scored, job->cached);
+}
+
+void run_return(struct weft_job *job)
+{
+	bool late = job->late;
+
+	job->aside = job->late = false;
+	if (late)
+		run_end(job, END_FAILED, job->late_code, "%s", job->late_text);
 }
 
 void run_refuse(struct engine_job *spec, struct run_out *out, const char *text)

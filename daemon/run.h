@@ -36,7 +36,8 @@ enum {
 	RUN_VALUES = 1 << 23,		/* reported values of one plan */
 	RUN_EVENTS = 1 << 16,		/* events that one call of a plugin may cause */
 	RUN_EVENT_BYTES = 64 << 20,	/* and what they may weigh */
-	RUN_CHECKPOINT_BYTES = 64 << 20	/* of one checkpoint */
+	RUN_CHECKPOINT_BYTES = 64 << 20,	/* of one checkpoint */
+	RUN_REASON = 600		/* bytes of why a job ends, with the 0 */
 };
 
 /* What the host tells plugins about the model. */
@@ -85,7 +86,7 @@ struct feed {
 /* What is known of one row of logits before anybody draws from it. */
 struct measured {
 	struct logits_row row;
-	bool sane;
+	bool sane, weighed;		/* not weighed: of row there are max and best alone */
 	uint32_t n_top;
 	struct weft_top top[RUN_TOP];	/* [n_top] of the most likely; found once for all that is drawn from the row */
 };
@@ -126,6 +127,12 @@ struct weft_job {
 	uint32_t caller_stream, caller_choice;
 	uint32_t call_events;		/* events and bytes that this call caused */
 	uint64_t call_bytes;
+	/* Aside: other threads than the engine's may have the job, so run_end() only notes why it ends; run_return() makes it so. */
+	bool aside, late;
+	int late_code;
+	char late_text[RUN_REASON];
+	uint32_t drawing;	/* its place among the jobs that have logits in this step, from 1; 0: none */
+
 	/* Why the job ends. said: by host->fail, counts only when the function returns an error. breach: an impossible wish, counts always. */
 	int said_code, breach_code;
 	char said[400], breach[400];
@@ -167,6 +174,7 @@ bool run_make_decoder(struct weft_job *job);
 bool run_plan(struct weft_job *job);
 bool run_commit(struct weft_job *job);
 void run_end(struct weft_job *job, enum engine_end end, int code, const char *fmt, ...) __attribute__((format(printf, 4, 5)));
+void run_return(struct weft_job *job);		/* it is not aside any more; if it failed there, it ends now */
 void run_park(struct weft_job *job);		/* gives up its pages and says EV_PREEMPTED */
 bool run_resume(struct weft_job *job);		/* from parked to rebuilding; false as above */
 bool run_rebuild(struct weft_job *job);		/* between steps: takes the rebuild further, or ends it; false as above */
@@ -182,7 +190,6 @@ void run_enter(struct weft_job *job, enum run_phase phase, const struct plugin *
 /* After a plugin function: true when all is well; else the job has been ended with the reason. */
 bool run_leave(struct weft_job *job, const char *function, int rc);
 /* The same for functions whose failure is not the job's end: 0 or the code, with the reason in text. */
-enum { RUN_REASON = 600 };
 int run_verdict(struct weft_job *job, const char *function, int rc, char text[static RUN_REASON]);
 /* The engine's wishes for a checkpoint and for the job's leave, between steps. */
 void run_want_checkpoint(struct weft_job *job);
@@ -212,9 +219,13 @@ void feed_reuse(struct weft_job *job);
 /* The page that the job's prompt fills next; false: it fills none. *all: the prefix cache could give it the whole page. */
 bool feed_page(const struct weft_job *job, unsigned char key[CORE_PAGE_KEY], bool *all);
 uint64_t feed_work(const struct weft_job *job);	/* tokens that the plan has made: drawn, scored or fed behind the prompt */
+/* Before its last row is measured: makes the chains of its choices. False: the job has ended. */
+bool feed_make_chains(struct weft_job *job, struct feed *f);
+bool feed_may_go_aside(const struct feed *f);	/* all samplers in its chains run side by side */
 /* Measures one row of logits for f; m->row.sums is there. [any thread] */
 void feed_measure(const struct weft_job *job, const struct feed *f, const float *logits, struct measured *m);
-/* Reduces the logits of one row, which were measured. False: the job has ended. */
+/* Reduces the logits of one row, which were measured. False: the job has ended, or will when it is not aside any more. [any thread, if the
+ * job is aside] */
 bool feed_row(struct weft_job *job, struct feed *f, uint32_t row, const float *logits, const struct measured *m, struct chain_room *room);
 int feed_results(struct weft_job *job, struct weft_result **out);	/* [job->n_feeds], of the arena; -1: out of memory */
 void feed_clear(struct weft_job *job);

@@ -249,7 +249,7 @@ static const struct weft_param params[] = {
 };
 static const struct weft_sampler sampler = {
 	.size = sizeof(sampler),
-	.flags = WEFT_NEEDS_HISTORY | WEFT_DETERMINISTIC,
+	.flags = WEFT_NEEDS_HISTORY | WEFT_DETERMINISTIC | WEFT_SIDE_BY_SIDE,
 	.order = 400,
 	.create = create,
 	.apply = apply,

@@ -114,7 +114,7 @@ static const struct weft_param params[] = {
 };
 static const struct weft_sampler sampler = {
 	.size = sizeof(sampler),
-	.flags = WEFT_NEEDS_HISTORY | WEFT_DETERMINISTIC,
+	.flags = WEFT_NEEDS_HISTORY | WEFT_DETERMINISTIC | WEFT_SIDE_BY_SIDE,
 	.order = 300,
 	.create = create,
 	.apply = apply,

@@ -56,6 +56,7 @@ struct sample {
 	bool prompt_fed; /* planned and committed */
 	bool forked;
 	int32_t top; /* tops asked for in every feed */
+	uint32_t draws; /* flags of feeds that draw */
 	uint32_t n;
 	uint64_t room; /* tokens an answer may have before the context is full */
 	int32_t *ids;  /* [n_ids], room for one delta */
@@ -120,6 +121,7 @@ static int create(const struct weft_host *host, struct weft_job *job, const stru
 	s->n = n;
 	s->top = (int32_t)(params[LOGPROBS].i > params[PROMPT_LOGPROBS].i ? params[LOGPROBS].i : params[PROMPT_LOGPROBS].i);
 	s->top = s->top < 0 ? 0 : s->top;
+	s->draws = params[LOGPROBS].i < 0 && s->top == 0 ? WEFT_FEED_NO_LOGPROBS : 0;
 	s->room = host->context(job) - host->prompt(job, &(const int32_t *){NULL});
 	*self = s;
 	return 0;
@@ -459,7 +461,7 @@ static int plan_prompt(struct sample *s, struct weft_job *job)
 	uint32_t choices[N_MAX];
 	int32_t *targets = NULL;
 	struct weft_feed f = {
-		.size = sizeof(f), .flags = WEFT_FEED_PROMPT, .choices = choices, .n_choices = s->n, .top = (uint32_t)s->top};
+		.size = sizeof(f), .flags = WEFT_FEED_PROMPT | s->draws, .choices = choices, .n_choices = s->n, .top = (uint32_t)s->top};
 	int rc;
 
 	f.n_tokens = (uint32_t)s->host->prompt(job, &f.tokens);
@@ -512,6 +514,7 @@ static int plan(void *self, struct weft_job *job)
 
 		if (!c->finished) {
 			rc = s->host->feed(job, &(struct weft_feed){.size = sizeof(struct weft_feed),
+								    .flags = s->draws,
 								    .seq = c->seq,
 								    .n_tokens = 1,
 								    .tokens = &c->last,

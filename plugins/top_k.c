@@ -33,7 +33,7 @@ static const struct weft_param params[] = {
 };
 static const struct weft_sampler sampler = {
 	.size = sizeof(sampler),
-	.flags = WEFT_ARGMAX_INVARIANT | WEFT_DETERMINISTIC,
+	.flags = WEFT_ARGMAX_INVARIANT | WEFT_DETERMINISTIC | WEFT_SIDE_BY_SIDE,
 	.order = 700,
 	.create = create,
 	.apply = apply,

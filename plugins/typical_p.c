@@ -97,7 +97,7 @@ static const struct weft_param params[] = {
 };
 static const struct weft_sampler sampler = {
 	.size = sizeof(sampler),
-	.flags = WEFT_DETERMINISTIC,
+	.flags = WEFT_DETERMINISTIC | WEFT_SIDE_BY_SIDE,
 	.order = 800,
 	.create = create,
 	.apply = apply,

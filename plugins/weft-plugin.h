@@ -12,7 +12,8 @@
  *   chains, and calls commit() when everything that was planned has happened. A decoder never sees chunks or neighbours.
  *
  * Threads: every function below runs on the engine thread [engine], except weft_plugin(), init() and fini(), which run on the
- *   main thread [main] while no job of the plugin runs. None may block: no file or network waits, no sleeping, no locks held by others.
+ *   main thread [main] while no job of the plugin runs, and samplers' apply() and accept(), which run on any thread with
+ *   WEFT_SIDE_BY_SIDE. None may block: no file or network waits, no sleeping, no locks held by others.
  * Memory: who allocates frees. What a function is handed is borrowed until it returns, unless its comment says otherwise.
  * Errors: a function returns 0 or a negative WEFT_E* code; to give the reason, call host->fail(job, code, text) first.
  *   An error of a plugin ends its job (and its job only), with state failed.
@@ -131,7 +132,10 @@ WEFT_ENDS_WITH(struct weft_blob, len);
 enum weft_sampler_flags {
 	WEFT_ARGMAX_INVARIANT = 1,	/* never changes which candidate is first */
 	WEFT_NEEDS_HISTORY = 2,		/* wants accept() for prompt tokens, too */
-	WEFT_DETERMINISTIC = 4		/* never calls host->uniform */
+	WEFT_DETERMINISTIC = 4,		/* never calls host->uniform */
+	/* apply() and accept() touch nothing but their instance, what they are handed and the host: weftd may call them on any thread, those of
+	 * several jobs at the same time. Instances of one job are never called at the same time. */
+	WEFT_SIDE_BY_SIDE = 8
 };
 
 struct weft_host;
@@ -162,7 +166,8 @@ WEFT_ENDS_WITH(struct weft_sampler, destroy);
 
 enum weft_feed_flags {
 	WEFT_FEED_PROMPT = 1,	/* tokens belong to the prompt (P1: the prompt path), not to the answer */
-	WEFT_FEED_LOGITS = 2	/* the raw logits of the last row are wanted in the result */
+	WEFT_FEED_LOGITS = 2,	/* the raw logits of the last row are wanted in the result */
+	WEFT_FEED_NO_LOGPROBS = 4	/* nobody looks at the log-probabilities of draws: they may be 0, which saves a sum over the vocabulary */
 };
 
 /* One wish of plan(): append tokens to a sequence, and say what is wanted back. */
@@ -189,7 +194,7 @@ struct weft_top {		/* one of the most likely tokens; logprob: natural log, full 
 struct weft_drawn {		/* what came of one draw or one target */
 	uint32_t size;
 	int32_t token;		/* drawn, or the target */
-	float logprob;		/* as in struct weft_top */
+	float logprob;		/* as in struct weft_top; of a draw with WEFT_FEED_NO_LOGPROBS perhaps 0 */
 	uint32_t greedy;	/* 1: it is the most likely token */
 	const struct weft_top *top;	/* [n_top], most likely first */
 	uint32_t n_top;

@@ -57,6 +57,7 @@ static const struct weft_param params[] = {
 };
 static const struct weft_sampler sampler = {
 	.size = sizeof(sampler),
+	.flags = WEFT_SIDE_BY_SIDE,
 	.order = 1100,
 	.create = create,
 	.apply = apply,

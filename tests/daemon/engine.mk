@@ -16,7 +16,8 @@ engine_modules = \
 	tests/daemon/engine_crooked_saver.la \
 	tests/daemon/engine_loud.la \
 	tests/daemon/engine_no_repeat_last.la \
-	tests/daemon/engine_crooked_sampler.la
+	tests/daemon/engine_crooked_sampler.la \
+	tests/daemon/engine_crooked_aside.la
 
 if CMOCKA
 check_PROGRAMS += $(engine_tests)
@@ -57,6 +58,10 @@ tests_daemon_engine_loud_la_LDFLAGS = $(engine_module_flags)
 tests_daemon_engine_no_repeat_last_la_SOURCES = tests/daemon/engine_no_repeat_last.c
 tests_daemon_engine_no_repeat_last_la_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/plugins
 tests_daemon_engine_no_repeat_last_la_LDFLAGS = $(engine_module_flags)
+tests_daemon_engine_crooked_aside_la_SOURCES = tests/daemon/engine_crooked_sampler.c
+tests_daemon_engine_crooked_aside_la_CPPFLAGS = $(AM_CPPFLAGS) -DCROOKED_ASIDE
+tests_daemon_engine_crooked_aside_la_LDFLAGS = $(engine_module_flags)
+
 tests_daemon_engine_crooked_sampler_la_SOURCES = tests/daemon/engine_crooked_sampler.c
 tests_daemon_engine_crooked_sampler_la_LDFLAGS = $(engine_module_flags)
 

@@ -1,14 +1,25 @@
-/* crooked_sampler: a sampler that does nothing, until the parameter says which promise to break. */
+/* crooked_sampler: a sampler that does nothing, until the parameter says which promise to break. With CROOKED_ASIDE it is crooked_aside, which
+ * runs beside those of other jobs. */
 #include "plugins/weft-plugin.h"
 
 #include <math.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
+
+#ifdef CROOKED_ASIDE
+#define NAME "crooked_aside"
+#define FLAGS WEFT_SIDE_BY_SIDE
+#else
+#define NAME "crooked_sampler"
+#define FLAGS 0
+#endif
 
 struct crooked {
 	const struct weft_host *host;
 	const char *mode;
 	uint32_t drawn, at;
+	pthread_t maker;
 };
 
 static int create(const struct weft_host *host, struct weft_job *job, const struct weft_value *params, void **self)
@@ -18,13 +29,14 @@ static int create(const struct weft_host *host, struct weft_job *job, const stru
 	if (params[0].str[0] == '\0')
 		return 0; /* neutral */
 	if (strcmp(params[0].str, "create_error") == 0)
-		return host->fail(job, WEFT_EINVAL, "crooked_sampler: this value is refused");
+		return host->fail(job, WEFT_EINVAL, NAME ": this value is refused");
 	s = calloc(1, sizeof *s);
 	if (s == NULL)
 		return WEFT_ENOMEM;
 	s->host = host;
 	s->mode = params[0].str;
 	s->at = (uint32_t)params[1].i;
+	s->maker = pthread_self();
 	*self = s;
 	return 0;
 }
@@ -41,6 +53,8 @@ static int apply(void *self, struct weft_job *job, struct weft_candidates *c)
 	struct crooked *s = self;
 	const char *m = s->mode;
 
+	if (strcmp(m, "thread") == 0 && !pthread_equal(s->maker, pthread_self()))
+		return s->host->fail(job, WEFT_EINTERNAL, "another thread");
 	if (s->drawn != s->at)
 		return 0;
 	if (strcmp(m, "apply_error") == 0)
@@ -82,20 +96,20 @@ static int accept(void *self, struct weft_job *job, int32_t token, uint32_t from
 static const struct weft_param params[] = {
 	{.size = sizeof(struct weft_param),
 	 .type = WEFT_STRING,
-	 .name = "crooked_sampler",
+	 .name = NAME,
 	 .doc = "What to do wrong; empty is nothing."},
 	{.size = sizeof(struct weft_param),
 	 .type = WEFT_INT,
-	 .name = "crooked_sampler_at",
+	 .name = NAME "_at",
 	 .doc = "At which token.",
 	 .min = 0,
 	 .max = 1000},
 };
 static const struct weft_sampler sampler = {
-	.size = sizeof sampler, .order = 1, .create = create, .apply = apply, .accept = accept, .destroy = free};
+	.size = sizeof sampler, .flags = FLAGS, .order = 1, .create = create, .apply = apply, .accept = accept, .destroy = free};
 static const struct weft_plugin plugin = {.size = sizeof plugin,
 					  .abi = WEFT_ABI,
-					  .name = "crooked_sampler",
+					  .name = NAME,
 					  .version = "1",
 					  .doc = "Breaks the promises of a sampler.",
 					  .params = params,

@@ -5,6 +5,7 @@
 
 static struct kit kit;
 static const struct kit_params params = {.threads = 1, .kv_pages = 4096, .max_rows = 64};
+static const struct kit_params several = {.threads = 3, .kv_pages = 4096, .max_rows = 64};
 static const struct kit_ask honest = {.words = "seed=5 max_tokens=40 n=2 temperature=0.9 top_k=50 logprobs=1",
 				      .prompt = "Which hat goes with a raincoat?"};
 static char *expected;
@@ -12,7 +13,7 @@ static size_t expected_len;
 
 static int setup(void **state)
 {
-	kit_init(&kit, (const char *const[]){"engine_crooked", "engine_crooked_sampler", NULL});
+	kit_init(&kit, (const char *const[]){"engine_crooked", "engine_crooked_sampler", "engine_crooked_aside", NULL});
 	expected = kit_alone(&kit, &params, &honest, &expected_len);
 	return 0;
 }
@@ -75,7 +76,7 @@ static const struct crime decoder_crimes[] = {
 };
 
 static const struct crime sampler_crimes[] = {
-	{"create_error", WEFT_EINVAL, "crooked_sampler: this value is refused"},
+	{"create_error", WEFT_EINVAL, ": this value is refused"},
 	{"apply_error", WEFT_EINTERNAL, "apply does not want to"},
 	{"accept_error", WEFT_EINTERNAL, "accept() returned -4"},
 	{"nan", WEFT_EINTERNAL, "NaN or +infinity"},
@@ -140,17 +141,14 @@ static void a_decoder_that_cheats_ends_its_own_job(void **state)
 	}
 }
 
-static void a_sampler_that_cheats_ends_its_own_job(void **state)
+static void check_sampler(const char *words)
 {
 	struct kit_run r;
 
 	for (int at = 0; at <= 4; at += 4) {
-		kit_start(&r, &kit, &params);
+		kit_start(&r, &kit, &several);
 		for (uint64_t i = 0; i < N_SAMPLER; i++) {
-			submit(&r, 1000 + i,
-			       "max_tokens=8 ignore_eos=1 samplers=crooked_sampler,temperature crooked_sampler=%s "
-			       "crooked_sampler_at=%d",
-			       sampler_crimes[i].mode, at);
+			submit(&r, 1000 + i, words, sampler_crimes[i].mode, at);
 			engine_submit(r.engine, kit_job(&kit, 1 + i, &honest));
 		}
 		kit_wait_done(&r, 2 * N_SAMPLER);
@@ -161,6 +159,31 @@ static void a_sampler_that_cheats_ends_its_own_job(void **state)
 		kit_assert_idle(&r);
 		kit_stop(&r);
 	}
+}
+
+static void a_sampler_that_cheats_ends_its_own_job(void **state)
+{
+	check_sampler("max_tokens=8 ignore_eos=1 samplers=crooked_sampler,temperature crooked_sampler=%s crooked_sampler_at=%d");
+}
+
+/* Its end waits until the other threads are done. */
+static void a_sampler_that_cheats_beside_others_ends_its_own_job(void **state)
+{
+	check_sampler("max_tokens=8 ignore_eos=1 samplers=crooked_aside,temperature crooked_aside=%s crooked_aside_at=%d");
+}
+
+static void a_sampler_runs_on_the_engines_thread_unless_it_says_otherwise(void **state)
+{
+	struct kit_run r;
+
+	kit_start(&r, &kit, &several);
+	for (uint64_t i = 0; i < 16; i++)
+		submit(&r, 1 + i, "max_tokens=40 ignore_eos=1 samplers=temperature,crooked_sampler crooked_sampler=%s crooked_sampler_at=%d",
+		       "thread", 0);
+	kit_wait_done(&r, 16);
+	for (uint64_t i = 0; i < 16; i++)
+		assert_int_equal(r.answers[i].end, END_DONE);
+	kit_stop(&r);
 }
 
 static void a_sampler_that_moves_ids_in_secret_is_not_felt_by_others(void **state)
@@ -211,6 +234,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_decoder_that_cheats_ends_its_own_job),
 		cmocka_unit_test(a_sampler_that_cheats_ends_its_own_job),
+		cmocka_unit_test(a_sampler_that_cheats_beside_others_ends_its_own_job),
+		cmocka_unit_test(a_sampler_runs_on_the_engines_thread_unless_it_says_otherwise),
 		cmocka_unit_test(a_sampler_that_moves_ids_in_secret_is_not_felt_by_others),
 		cmocka_unit_test(an_honest_answer_comes_of_structs_of_an_older_minor),
 		cmocka_unit_test(a_job_that_needs_more_pages_than_there_are_fails_with_that_reason),
