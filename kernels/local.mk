@@ -20,6 +20,7 @@ kernels_libcore_la_SOURCES = \
 	kernels/shard.c kernels/shard.h \
 	kernels/ops/attention.c kernels/ops/attention.h \
 	kernels/ops/attention_int8.c kernels/ops/attention_int8.h \
+	kernels/ops/attention_prompt.c \
 	kernels/ops/expo.h \
 	kernels/ops/guest.h \
 	kernels/ops/matmul.c kernels/ops/matmul.h \
@@ -50,7 +51,7 @@ kernels_libavx512_la_CFLAGS = $(AM_CFLAGS) -mavx512f -mavx512bw -mavx512vl -mavx
 if AMX
 noinst_LTLIBRARIES += kernels/libamx.la
 cpu_paths += kernels/libamx.la
-kernels_libamx_la_SOURCES = kernels/ops/matmul_amx.c kernels/ops/tiles_amx.c $(vec_sources)
+kernels_libamx_la_SOURCES = kernels/ops/matmul_amx.c kernels/ops/tiles_amx.c kernels/ops/attention_amx.c $(vec_sources)
 kernels_libamx_la_CFLAGS = $(kernels_libavx512_la_CFLAGS) $(AMX_FLAGS)
 endif
 endif

@@ -76,4 +76,25 @@ static inline float power_of_two(float x)
 	return p;
 }
 
+/* 2^x as weights cut to 8 bits need it: 2^r for r in [0, 1], off by 7.5e-5 at most, times a power of two. */
+#define ROUGH_C0 0.99992521856401f
+#define ROUGH_C1 0.6958335405064481f
+#define ROUGH_C2 0.22606715539312935f
+#define ROUGH_C3 0.07802452266443254f
+
+static inline float rough_power_of_two(float x)
+{
+	float n = floorf(x), r, p;
+	double exact = (double)x - n;
+
+	if (!(x >= -1000))
+		return x < 0 ? 0 : x;
+	r = (float)exact;
+	r = r > exact ? nextafterf(r, 0) : r;	/* the instruction rounds down */
+	p = fmaf(ROUGH_C3, r, ROUGH_C2);
+	p = fmaf(p, r, ROUGH_C1);
+	p = fmaf(p, r, ROUGH_C0);
+	return ldexpf(p, (int)n);
+}
+
 #endif

@@ -23,6 +23,8 @@ struct ops {
 	/* Or NULL, both. Where they are, they multiply rows of the prompt's path, and all rows by weights of bf16: core_ctx_bits(). */
 	split_fn *split;
 	tiles_fn *tiles;
+	/* Of prompt rows, with KV in f16 or int8; NULL: attention. It is there where tiles are. */
+	attention_fn *attention_prompt;
 };
 
 /* NULL: this build has none for that set. */

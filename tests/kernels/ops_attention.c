@@ -132,6 +132,119 @@ static void rows_of_a_tile_get_the_bits_that_they_have_alone(void **state)
 		}
 }
 
+/* ---- prompt rows, where there are tiles ---- */
+
+/* Rows of a tile, in got, and each alone, in want: by this operator. */
+static void compare_prompt(struct cache *c, uint32_t rows, uint32_t heads, uint32_t n_keys, attention_fn *alone, const char *what)
+{
+	uint32_t width = heads * c->view.head_dim, ld = width + 16;
+	size_t bytes = (size_t)rows * ld * sizeof(float);
+	float *q = malloc(bytes), *got = poisoned(bytes), *want = poisoned(bytes);
+	struct attention_tile t = { .kv = c->view, .rows = rows, .heads = heads, .n_keys = n_keys };
+
+	fill_hard(q, (size_t)rows * ld);
+	for (uint32_t r = 0; r < rows; r++) {
+		struct attention_tile one = { .kv = c->view, .rows = 1, .heads = heads, .n_keys = n_keys + r };
+
+		t.q[r] = one.q[0] = q + (rows - 1 - r) * ld;
+		t.out[r] = got + (rows - 1 - r) * ld;
+		one.out[0] = want + (rows - 1 - r) * ld;
+		alone(&one);
+	}
+	ops_for(CORE_CPU_AMX)->attention_prompt(&t);
+	for (size_t i = 0; i < (size_t)rows * ld; i++)
+		if (memcmp(&got[i], &want[i], sizeof(float)) && !(isnan(got[i]) && isnan(want[i]) && i % ld < width))
+			fail_msg("%s: %s, head_dim %u, %u heads, row %u of %u, %u keys, element %u: %a, expected %a", what,
+				 kind_names[c->view.kind], c->view.head_dim, heads, rows - 1 - (uint32_t)(i / ld), rows, n_keys,
+				 (uint32_t)(i % ld), (double)got[i], (double)want[i]);
+	free(q);
+	free(got);
+	free(want);
+}
+
+static bool amx_is_here(void)
+{
+	bool here = false;
+
+	for (const char *const *cpu = cpus_here(); *cpu; cpu++)
+		here = here || !strcmp(*cpu, "amx");
+	return here;
+}
+
+static void prompt_rows_get_the_bits_of_their_reference(void **state)
+{
+	static const uint32_t shapes[][2] = { { 1, 1 }, { 1, 9 }, { 3, 5 }, { 5, 4 }, { 17, 1 } };
+
+	if (!amx_is_here())
+		skip();
+	for (unsigned d = 0; d < sizeof(dims) / sizeof(dims[0]); d++)
+		for (enum kv_kind kind = KV_F16; kind <= KV_INT8; kind++) {
+			struct cache c = cache_new(ops_for(CORE_CPU_PLAIN), dims[d], kind);
+
+			for (unsigned n = 0; n < sizeof(keys) / sizeof(keys[0]); n++) {
+				const uint32_t *shape = shapes[n % 5];
+
+				if (keys[n] + shape[0] - 1 <= TOKENS)
+					compare_prompt(&c, shape[0], shape[1], keys[n], attention_prompt_plain, "not the reference's");
+			}
+			cache_free(&c);
+		}
+}
+
+/* Also where a row has what is no number in its V: rows before it must not see it. */
+static void prompt_rows_of_a_tile_get_the_bits_that_they_have_alone(void **state)
+{
+	static const uint32_t shapes[][2] = { { 2, 1 }, { 256, 1 }, { 33, 1 }, { 64, 4 }, { 17, 8 }, { 32, 8 }, { 3, 71 }, { 1, 300 }, { 5, 3 } };
+	float nan[256];
+
+	if (!amx_is_here())
+		skip();
+	for (int j = 0; j < 256; j++)
+		nan[j] = j % 9 ? 1 : NAN;
+	for (unsigned d = 0; d < sizeof(dims) / sizeof(dims[0]); d++)
+		for (enum kv_kind kind = KV_F16; kind <= KV_INT8; kind++) {
+			struct cache c = cache_new(ops_for(CORE_CPU_PLAIN), dims[d], kind);
+
+			for (unsigned i = 0; i < sizeof(shapes) / sizeof(shapes[0]); i++)
+				for (unsigned n = 0; n < sizeof(keys) / sizeof(keys[0]); n++)
+					if (keys[n] + shapes[i][0] - 1 <= TOKENS)
+						compare_prompt(&c, shapes[i][0], shapes[i][1], keys[n], ops_for(CORE_CPU_AMX)->attention_prompt,
+							       "not what it is alone");
+			ops_for(CORE_CPU_PLAIN)->kv_store(&c.view, 70, c.k, nan);
+			compare_prompt(&c, 9, 4, 66, ops_for(CORE_CPU_AMX)->attention_prompt, "no number, and not what it is alone");
+			compare_prompt(&c, 3, 2, 69, attention_prompt_plain, "no number, and not the reference's");
+			cache_free(&c);
+		}
+}
+
+static void prompt_rows_are_blind_to_what_is_behind(void **state)
+{
+	float nan[64], q[32 * 64], before[32 * 64], after[32 * 64];
+
+	if (!amx_is_here())
+		skip();
+	for (int j = 0; j < 64; j++)
+		nan[j] = NAN;
+	for (enum kv_kind kind = KV_F16; kind <= KV_INT8; kind++)
+		for (unsigned n = 0; n < sizeof(keys) / sizeof(keys[0]) - 1; n++) {
+			struct cache c = cache_new(ops_for(CORE_CPU_AVX512), 64, kind);
+			struct attention_tile t = { .kv = c.view, .rows = 1, .heads = 32, .n_keys = keys[n], .q = { q }, .out = { before } };
+
+			fill_hard(q, 32 * 64);
+			attention_prompt_amx(&t);
+			for (uint32_t i = keys[n]; i < TOKENS; i++)
+				ops_for(CORE_CPU_AVX512)->kv_store(&c.view, i, nan, nan);
+			t.out[0] = after;
+			attention_prompt_amx(&t);
+			assert_memory_equal(before, after, sizeof(after));
+			t.n_keys++;	/* but a number that is none shows */
+			attention_prompt_amx(&t);
+			for (int j = 0; j < 32 * 64; j++)
+				assert_true(isnan(after[j]));
+			cache_free(&c);
+		}
+}
+
 /* Every byte of a page but those of V past head_dim, which nothing depends on. */
 static void same_pages(const struct kv_view *a, const struct kv_view *b)
 {
@@ -319,6 +432,49 @@ static void bytes_change_little_also_beside_outliers_and_a_sink(void **state)
 	}
 }
 
+/* Root of the mean square of what 8 bits of q, K, V and the weights change, in parts of the output's: a fraction of what bytes in pages
+ * change. */
+static double what_tiles_change(uint32_t head_dim, enum kv_kind kind, float outlier, float sink)
+{
+	struct cache c = cache_new(ops_for(CORE_CPU_PLAIN), head_dim, kind);
+	float q[4 * 256], a[4 * 256], b[4 * 256];
+	struct attention_tile t = { .kv = c.view, .rows = 1, .heads = 4, .n_keys = TOKENS, .q = { q }, .out = { b } };
+	double off = 0, size = 0;
+
+	for (uint32_t i = 0; i < 4 * head_dim; i++)
+		q[i] = random_unit();
+	for (uint32_t i = 0; i < TOKENS * head_dim; i++) {
+		c.k[i] = random_unit() + (i % head_dim % 32 == 5 ? outlier : 0) + (i < head_dim ? sink * q[i] : 0);
+		c.v[i] = (i < head_dim ? 0.01f : 1) * random_unit();
+	}
+	free(c.view.pool);
+	cache_fill(&c, ops_for(CORE_CPU_PLAIN), head_dim, kind);
+	t.kv = c.view;
+	attention_plain(a, q, 4, &c.view, TOKENS);
+	attention_prompt_plain(&t);
+	for (uint32_t i = 0; i < 4 * head_dim; i++) {
+		off += pow(a[i] - b[i], 2);
+		size += pow(a[i], 2);
+	}
+	cache_free(&c);
+	return sqrt(off / size);
+}
+
+static void prompt_rows_are_near_the_other_ones(void **state)
+{
+	for (unsigned d = 3; d < sizeof(dims) / sizeof(dims[0]); d++)
+		for (enum kv_kind kind = KV_F16; kind <= KV_INT8; kind++) {
+			double even = what_tiles_change(dims[d], kind, 0, 0), hard = what_tiles_change(dims[d], kind, 20, 0),
+			       sink = what_tiles_change(dims[d], kind, 0, 8);
+
+			print_message("head_dim %u, %s: tiles change %.2g of the output; %.2g beside outliers, %.2g beside a sink\n", dims[d],
+				      kind_names[kind], even, hard, sink);
+			assert_true(even > 0 && even <= 0.004);
+			assert_true(hard <= 0.02);
+			assert_true(sink <= 0.004);
+		}
+}
+
 /* Nothing to find the scale of: tokens of zeros, queries of zeros, and numbers near the ends of what f32 holds. */
 static void attend_scaled(float kf, float qf, float vf, const char *what)
 {
@@ -358,6 +514,10 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(attention_gives_the_same_bits_everywhere),
 		cmocka_unit_test(rows_of_a_tile_get_the_bits_that_they_have_alone),
+		cmocka_unit_test(prompt_rows_get_the_bits_of_their_reference),
+		cmocka_unit_test(prompt_rows_of_a_tile_get_the_bits_that_they_have_alone),
+		cmocka_unit_test(prompt_rows_are_blind_to_what_is_behind),
+		cmocka_unit_test(prompt_rows_are_near_the_other_ones),
 		cmocka_unit_test(stores_give_the_same_pages_everywhere),
 		cmocka_unit_test(attention_is_near_double),
 		cmocka_unit_test(keys_past_the_last_one_do_not_matter),
