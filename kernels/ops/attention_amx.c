@@ -278,7 +278,8 @@ VEC void score_step(struct step *x, const struct prompt_state *s, const struct i
 }
 
 /* One of dims / 4, rounded up, times steps: 16 queries by 64 dimensions by 32 keys, on top of what acc has. */
-VEC void output_step(struct step *x, const struct prompt_state *s, const struct item *t, const struct weights *w, uint32_t dim, uint32_t keys)
+VEC void output_step(struct step *x, const struct prompt_state *s, const struct item *t, const struct weights *w, uint32_t dim,
+		     uint32_t keys)
 {
 	x->a = w->p[keys];
 	x->b = s->v + (((size_t)t->block * s->dims + dim * 4) * KEY_STEPS + keys) * WORDS;
@@ -358,7 +359,8 @@ VEC void weigh(struct prompt_state *s, uint32_t i, const float *x, struct weight
 	v16_store(s->l[i], l);
 }
 
-static __attribute__((noinline)) void weigh_edge(struct prompt_state *s, const struct item *t, uint32_t i, const float *x, struct weights *w)
+static __attribute__((noinline)) void weigh_edge(struct prompt_state *s, const struct item *t, uint32_t i, const float *x,
+						 struct weights *w)
 {
 	uint32_t sees = s->n_keys + i / s->heads, base = s->at + t->block * ATTENTION_BLOCK, n = sees > base ? sees - base : 0;
 
