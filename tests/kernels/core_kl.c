@@ -139,19 +139,23 @@ static void unweave(struct woven *w)
 	core_model_free(w->m);
 }
 
-/* [n][vocab]; the caller frees it. */
+/* [n][vocab]; the caller frees it. All tokens as generated ones: AMX's tiles do not round to 8 bits what prompts multiply an integer base by. */
 static double *woven_logits(const struct woven *w, const int32_t *tokens, uint32_t n)
 {
 	struct core_ctx_params p = { .model = w->m, .threads = 1, .kv_pages = n / CORE_PAGE + 1, .max_rows = n, .kv_type = w->kv };
 	uint32_t vocab = core_model_info(w->m)->vocab;
 	double *out = malloc((size_t)n * vocab * sizeof(*out));
+	struct core_row *rows = malloc(n * sizeof(*rows));
 	struct core_ctx *c = NULL;
 	struct core_seq *s;
 
 	must(core_ctx_new(&c, &p, &why));
 	s = core_seq_new(c);
 	must(core_seq_set_blend(c, s, w->b));
-	feed(c, s, tokens, n);
+	for (uint32_t i = 0; i < n; i++)
+		rows[i] = (struct core_row){ s, tokens[i], CORE_GENERATED, true };
+	must(core_forward(c, rows, n, &why));
+	free(rows);
 	for (uint32_t i = 0; i < n; i++)
 		for (uint32_t k = 0; k < vocab; k++)
 			out[(size_t)i * vocab + k] = core_logits(c, i)[k];
