@@ -67,23 +67,47 @@ static void store_row(void *arg, uint32_t i)
 	}
 }
 
+/* Prompt rows may have attention of their own. */
+static attention_fn *attention_of(const struct core_ctx *c, enum core_path path)
+{
+	bool own = path == CORE_PROMPT && c->ops->attention_prompt && c->kv.shape.kind != KV_F32;
+
+	return own ? c->ops->attention_prompt : c->ops->attention;
+}
+
+/* Neighbours of one sequence and one path from order[first] on; returns how many. */
+static uint32_t tile_rows(const struct core_ctx *c, uint32_t first, uint32_t left)
+{
+	uint32_t shared = c->model->config.heads / c->model->config.kv_heads, n = 1;
+	enum core_path path = c->rows[c->order[first]].path;
+	uint32_t queries = attention_of(c, path) == c->ops->attention ? ATTENTION_QUERIES : ATTENTION_PROMPT;
+	uint32_t most = shared < queries ? queries / shared : 1;
+
+	while (n < left && n < most && c->rows[c->order[first + n]].path == path)
+		n++;
+	return n;
+}
+
 /* The batch's rows by sequence, in tiles of neighbours. How many make a tile is a matter of speed alone. */
 static void plan_tiles(struct core_ctx *c)
 {
-	const struct llama_config *cf = &c->model->config;
-	uint32_t shared = cf->heads / cf->kv_heads, most = shared < ATTENTION_QUERIES ? ATTENTION_QUERIES / shared : 1, at = 0;
+	uint32_t at = 0;
 
-	c->n_tiles = 0;
 	for (uint32_t i = 0; i < c->n_touched; i++) {
-		struct core_seq *s = c->touched[i];
-
-		s->first = at;
-		for (uint32_t k = 0; k < s->pending; k += most)
-			c->tiles[c->n_tiles++] = (struct row_tile){ at + k, s->pending - k < most ? s->pending - k : most };
-		at += s->pending;
+		c->touched[i]->first = at;
+		at += c->touched[i]->pending;
 	}
 	for (uint32_t i = 0; i < c->m; i++)
 		c->order[c->rows[i].seq->first + c->position[i] - c->rows[i].seq->len] = i;
+	c->n_tiles = 0;
+	for (uint32_t i = 0; i < c->n_touched; i++) {
+		const struct core_seq *s = c->touched[i];
+
+		for (uint32_t k = 0, n; k < s->pending; k += n) {
+			n = tile_rows(c, s->first + k, s->pending - k);
+			c->tiles[c->n_tiles++] = (struct row_tile){ s->first + k, n };
+		}
+	}
 }
 
 /* Tiles of one KV head follow each other: those of one sequence find its keys in the cache. */
@@ -103,7 +127,7 @@ static void attend_part(void *arg, uint32_t part)
 		t.q[i] = c->q.data + row[i] * c->q.ld + at;
 		t.out[i] = c->a.data + row[i] * c->a.ld + at;
 	}
-	c->ops->attention(&t);
+	attention_of(c, c->rows[row[0]].path)(&t);
 }
 
 static void attend(struct core_ctx *c, uint32_t layer)

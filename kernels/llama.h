@@ -32,7 +32,7 @@ static inline size_t quantized_ld(size_t kpad)
 	return ((kpad + 63) / 64 | 1) * 64;
 }
 
-/* Rows of one sequence that attend together: order[first .. first + n). */
+/* Rows of one sequence and path that attend together: order[first .. first + n). */
 struct row_tile {
 	uint32_t first, n;
 };
