@@ -1,34 +1,23 @@
-/* matmul_amx.c: integers by AMX tiles. One instruction multiplies 16 activation rows by a 64-byte deep tile of 16 outputs.
+/* matmul_amx.c: integers by AMX tiles. One instruction multiplies up to 16 activation rows by a 64-byte deep tile of 16 outputs.
  *
- * A part (up to four blocks of W) goes slice by slice along k, and 16 rows at a time pass over a slice, group after group. A slice's
- * codes stay in the first cache meanwhile: 8-bit codes as they lie in memory, 4-bit codes unpacked once, in the order of tiles; so do
- * its factors, as f32. A group's integer sums leave the tiles and meet the float sums, which are in registers, in the order of
- * matmul.h: the bits are those of every other file.
+ * Rows go in panels, and within one, a part of W (up to four blocks) goes slice by slice along k: a run is a block's share of a slice, and
+ * each tile of rows passes over it. A pass goes from group to group, and four groups are under way at a time, so that nothing waits for
+ * what was just done: codes come into the cache; those of 4 bits become bytes, in the order of tiles; a group's sums leave their tile;
+ * and an earlier group's sums meet the float sums, which are in registers, in the order of matmul.h: the bits are those of every other file.
  *
  * The instructions are written out: GCC's intrinsics do not tell the compiler that they read and write memory, and in GCC 12
  * _tile_loadconfig names 8 of its operand's 64 bytes, so that the stores to the others are dropped as dead. */
 #include "matmul_vec.h"
 
 enum { TILE_M = 16, DEPTH = 64 };
-enum { SLICE = 512, SMALLEST_GROUP = 16 };	/* of k: MATMUL_CHUNK blocks of 8 KiB */
+enum { TILES = 4, PANEL = TILES * TILE_M };	/* of rows */
+enum { SLICE = 1024, SMALLEST_GROUP = 16, SLICE_GROUPS = SLICE / SMALLEST_GROUP };	/* of k */
 enum { FEW = 12 };	/* so few rows are as fast without tiles */
+/* Groups between what a step stores and what reads it: a load that meets a store on its way to the cache waits for it. */
+enum { LAG = 2, EARLY = 2, SUMS = 4 };
+enum { SPOTS = 4 };	/* places in a step that fetch something, and runs that are fetched meanwhile */
 
-/* For each group of a slice: one float per output of a block. */
-typedef float group_factors[SLICE / SMALLEST_GROUP][MATMUL_CHUNK][LANES];
-
-struct slice {
-	const struct matrix *w;
-	const struct rows *x;
-	float *out;
-	size_t ldo;
-	uint32_t b0, m;
-	uint32_t k0, k1;		/* of k: whole groups */
-	const uint8_t *codes;		/* [blocks][stride]: [(k1 - k0) / 4][16][4] */
-	size_t stride;
-	const unsigned char *next;	/* codes of the slice that follows, in the first block */
-	uint32_t configured;		/* rows that the tiles are configured for */
-	group_factors scale, min;
-};
+typedef int32_t tile_sums[TILE_M][LANES];
 
 struct tile_config {
 	uint8_t palette, start_row, reserved[14];
@@ -36,20 +25,39 @@ struct tile_config {
 	uint8_t rows[16];
 };
 
-/* Tiles 0 and 1: sums [rows][16]; 4: activations [rows][bytes]; 5: codes [bytes / 4][16][4]. Loading a configuration takes as long as a
- * dozen products, so it happens when the number of rows changes. */
-static void configure(struct slice *s, uint32_t rows)
+/* What a tile's rows bring to each group of the slice: their scale, the factor of a minimum, and what the codes' zero adds up to. */
+struct tile_rows {
+	float scale[TILE_M][SLICE_GROUPS], min[TILE_M][SLICE_GROUPS];
+	int32_t zero[TILE_M][SLICE_GROUPS];
+};
+
+struct panel {
+	tile_sums sums[SUMS];
+	float scale[SLICE_GROUPS][LANES], min[SLICE_GROUPS][LANES];	/* of the run's block */
+	uint8_t room[SLICE * LANES];		/* the run's codes of 4 bits, as bytes */
+	float acc[MATMUL_CHUNK][TILES][TILE_M][LANES];
+	struct tile_rows t[TILES];
+
+	const struct matrix *w;
+	const struct rows *x;
+	float *out;
+	size_t ldo, ldq;
+	uint32_t b0, b1, m;
+	uint32_t tiles, height;			/* rows of each; the last tile begins early, and does some rows twice */
+	uint32_t g0, groups;			/* the slice */
+	size_t step;				/* bytes of a group's codes, as they lie in memory */
+};
+
+/* Tile 0: sums [rows][16]; 1: activations [rows][bytes]; 2: codes [bytes / 4][16][4]. */
+static void configure(const struct matrix *w, uint32_t rows)
 {
 	struct tile_config c = { .palette = 1 };
-	uint32_t bytes = s->w->group < DEPTH ? s->w->group : DEPTH;
+	uint32_t bytes = w->group < DEPTH ? w->group : DEPTH;
 
-	if (rows == s->configured)
-		return;
-	s->configured = rows;
-	c.rows[0] = c.rows[1] = c.rows[4] = (uint8_t)rows;
-	c.bytes[0] = c.bytes[1] = c.bytes[5] = LANES * 4;
-	c.bytes[4] = (uint16_t)bytes;
-	c.rows[5] = (uint8_t)(bytes / 4);
+	c.rows[0] = c.rows[1] = (uint8_t)rows;
+	c.bytes[0] = c.bytes[2] = LANES * 4;
+	c.bytes[1] = (uint16_t)bytes;
+	c.rows[2] = (uint8_t)(bytes / 4);
 	__asm__ volatile("ldtilecfg %0" : : "m"(c));
 }
 
@@ -57,63 +65,246 @@ static void configure(struct slice *s, uint32_t rows)
 #define TILE_LOAD(t, from, stride)                                                                                                 \
 	__asm__ volatile("tileloadd (%0,%1,1), %%tmm" #t : : "r"(from), "r"((size_t)(stride)) : "memory")
 #define TILE_STORE(t, to) __asm__ volatile("tilestored %%tmm" #t ", (%0,%1,1)" : : "r"(to), "r"((size_t)LANES * 4) : "memory")
-#define TILE_DOT(sum, codes) __asm__ volatile("tdpbsud %%tmm" #codes ", %%tmm4, %%tmm" #sum : :)
+#define TILE_DOT(codes_are) __asm__ volatile("tdpbs" codes_are "d %%tmm2, %%tmm1, %%tmm0" : :)
 
-/* ---- staging ---- */
+/* ---- a pass: one tile of rows over a run ---- */
 
-static void unpack(uint8_t *to, const unsigned char *from, size_t lines)
-{
-	const __m512i low = _mm512_set1_epi8(15);
-
-	for (size_t i = 0; i < lines; i++) {
-		__m512i v = _mm512_loadu_si512(from + 64 * i);
-
-		_mm512_store_si512(to + 128 * i, _mm512_and_si512(v, low));
-		_mm512_store_si512(to + 128 * i + 64, _mm512_and_si512(_mm512_srli_epi16(v, 4), low));
-	}
-}
-
-/* Codes of 4 bits go to `room`. */
-static void stage(struct slice *s, uint8_t *room, uint32_t blocks)
-{
-	const struct matrix *w = s->w;
-	size_t block = matrix_block_bytes(w), depth = s->k1 - s->k0;
-
-	s->codes = w->codes + s->b0 * block + (size_t)s->k0 * LANES * w->bits / 8;
-	s->stride = block;
-	for (uint32_t b = 0; b < blocks && w->bits == 4; b++)
-		unpack(room + b * depth * LANES, s->codes + b * block, depth * LANES / 128);
-	if (w->bits == 4) {
-		s->codes = room;
-		s->stride = depth * LANES;
-	}
-	for (uint32_t g = s->k0 / w->group, j = 0; g < s->k1 / w->group; g++, j++)
-		for (uint32_t b = 0; b < blocks; b++) {
-			v16_store(s->scale[j][b], factors(w->scales, w->sub_scales, w, s->b0 + b, g));
-			if (w->has_min)
-				v16_store(s->min[j][b], factors(w->mins, w->sub_mins, w, s->b0 + b, g));
-		}
-}
-
-/* ---- 16 rows by one block ---- */
-
-typedef int32_t tile_sums[TILE_M][LANES];
-
-/* What rows 0 .. 15 bring to each group of the slice: their scale, the factor of a minimum, and what the codes' zero adds up to.
- * Rows that are not there have zeros. */
-struct tile_rows {
-	float scale[TILE_M][SLICE / SMALLEST_GROUP], min[TILE_M][SLICE / SMALLEST_GROUP];
-	int32_t zero[TILE_M][SLICE / SMALLEST_GROUP];
+struct pass {
+	const int8_t *q;
+	const unsigned char *packed;	/* codes of 4 bits, to unpack; NULL: there are bytes already */
+	const uint8_t *codes;		/* bytes */
+	const char *ahead[SPOTS];	/* what is fetched meanwhile, with each group: `lines` of each */
+	uint32_t lines;
 };
 
-static void row_factors(struct tile_rows *t, const struct slice *s, uint32_t first, uint32_t rows)
+/* All at once would fill the buffers of the first cache and stop everything else. */
+VEC void fetch(const char *at, uint32_t lines)
 {
-	uint32_t groups = s->w->groups, g0 = s->k0 / s->w->group, n = s->k1 / s->w->group - g0;
+	for (uint32_t i = 0; i < lines; i++)
+		_mm_prefetch(at + 64 * i, _MM_HINT_T1);
+}
+
+/* What a code of zero is comes off here, so that nobody else need do it. */
+VEC void unpack(struct panel *s, const struct pass *p, uint32_t j)
+{
+	const __m512i low = _mm512_set1_epi8(15), zero = _mm512_set1_epi8((char)s->w->zero);
+	const unsigned char *from = p->packed + j * s->step;
+	uint8_t *to = s->room + 2 * j * s->step;
+
+	for (size_t i = 0; i < s->step; i += 64) {
+		__m512i v = _mm512_loadu_si512(from + i);
+
+		_mm512_store_si512(to + 2 * i, _mm512_sub_epi8(_mm512_and_si512(v, low), zero));
+		_mm512_store_si512(to + 2 * i + 64, _mm512_sub_epi8(_mm512_and_si512(_mm512_srli_epi16(v, 4), low), zero));
+	}
+}
+
+VEC void multiply(struct panel *s, const int8_t *q, const uint8_t *codes, uint32_t j, uint32_t steps, bool has_zero)
+{
+	TILE_ZERO(0);
+	UNROLL
+	for (uint32_t k = 0; k < steps; k++) {
+		TILE_LOAD(1, q + k * DEPTH, s->ldq);
+		TILE_LOAD(2, codes + k * DEPTH * LANES, 64);
+		if (has_zero)
+			TILE_DOT("u");
+		else
+			TILE_DOT("s");
+	}
+	TILE_STORE(0, s->sums[j % SUMS]);
+}
+
+/* What the j-th group of the run adds to the float sums. */
+VEC void add_group(v16 acc[TILE_M], const struct panel *s, const struct pass *p, const struct tile_rows *t, uint32_t j, uint32_t rows,
+		   bool has_zero, bool has_min)
+{
+	const int32_t(*n)[LANES] = s->sums[j % SUMS];
+	v16 scale = v16_load(s->scale[j]), min = has_min ? v16_load(s->min[j]) : v16_zero();
+
+	UNROLL
+	for (uint32_t i = 0; i < rows; i++) {
+		__m512i sum = _mm512_load_si512(n[i]);
+
+		if (has_zero)
+			sum = _mm512_sub_epi32(sum, _mm512_set1_epi32(t->zero[i][j]));
+		acc[i] = v16_fma(v16_mul(scale, v16_all(t->scale[i][j])), _mm512_cvtepi32_ps(sum), acc[i]);
+		if (has_min)
+			acc[i] = v16_fma(min, v16_all(t->min[i][j]), acc[i]);
+		if (i % (rows / SPOTS) == 0)
+			fetch(p->ahead[i / (rows / SPOTS)] + (size_t)j * p->lines * 64, p->lines);
+	}
+}
+
+VEC void run_pass(struct panel *s, const struct pass *p, float to[TILE_M][LANES], const struct tile_rows *t, uint32_t rows, uint32_t steps,
+		  bool has_zero, bool has_min)
+{
+	const uint32_t groups = s->groups, group = s->w->group;
+	const int8_t *q = p->q;
+	const uint8_t *codes = p->codes;
+	v16 acc[TILE_M];
+
+	UNROLL
+	for (uint32_t i = 0; i < rows; i++)
+		acc[i] = s->g0 ? v16_load(to[i]) : v16_zero();
+	for (uint32_t j = 0; p->packed && j < EARLY && j < groups; j++)
+		unpack(s, p, j);
+	for (uint32_t j = 0; j < groups + LAG; j++) {
+		if (j < groups) {
+			if (p->packed && j + EARLY < groups)
+				unpack(s, p, j + EARLY);
+			multiply(s, q, codes, j, steps, has_zero);
+			q += group;
+			codes += group * LANES;
+		}
+		if (j >= LAG)
+			add_group(acc, s, p, t, j - LAG, rows, has_zero, has_min);
+	}
+	UNROLL
+	for (uint32_t i = 0; i < rows; i++)
+		v16_store(to[i], acc[i]);
+}
+
+/* ---- a run ---- */
+
+/* factors() of n groups of block b, from g0 on. */
+static void run_factors(float (*to)[LANES], const uint16_t *high, const int8_t *sub, const struct matrix *w, uint32_t b, uint32_t g0,
+			uint32_t n)
+{
+	const uint32_t each = SUPER / w->group;
+	const bool two_level = w->two_level;
+
+	high += b * matrix_block_scales(w) + (size_t)(two_level ? g0 / each : g0) * LANES;
+	if (two_level)
+		sub += ((size_t)b * w->groups + g0) * LANES;
+	for (uint32_t j = 0; !two_level && j < n; j++)
+		v16_store(to[j], v16_half(high + j * LANES));
+	for (uint32_t j = 0; two_level && j < n; high += LANES) {
+		v16 super = v16_half(high);
+
+		for (uint32_t k = 0; k < each && j < n; k++, j++)
+			v16_store(to[j], v16_mul(super, v16_bytes(sub + j * LANES)));
+	}
+}
+
+static void fetch_lines(const void *at, size_t bytes)
+{
+	for (size_t i = 0; i < bytes; i += 64)
+		_mm_prefetch((const char *)at + i, _MM_HINT_T0);
+}
+
+/* The factors of the run that is next: a few lines. */
+static void fetch_factors(const struct panel *s, const uint16_t *high, const int8_t *sub, uint32_t b, uint32_t g)
+{
+	const struct matrix *w = s->w;
+	uint32_t each = w->two_level ? SUPER / w->group : 1;
+
+	fetch_lines(high + b * matrix_block_scales(w) + (size_t)(g / each) * LANES, (size_t)(s->groups + each - 1) / each * LANES * 2);
+	if (w->two_level)
+		fetch_lines(sub + ((size_t)b * w->groups + g) * LANES, (size_t)s->groups * LANES);
+}
+
+/* Four runs are fetched while one is multiplied, a quarter of each, so that the first is there when its turn comes: the hardware goes on
+ * by itself where it sees lines of a page being read in order, and one page at a time does not keep memory busy. */
+static void what_is_ahead(const struct panel *s, uint32_t b, const char *ahead[SPOTS])
+{
+	const struct matrix *w = s->w;
+	const size_t block = matrix_block_bytes(w), quarter = s->groups * s->step / SPOTS;
+
+	for (uint32_t k = 0; k < SPOTS; k++) {
+		uint32_t then = b + SPOTS - k, g = s->g0;
+
+		while (then >= s->b1 && g + s->groups < w->groups) {
+			then -= s->b1 - s->b0;
+			g += s->groups;
+		}
+		if (then >= s->b1)	/* the next part */
+			g = 0;
+		ahead[k] = (const char *)w->codes + then * block + g * s->step + quarter * k;
+		if (k < SPOTS - 1)
+			continue;
+		fetch_factors(s, w->scales, w->sub_scales, then, g);
+		if (w->has_min)
+			fetch_factors(s, w->mins, w->sub_mins, then, g);
+	}
+}
+
+VEC void run(struct panel *s, uint32_t b, uint32_t rows, uint32_t steps, bool has_zero, bool has_min)
+{
+	const struct matrix *w = s->w;
+	const size_t quarter = s->groups * s->step / SPOTS;
+	const unsigned char *codes = w->codes + b * matrix_block_bytes(w) + s->g0 * s->step;
+	struct pass p = { .codes = codes };
+	const char *ahead[SPOTS];
+
+	what_is_ahead(s, b, ahead);
+	run_factors(s->scale, w->scales, w->sub_scales, w, b, s->g0, s->groups);
+	if (w->has_min)
+		run_factors(s->min, w->mins, w->sub_mins, w, b, s->g0, s->groups);
+	for (uint32_t i = 0; i < s->tiles; i++) {
+		uint32_t first = i + 1 < s->tiles ? i * s->height : s->m - s->height;
+
+		p.q = s->x->q + first * s->ldq + (size_t)s->g0 * w->group;
+		p.packed = NULL;
+		if (w->bits == 4) {
+			p.packed = i ? NULL : codes;
+			p.codes = s->room;
+		}
+		for (uint32_t k = 0; k < SPOTS; k++)
+			p.ahead[k] = ahead[k] + quarter / s->tiles * i;
+		p.lines = ((uint32_t)s->step / s->tiles / 64 + SPOTS - 1) / SPOTS;
+		run_pass(s, &p, s->acc[b - s->b0][i], &s->t[i], rows, steps, has_zero, has_min);
+	}
+}
+
+VEC void slice_rows(struct panel *s, uint32_t rows, uint32_t steps, bool has_zero, bool has_min)
+{
+	for (uint32_t b = s->b0; b < s->b1; b++)
+		run(s, b, rows, steps, has_zero, has_min);
+}
+
+/* Constants for what the sums take of the registers, and for what is common. */
+VEC void slice_tiles(struct panel *s, uint32_t steps, bool has_zero, bool has_min)
+{
+	if (s->height > 12)
+		slice_rows(s, 16, steps, has_zero, has_min);
+	else
+		slice_rows(s, 12, steps, has_zero, has_min);
+}
+
+static void slice_run(struct panel *s)
+{
+	uint32_t steps = s->w->group <= DEPTH ? 1 : 2;
+	bool has_zero = s->w->zero != 0 && s->w->bits == 8;	/* unpack() takes it off */
+
+	if (s->w->has_min && has_zero)
+		slice_tiles(s, steps, true, true);
+	else if (s->w->has_min && steps == 1)
+		slice_tiles(s, 1, false, true);
+	else if (s->w->has_min)
+		slice_tiles(s, 2, false, true);
+	else if (has_zero && steps == 1)
+		slice_tiles(s, 1, true, false);
+	else if (has_zero)
+		slice_tiles(s, 2, true, false);
+	else
+		slice_tiles(s, steps, false, false);
+}
+
+/* ---- a panel ---- */
+
+static void row_factors(struct panel *s, struct tile_rows *t, uint32_t first)
+{
+	uint32_t n = s->groups;
 	__m512i zero = _mm512_set1_epi32(s->w->zero);
 
-	for (uint32_t i = 0; i < rows; i++)
+	for (uint32_t i = s->height; i < TILE_M; i++)	/* rows that nobody reads, but that would be slow as tiny numbers */
 		for (uint32_t j = 0; j < n; j += 16) {
-			size_t at = (size_t)(first + i) * groups + g0 + j;
+			v16_store(&t->scale[i][j], v16_zero());
+			v16_store(&t->min[i][j], v16_zero());
+		}
+	for (uint32_t i = 0; i < s->height; i++)
+		for (uint32_t j = 0; j < n; j += 16) {
+			size_t at = (size_t)(first + i) * s->w->groups + s->g0 + j;
 			__mmask16 some = (__mmask16)((1u << (n - j < 16 ? n - j : 16)) - 1);
 			__m512i sum = _mm512_maskz_loadu_epi32(some, s->x->sum + at);
 			v16 scale = _mm512_maskz_loadu_ps(some, s->x->scale + at), product = v16_mul(scale, _mm512_cvtepi32_ps(sum));
@@ -124,161 +315,55 @@ static void row_factors(struct tile_rows *t, const struct slice *s, uint32_t fir
 		}
 }
 
-/* Where one block of a slice meets 16 rows. */
-struct meeting {
-	const int8_t *q;
-	size_t ldq;
-	const uint8_t *c;
-	uint32_t group;
-	const char *next;		/* what is fetched meanwhile, a share with each group; NULL: nothing */
-	uint32_t share;
-};
-
-/* The j-th group's sums into tile 0 or 1. */
-VEC void group_sums(const struct meeting *t, uint32_t j, uint32_t steps, int tile)
+static void store_sums(const struct panel *s)
 {
-	const int8_t *q = t->q + j * t->group;
-	const uint8_t *c = t->c + (size_t)j * t->group * LANES;
+	for (uint32_t i = 0; i < s->tiles; i++) {
+		uint32_t first = i + 1 < s->tiles ? i * s->height : s->m - s->height;
 
-	if (tile)
-		TILE_ZERO(1);
-	else
-		TILE_ZERO(0);
-	UNROLL
-	for (uint32_t k = 0; k < steps; k++) {
-		TILE_LOAD(4, q + k * DEPTH, t->ldq);
-		TILE_LOAD(5, c + k * DEPTH * LANES, 64);
-		if (tile)
-			TILE_DOT(1, 5);
-		else
-			TILE_DOT(0, 5);
+		for (uint32_t k = 0; k < s->height; k++)
+			for (uint32_t b = s->b0; b < s->b1; b++)
+				v16_store(s->out + (first + k) * s->ldo + (size_t)b * LANES, v16_load(s->acc[b - s->b0][i][k]));
 	}
 }
 
-/* What the j-th group of the slice adds to the float sums. */
-VEC void add_group(v16 acc[TILE_M], const tile_sums n, const struct slice *s, const struct tile_rows *t, uint32_t b, uint32_t j,
-		   bool has_zero, bool has_min)
+/* Slices of nearly equal length, since a run fetches as much as it reads; of whole SUPERs, for factors of two levels. */
+static void matmul_panel(struct panel *s)
 {
-	v16 scale = v16_load(s->scale[j][b]), min = has_min ? v16_load(s->min[j][b]) : v16_zero();
+	const struct matrix *w = s->w;
+	const uint32_t slices = (w->kpad + SLICE - 1) / SLICE, most = ((w->kpad / slices + SUPER - 1) & ~(SUPER - 1u)) / w->group;
 
-	UNROLL
-	for (uint32_t i = 0; i < TILE_M; i++) {
-		__m512i sum = _mm512_load_si512(n[i]);
-
-		if (has_zero)
-			sum = _mm512_sub_epi32(sum, _mm512_set1_epi32(t->zero[i][j]));
-		acc[i] = v16_fma(v16_mul(scale, v16_all(t->scale[i][j])), _mm512_cvtepi32_ps(sum), acc[i]);
-		if (has_min)
-			acc[i] = v16_fma(min, v16_all(t->min[i][j]), acc[i]);
+	configure(w, s->height);
+	for (s->g0 = 0; s->g0 < w->groups; s->g0 += s->groups) {
+		s->groups = w->groups - s->g0 < most ? w->groups - s->g0 : most;
+		for (uint32_t i = 0; i < s->tiles; i++)
+			row_factors(s, &s->t[i], i + 1 < s->tiles ? i * s->height : s->m - s->height);
+		slice_run(s);
 	}
-}
-
-VEC void fetch(const struct meeting *at, uint32_t j)
-{
-	for (uint32_t i = 0; at->next && i < at->share; i += 64)
-		_mm_prefetch(at->next + (size_t)j * at->share + i, _MM_HINT_T1);
-}
-
-/* Two groups are under way: while the sums of one leave their tile and meet the float sums, the other's tile is multiplied. */
-VEC void block_groups(v16 acc[TILE_M], tile_sums n[2], const struct slice *s, const struct tile_rows *t, const struct meeting *at,
-		      uint32_t b, uint32_t steps, bool has_zero, bool has_min)
-{
-	uint32_t groups = (s->k1 - s->k0) / s->w->group;
-
-	fetch(at, 0);
-	group_sums(at, 0, steps, 0);
-	TILE_STORE(0, n[0]);
-	for (uint32_t j = 0; j < groups; j += 2) {
-		if (j + 1 < groups) {
-			fetch(at, j + 1);
-			group_sums(at, j + 1, steps, 1);
-		}
-		add_group(acc, n[0], s, t, b, j, has_zero, has_min);
-		if (j + 1 == groups)
-			break;
-		TILE_STORE(1, n[1]);
-		if (j + 2 < groups) {
-			fetch(at, j + 2);
-			group_sums(at, j + 2, steps, 0);
-		}
-		add_group(acc, n[1], s, t, b, j + 1, has_zero, has_min);
-		if (j + 2 < groups)
-			TILE_STORE(0, n[0]);
-	}
-}
-
-/* ---- a slice ---- */
-
-/* The activations that the next 16 rows read from the second cache. */
-static void fetch_rows(const int8_t *q, size_t ldq, uint32_t rows, uint32_t depth)
-{
-	for (uint32_t i = 0; i < rows; i++)
-		for (uint32_t k = 0; k < depth; k += 64)
-			_mm_prefetch((const char *)q + i * ldq + k, _MM_HINT_T0);
-}
-
-VEC void slice_tiles(struct slice *s, uint32_t blocks, uint32_t steps, bool has_zero, bool has_min)
-{
-	tile_sums n[2] __attribute__((aligned(64))) = { 0 };
-	struct tile_rows t = { 0 };
-	size_t ldq = s->x->ldq;
-
-	for (uint32_t i = 0; i < s->m; i += TILE_M) {
-		uint32_t rows = s->m - i < TILE_M ? s->m - i : TILE_M, after = s->m - i - rows < TILE_M ? s->m - i - rows : TILE_M;
-
-		configure(s, rows);
-		row_factors(&t, s, i, rows);
-		for (uint32_t b = 0; b < blocks; b++) {
-			struct meeting at = { s->x->q + i * ldq + s->k0, ldq, s->codes + b * s->stride, s->w->group, NULL, 0 };
-			float *out = s->out + i * s->ldo + (size_t)(s->b0 + b) * LANES;
-			v16 acc[TILE_M];
-
-			if (i == 0) {
-				at.next = (const char *)s->next + b * matrix_block_bytes(s->w);
-				at.share = s->w->group * LANES * s->w->bits / 8;
-			}
-			UNROLL
-			for (uint32_t k = 0; k < TILE_M; k++)
-				acc[k] = s->k0 && k < rows ? v16_load(out + k * s->ldo) : v16_zero();
-			block_groups(acc, n, s, &t, &at, b, steps, has_zero, has_min);
-			UNROLL
-			for (uint32_t k = 0; k < TILE_M; k++)
-				if (k < rows)
-					v16_store(out + k * s->ldo, acc[k]);
-		}
-		fetch_rows(s->x->q + (i + TILE_M) * ldq + s->k0, ldq, after, s->k1 - s->k0);
-	}
-}
-
-/* Constants for what is common. */
-static void slice_run(struct slice *s, uint32_t blocks)
-{
-	uint32_t steps = s->w->group <= DEPTH ? 1 : 2;
-	bool has_zero = s->w->zero != 0;
-
-	if (s->w->has_min && has_zero)
-		slice_tiles(s, blocks, steps, true, true);
-	else if (s->w->has_min && steps == 1)
-		slice_tiles(s, blocks, 1, false, true);
-	else if (s->w->has_min)
-		slice_tiles(s, blocks, 2, false, true);
-	else if (steps == 1)
-		slice_tiles(s, blocks, 1, true, false);
-	else
-		slice_tiles(s, blocks, 2, true, false);
+	store_sums(s);
 }
 
 static void matmul_tiles(float *out, size_t ldo, const struct matrix *w, const struct rows *x, uint32_t m, uint32_t b0, uint32_t b1)
 {
-	uint8_t room[SLICE * MATMUL_CHUNK * LANES] __attribute__((aligned(64)));
-	struct slice s = { .w = w, .x = x, .out = out, .ldo = ldo, .b0 = b0, .m = m };
-	size_t block = matrix_block_bytes(w);
+	struct panel s __attribute__((aligned(64)));
+	struct rows rows = *x;
 
-	for (; s.k0 < w->kpad; s.k0 = s.k1) {
-		s.k1 = s.k0 + SLICE < w->kpad ? s.k0 + SLICE : w->kpad;
-		s.next = w->codes + (s.k1 < w->kpad ? b0 : b1) * block + (size_t)(s.k1 < w->kpad ? s.k1 : 0) * LANES * w->bits / 8;
-		stage(&s, room, b1 - b0);
-		slice_run(&s, b1 - b0);
+	memset(s.sums, 0, sizeof(s.sums));
+	s.w = w;
+	s.x = &rows;
+	s.ldo = ldo;
+	s.ldq = x->ldq;
+	s.b0 = b0;
+	s.b1 = b1;
+	s.step = (size_t)w->group * LANES * w->bits / 8;
+	for (uint32_t i = 0; i < m; i += s.m) {
+		s.m = m - i < PANEL ? m - i : PANEL;
+		s.tiles = (s.m + TILE_M - 1) / TILE_M;
+		s.height = (s.m + s.tiles - 1) / s.tiles;
+		s.out = out + i * ldo;
+		rows.q = x->q + i * x->ldq;
+		rows.scale = x->scale + (size_t)i * w->groups;
+		rows.sum = x->sum + (size_t)i * w->groups;
+		matmul_panel(&s);
 	}
 	__asm__ volatile("tilerelease");
 }

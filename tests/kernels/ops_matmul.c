@@ -208,6 +208,33 @@ static void every_file_type_multiplies_to_the_same_bits_everywhere(void **state)
 		}
 }
 
+/* More inputs than a slice of the AMX tiles takes, in slices of unequal length; full tiles of rows, some that are not, and several panels. */
+static void long_rows_multiply_to_the_same_bits_everywhere(void **state)
+{
+	static const uint32_t counts[] = { 4, 13, 16, 17, 35, 64, 131 };
+
+	for (int i = 0; i < N_TYPES; i++) {
+		struct tensor t = random_tensor(all_types[i], 90, 2816);
+		struct matrix w;
+
+		pack_whole(&w, &t, PACK_KEEP);
+		for (unsigned k = 0; k < sizeof(counts) / sizeof(counts[0]) && w.kind == PACK_INT; k++)
+			same_bits(&w, counts[k], t.name);
+		free(w.codes);
+		free((void *)t.data);
+	}
+	for (enum pack_form form = PACK_Q8; form <= PACK_Q4; form++) {
+		struct tensor t = random_tensor(TENSOR_F32, 90, 1100);
+		struct matrix w;
+
+		pack_whole(&w, &t, form);
+		for (unsigned k = 0; k < sizeof(counts) / sizeof(counts[0]); k++)
+			same_bits(&w, counts[k], form == PACK_Q8 ? "long q8" : "long q4");
+		free(w.codes);
+		free((void *)t.data);
+	}
+}
+
 /* 1 to 9 groups: the nested values of a block's rows are one, or some, or one each. */
 static void nf4_multiplies_to_the_same_bits_with_and_without_double_quantisation(void **state)
 {
@@ -499,6 +526,7 @@ int main(void)
 		cmocka_unit_test(rows_of_gguf_query_heads_are_put_back_into_hf_order),
 		cmocka_unit_test(what_is_fetched_meanwhile_is_shared_among_the_calls),
 		cmocka_unit_test(every_file_type_multiplies_to_the_same_bits_everywhere),
+		cmocka_unit_test(long_rows_multiply_to_the_same_bits_everywhere),
 		cmocka_unit_test(nf4_multiplies_to_the_same_bits_with_and_without_double_quantisation),
 		cmocka_unit_test(own_formats_multiply_to_the_same_bits_at_any_length),
 		cmocka_unit_test(factors_of_8_bits_multiply_to_the_same_bits_at_any_rank),
