@@ -3,7 +3,7 @@
  *
  *   KERNEL name(...)                a kernel; LAUNCH(name, grid, block, shared bytes, stream, ...) starts it, returns cudaError_t
  *   shared_at<T>(offset, count)     a typed piece of the block's dynamic shared memory: s[i], s.load16(i)
- *   load16, load16_once, load8      vector loads from global memory, aligned; _once: streamed past the caches, for weights
+ *   load16, load16_once, load8, 4   vector loads from global memory, aligned; _once: streamed past the caches, for weights
  *   copy_async16, commit, wait<N>   cp.async: global to shared, in groups
  *   mma_*                           one warp-wide tensor-core product; fragments as PTX has them (tables below)
  *   select_bytes                    four of the eight bytes of two words

@@ -85,6 +85,11 @@ DEVICE uint4 load16(const void *p)
 	return *static_cast<const uint4 *>(p);
 }
 
+DEVICE uint32_t load4(const void *p)
+{
+	return *static_cast<const uint32_t *>(p);
+}
+
 DEVICE uint2 load8(const void *p)
 {
 	return *static_cast<const uint2 *>(p);

@@ -7,6 +7,8 @@
  *   2  wide: any number of rows. A CTA takes 128 outputs x 64 rows, weights and activations pass through shared memory in four
  *      stages of cp.async; a warp holds 32 x 32 sums. Bound by shared memory: 2 KiB of operands per 8 mma, that is about
  *      half of the int8 rate and half of the bf16 rate of an SM. wgmma would lift that on Hopper.
+ *      Version 1 divided by a group's steps in its loop, read factors byte by byte and added up columns that nobody has: with q4 and one row
+ *      about 480 instructions for 2 KiB, as many as there are issue slots; now 320 (kernels/cuda/NOTES.md).
  * NF4 (both): a lane takes words of 8 k and looks its codes up in registers, by bytes; k meet the mma in the order of the nibbles, and so do
  * the activations.
  * Both give the same bits (ops.h): the same mma steps in the same slices, for a column wherever it stands.
@@ -114,10 +116,16 @@ template <enum form F> DEVICE void put_part(part_of_row<F> &to, const uint2 &x)
 
 /* ---- slices ---- */
 
-/* A unit is what a slice cannot cut: a group, or a step where groups are shorter. */
+/* A unit is what a slice cannot cut: a group, or a step where groups are shorter. Groups are 16, 32, 64 or 128: 1, 1, 2 or 4 steps. Its
+ * logarithm, for loops that ought not to divide. */
+DEVICE uint32_t unit_shift(const struct dmatrix &w)
+{
+	return w.group >> 6;
+}
+
 DEVICE uint32_t unit_steps(const struct dmatrix &w)
 {
-	return w.group > STEP ? w.group / STEP : 1;
+	return 1u << unit_shift(w);
 }
 
 DEVICE uint32_t steps_of(const struct dmatrix &w)
@@ -156,9 +164,12 @@ DEVICE void factors(float f[4], const uint16_t *high, const int8_t *sub, const s
 	f[1] = half_bits_to_float((uint16_t)(h.x >> 16));
 	f[2] = half_bits_to_float((uint16_t)h.y);
 	f[3] = half_bits_to_float((uint16_t)(h.y >> 16));
-	if (sub)
-		for (uint32_t i = 0; i < 4; i++)
-			f[i] *= (float)sub[((size_t)b * w.groups + g) * BLOCK_ROWS + row + i];
+	if (!sub)
+		return;
+	uint32_t s = load4(sub + ((size_t)b * w.groups + g) * BLOCK_ROWS + row);
+
+	for (uint32_t i = 0; i < 4; i++)
+		f[i] *= (float)(int8_t)(s >> 8 * i);
 }
 
 /* NF4: four neighbouring rows' absmax. */
@@ -166,13 +177,20 @@ DEVICE void absmax(float f[4], const struct dmatrix &w, uint32_t b, uint32_t row
 {
 	size_t at = ((size_t)b * w.groups + g) * BLOCK_ROWS + row;
 
+	if (!w.sub_scales) {
+		uint4 u = load16(w.absmax + at);
+
+		for (uint32_t i = 0; i < 4; i++)
+			f[i] = bits_to_float(word_of(u, i));
+		return;
+	}
+	uint32_t s = load4(w.sub_scales + at);
+	float offset = w.absmax[NF4_OFFSET_AT];
+
 	for (uint32_t i = 0; i < 4; i++)
-		if (w.sub_scales)
-			f[i] = w.absmax[NF4_MAP_AT + (uint8_t)w.sub_scales[at + i]] *
-				       w.absmax[NF4_NESTED_AT + ((size_t)(b * BLOCK_ROWS + row + i) * w.groups + g) / 256] +
-			       w.absmax[NF4_OFFSET_AT];
-		else
-			f[i] = w.absmax[at + i];
+		f[i] = w.absmax[NF4_MAP_AT + (s >> 8 * i & 255)] *
+			       w.absmax[NF4_NESTED_AT + ((size_t)(b * BLOCK_ROWS + row + i) * w.groups + g) / 256] +
+		       offset;
 }
 
 /* What a lane holds of a warp's sums: COLUMNS tiles of 8 columns, of which it has columns 2q and 2q + 1, for its four rows. */
@@ -191,6 +209,12 @@ template <enum form F, int COLUMNS> DEVICE void clear(sums<F, COLUMNS> &s)
 			}
 }
 
+/* A row that is alone is column 0: nobody has anything in the odd columns then. The factors are what thin is busy with. */
+template <int COLUMNS> DEVICE bool is_empty(int e, uint32_t m)
+{
+	return COLUMNS == 1 && e == 1 && m == 1;
+}
+
 /* acc += factors * n, as ops/matmul.h says, and n = 0. Columns from m on count as zeros. */
 template <enum form F, int COLUMNS>
 DEVICE void fold(sums<F, COLUMNS> &s, const struct dmatrix &w, const struct dform &x, uint32_t b, uint32_t row, uint32_t g,
@@ -205,6 +229,9 @@ DEVICE void fold(sums<F, COLUMNS> &s, const struct dmatrix &w, const struct dfor
 		for (int e = 0; e < 2; e++) {
 			uint32_t i = column + 8 * c + e;
 			size_t at = (size_t)g * x.ldm + i;
+
+			if (is_empty<COLUMNS>(e, m))
+				continue;
 			float xs = i < m ? x.scale[at] : 0;
 			int32_t sum = i < m ? x.sum[at] : 0;
 
@@ -220,14 +247,15 @@ DEVICE void fold(sums<F, COLUMNS> &s, const struct dmatrix &w, const struct dfor
 		}
 }
 
-template <int COLUMNS> DEVICE void fold_nf4(sums<FORM_NF4, COLUMNS> &s, const struct dmatrix &w, uint32_t b, uint32_t row, uint32_t g)
+template <int COLUMNS>
+DEVICE void fold_nf4(sums<FORM_NF4, COLUMNS> &s, const struct dmatrix &w, uint32_t b, uint32_t row, uint32_t g, uint32_t m)
 {
 	float scale[4];
 
 	absmax(scale, w, b, row, g);
 	for (int c = 0; c < COLUMNS; c++)
 		for (int e = 0; e < 2; e++)
-			for (int r = 0; r < 4; r++) {
+			for (int r = 0; r < 4 && !is_empty<COLUMNS>(e, m); r++) {
 				float &n = s.n[r / 2][c][r % 2 * 2 + e], &acc = s.acc[r / 2][c][r % 2 * 2 + e];
 
 				acc = fmaf(scale[r], n, acc);
@@ -258,12 +286,12 @@ DEVICE void step(sums<F, COLUMNS> &s, const uint4 v[2], const part_of_row<F> b[C
 		if (HALVES && 2 * at + half < w.groups)
 			fold<F, COLUMNS>(s, w, x, block, row, 2 * at + half, column, m);
 	}
-	if (!form_of<F>::grouped || HALVES || (at + 1) % unit_steps(w) != 0)
+	if (!form_of<F>::grouped || HALVES || ((at + 1) & (unit_steps(w) - 1)) != 0)
 		return;
 	if constexpr (F == FORM_NF4)
-		fold_nf4<COLUMNS>(s, w, block, row, at / unit_steps(w));
+		fold_nf4<COLUMNS>(s, w, block, row, at >> unit_shift(w), m);
 	else
-		fold<F, COLUMNS>(s, w, x, block, row, at / unit_steps(w), column, m);
+		fold<F, COLUMNS>(s, w, x, block, row, at >> unit_shift(w), column, m);
 }
 
 /* The slice's sum of one element. */

@@ -9,7 +9,8 @@
  * The first fault ends the launch; it is what cudaGetLastError() and every later call on that device return (shim_fault()
  * has the text).
  *
- * Streams do not run until somebody waits for them, so a copy that nobody waited for shows. Graphs record and replay. */
+ * Streams do not run until somebody waits for them, so a copy that nobody waited for shows; or, told to be eager, at once, so that one that
+ * should have waited for another stream shows. Graphs record and replay. */
 #ifndef WEFT_SHIM_H
 #define WEFT_SHIM_H
 
@@ -47,6 +48,7 @@ enum cudaError_t {
 	cudaErrorInvalidConfiguration = 9,
 	cudaErrorNoDevice = 100,
 	cudaErrorInvalidDevice = 101,
+	cudaErrorNotReady = 600,
 	cudaErrorLaunchFailure = 719
 };
 enum cudaMemcpyKind { cudaMemcpyHostToDevice = 1, cudaMemcpyDeviceToHost, cudaMemcpyDeviceToDevice };
@@ -88,6 +90,7 @@ cudaError_t cudaMemsetAsync(void *to, int byte, size_t bytes, cudaStream_t s);
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t *s, unsigned flags);
 cudaError_t cudaStreamDestroy(cudaStream_t s);
 cudaError_t cudaStreamSynchronize(cudaStream_t s);
+cudaError_t cudaStreamQuery(cudaStream_t s);
 cudaError_t cudaStreamWaitEvent(cudaStream_t s, cudaEvent_t e, unsigned flags);
 cudaError_t cudaEventCreateWithFlags(cudaEvent_t *e, unsigned flags);
 cudaError_t cudaEventDestroy(cudaEvent_t e);
@@ -108,6 +111,7 @@ extern "C" {
 void shim_seed(uint64_t seed);  /* of the orders to come */
 const char *shim_fault(void);   /* NULL: none since shim_reset() */
 void shim_reset(void);          /* forget the fault */
+void shim_eager(int at_once);   /* streams run as soon as they can, not as late as they may */
 void shim_memory(size_t bytes); /* of the pretended device; what is allocated counts against it */
 void shim_devices(int n);
 uint64_t shim_launches(void); /* kernels run so far, those of graphs included */
@@ -224,6 +228,11 @@ DEVICE uint4 load16(const void *p)
 DEVICE uint4 load16_once(const void *p)
 {
 	return shim_load<uint4>(p);
+}
+
+DEVICE uint32_t load4(const void *p)
+{
+	return shim_load<uint32_t>(p);
 }
 
 DEVICE uint2 load8(const void *p)
