@@ -224,7 +224,7 @@ static int64_t collect(struct batch *b, struct weft_job *jobs)
 
 	for (struct weft_job *j = jobs; j != NULL; j = j->next) {
 		bool generates;
-		uint32_t want = active(j) && !j->behind ? claim(j, b->cap, &generates) : 0;
+		uint32_t want = active(j) && !j->behind && !j->loading ? claim(j, b->cap, &generates) : 0;
 		if (want == 0)
 			continue;
 		struct batch_turn *grown = grow(b->turns, n, &b->turns_cap, sizeof *grown);

@@ -301,6 +301,31 @@ static void too_few_pages(struct engine *e, struct weft_job *job)
 		core_ctx_pages_total(e->core), CORE_PAGE);
 }
 
+static bool is_ready(const struct engine *e, const struct weft_job *job, bool wait)
+{
+	for (uint32_t i = 0; i < job->n_seqs; i++)
+		if (job->seqs[i]->kv != NULL) /* all have the job's blend */
+			return core_seq_ready(e->core, job->seqs[i]->kv, wait);
+	return true;
+}
+
+/* Jobs whose adapters are on their way to the device sit out: they arrive beside the steps of others. When there is nobody else, the first one is
+ * waited for. */
+static void wait_for_adapters(struct engine *e)
+{
+	struct weft_job *first = NULL;
+	bool others = false;
+
+	for (struct weft_job *j = e->jobs; j != NULL; j = j->next) {
+		j->loading = !j->parked && !j->ended && !is_ready(e, j, false);
+		others |= !j->parked && !j->ended && !j->loading;
+		if (j->loading && first == NULL)
+			first = j;
+	}
+	if (first != NULL && !others)
+		first->loading = !is_ready(e, first, true);
+}
+
 /* Fills the batch; jobs are parked or ended until what is left fits. */
 static void build(struct engine *e)
 {
@@ -484,6 +509,7 @@ static void step(struct engine *e)
 	set_pace(e);
 	plan_all(e);
 	reuse_all(e);
+	wait_for_adapters(e);
 	build(e);
 	t1 = t2 = run_now_ns();
 	if (e->batch.n > 0) {

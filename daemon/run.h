@@ -118,6 +118,7 @@ struct weft_job {
 	bool ended;			/* EV_DONE is in the out list, and the spec went with it */
 	struct seq **order;		/* [n_seqs] in a rebuild: neighbours share the longest beginnings */
 	uint32_t waited;		/* steps without a row */
+	bool loading;			/* in this step: its adapters are on their way to the device (core_seq_ready) */
 	bool behind;			/* in this step: a job of higher rank computes what this one takes from the prefix cache in the next */
 	uint64_t born;			/* order of submission */
 

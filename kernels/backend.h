@@ -15,7 +15,7 @@
 extern "C" {
 #endif
 
-enum { BACKEND_ABI = 2, BACKEND_INPUTS = 4 };
+enum { BACKEND_ABI = 3, BACKEND_INPUTS = 4 };
 #define BACKEND_SYMBOL "weft_backend"
 
 /* ---- the model; borrowed for the life of the module's instance ---- */
@@ -60,6 +60,8 @@ struct backend_adapter_layer {
 
 struct backend_part {
 	const unsigned char *digest; /* [32] of the adapter */
+	const unsigned char *arena;  /* [arena_bytes] where its matrices, gains and embed_a lie */
+	size_t arena_bytes;
 	const struct backend_adapter_layer *layers;
 	const float *factor; /* [layers][CORE_LINEARS] */
 	uint32_t at;         /* of its h in a row, a multiple of 16 */
@@ -107,9 +109,12 @@ struct backend {
 	int (*open)(void **self, const struct backend_params *p, struct core_error *err);
 	void (*close)(void *self);
 	const char *(*describe)(void *self); /* device and memory plan, one line; borrowed */
-	/* The blend's adapters on the device, counted; adapters that nobody holds make room when it is short. */
+	/* The blend's adapters on the device, counted; adapters that nobody holds make room when it is short. Their bytes arrive beside passes:
+	 * the arenas are borrowed until ready() says so or release() returns. */
 	int (*acquire)(void *self, void **blend, const struct backend_blend *b, struct core_error *err);
 	void (*release)(void *self, void *blend);
+	/* Whether a pass with this blend begins at once. With wait: true, behind the copying. A pass with a blend that is not ready waits. */
+	bool (*ready)(void *self, void *blend, bool wait);
 	/* (*logits)[i * ld]: of wanted[i]; valid until the next call. */
 	int (*forward)(void *self, const struct backend_pass *pass, const float **logits, size_t *ld, struct core_error *err);
 };

@@ -273,6 +273,9 @@ const char *core_blend_digest(const struct core_blend *b);	/* hex, 64 characters
 
 /* The sequence's blend from its first token on; only while core_seq_len() is 0. NULL: the base alone. Forks inherit it. */
 int core_seq_set_blend(struct core_ctx *c, struct core_seq *s, struct core_blend *b);
+/* Whether a pass with s begins at once. On a device the adapters of a blend that is new there arrive beside passes without it; a pass that is
+ * given s before waits for them. wait: do so here, and return true. */
+bool core_seq_ready(const struct core_ctx *c, const struct core_seq *s, bool wait);
 
 /* ---- prefix cache ----
  *

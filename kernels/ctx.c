@@ -307,6 +307,11 @@ int core_seq_set_blend(struct core_ctx *c, struct core_seq *s, struct core_blend
 	return CORE_OK;
 }
 
+bool core_seq_ready(const struct core_ctx *c, const struct core_seq *s, bool wait)
+{
+	return !c->device || device_ready(c->device, s->resident, wait);
+}
+
 int core_seq_set_salt(struct core_seq *s, const void *salt, size_t len)
 {
 	if (s->len)

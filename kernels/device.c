@@ -173,6 +173,8 @@ static void view_part(struct backend_part *to, struct backend_adapter_layer *lay
 			factors[i * CORE_LINEARS + k] = blend_factor(from, i, k);
 	}
 	*to = (struct backend_part){.digest = a->digest,
+				    .arena = a->arena,
+				    .arena_bytes = a->arena_bytes,
 				    .layers = layers,
 				    .factor = factors,
 				    .at = from->at,
@@ -213,6 +215,11 @@ void device_release(struct device *d, void *resident)
 {
 	if (resident)
 		d->ops->release(d->self, resident);
+}
+
+bool device_ready(struct device *d, void *resident, bool wait)
+{
+	return !resident || d->ops->ready(d->self, resident, wait);
 }
 
 /* ---- one pass ---- */

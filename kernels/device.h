@@ -17,6 +17,7 @@ const char *device_name(const struct device *d);     /* "cuda:0" */
 /* A blend on the device; release what was acquired. NULL gives NULL. */
 int device_acquire(struct device *d, void **resident, const struct core_blend *b, struct core_error *err);
 void device_release(struct device *d, void *resident);
+bool device_ready(struct device *d, void *resident, bool wait); /* core_seq_ready() */
 
 /* c's rows are checked and have their pages; gives c its logits. */
 int device_forward(struct core_ctx *c, struct core_error *err);

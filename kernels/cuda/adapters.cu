@@ -1,16 +1,38 @@
-/* adapters.cu: blends on the device. An adapter is one block of memory: its factors as the host has them, and a table of its
- * layers.
- * Blends and adapters are counted; those that nobody holds stay until memory is short. */
+/* adapters.cu: blends on the device. An adapter is one block of memory: the host's arena as it is, and a table of its layers.
+ * Blends and adapters are counted; those that nobody holds stay until memory is short.
+ *
+ * Loading: acquire() takes memory and sends what is small. Arenas follow in pieces, through pinned memory and on a stream of their own, while
+ * the host would wait for a pass of others (adapters_beside). The first pass with a blend waits for that stream, on the device
+ * (adapters_join). */
 #include "core.h"
 
 #include <string.h>
 
 /* ---- room ---- */
 
+static bool is_loading(const struct cuda_adapter *a)
+{
+	return a->arena != NULL;
+}
+
+static void stop_loading(struct cuda_core *c, struct cuda_adapter *a)
+{
+	for (size_t i = 0; i < c->loading.size(); i++)
+		if (c->loading[i] == a) {
+			c->loading.erase(c->loading.begin() + (ptrdiff_t)i);
+			break;
+		}
+	a->arena = NULL;
+}
+
 static void drop_adapter(struct cuda_core *c, size_t i)
 {
-	cudaFree(c->adapters[i]->memory);
-	delete c->adapters[i];
+	struct cuda_adapter *a = c->adapters[i];
+
+	if (is_loading(a))
+		stop_loading(c, a);
+	cudaFree(a->memory);
+	delete a;
 	c->adapters.erase(c->adapters.begin() + (ptrdiff_t)i);
 }
 
@@ -23,9 +45,11 @@ static void drop_blend(struct cuda_core *c, size_t i)
 	c->blends.erase(c->blends.begin() + (ptrdiff_t)i);
 }
 
-/* Everything that nobody holds. The stream is idle between passes, so nothing reads it. */
+/* Everything that nobody holds. The pass's stream is idle between passes, so nothing reads it; copies to it may be on their way. */
 static void make_room(struct cuda_core *c)
 {
+	if (c->copies)
+		cudaStreamSynchronize(c->copies);
 	for (size_t i = c->blends.size(); i--;)
 		if (!c->blends[i]->uses)
 			drop_blend(c, i);
@@ -47,25 +71,17 @@ static cudaError_t allocate(struct cuda_core *c, void **out, size_t bytes)
 
 /* ---- an adapter ---- */
 
-/* Places bytes one behind the other; with memory, copies them there. */
-struct placer {
-	struct cuda_core *c;
-	unsigned char *memory; /* NULL: measures */
-	size_t at;
-	cudaError_t rc;
+/* Where parts of an arena of the host are on the device. */
+struct mirror {
+	const unsigned char *host, *dev;
 };
 
-static const unsigned char *place(struct placer *p, const void *from, size_t bytes)
+static const unsigned char *there(const struct mirror *m, const void *host)
 {
-	unsigned char *to = p->memory ? p->memory + p->at : NULL;
-
-	p->at += (bytes + 63) & ~(size_t)63;
-	if (to && p->rc == cudaSuccess)
-		p->rc = upload(&p->c->uploads, to, from, bytes);
-	return to;
+	return host ? m->dev + ((const unsigned char *)host - m->host) : NULL;
 }
 
-static struct dfactor place_factor(struct placer *p, const struct matrix *w)
+static struct dfactor mirror_factor(const struct mirror *m, const struct matrix *w)
 {
 	struct dfactor f = {NULL, NULL, 0, 0, 0, FORM_F32};
 
@@ -74,43 +90,45 @@ static struct dfactor place_factor(struct placer *p, const struct matrix *w)
 	f.k = w->kpad;
 	f.blocks = w->blocks;
 	f.form = w->kind == PACK_F16 ? FORM_F16 : w->kind == PACK_BF16 ? FORM_BF16 : w->kind == PACK_S8 ? FORM_I8 : FORM_F32;
-	f.values = place(p, w->codes, w->blocks * matrix_block_bytes(w));
+	f.values = there(m, w->codes);
 	if (w->kind != PACK_S8)
 		return f;
 	f.group = w->group;
-	f.scales = (const uint16_t *)place(p, w->scales, w->blocks * matrix_block_scales(w) * sizeof(uint16_t));
+	f.scales = (const uint16_t *)there(m, w->scales);
 	return f;
 }
 
-static void place_layer(struct placer *p, struct dlora_layer *to, const struct backend_adapter_layer *from)
+static void mirror_layer(const struct mirror *m, struct dlora_layer *to, const struct backend_adapter_layer *from)
 {
 	memset(to, 0, sizeof(*to));
 	for (unsigned i = 0; i < BACKEND_INPUTS; i++)
-		to->a[i] = place_factor(p, from->a[i]);
+		to->a[i] = mirror_factor(m, from->a[i]);
 	for (unsigned i = 0; i < CORE_LINEARS; i++) {
 		to->rank[i] = from->linear[i].rank;
 		to->at[i] = from->linear[i].at;
 		if (!to->rank[i])
 			continue;
-		to->b[i] = place_factor(p, from->linear[i].b);
-		if (from->linear[i].gain)
-			to->gain[i] = (const float *)place(p, from->linear[i].gain, from->linear[i].b->blocks * 16 * sizeof(float));
+		to->b[i] = mirror_factor(m, from->linear[i].b);
+		to->gain[i] = (const float *)there(m, from->linear[i].gain);
 	}
 }
 
-static void place_adapter(struct placer *p, struct cuda_adapter *a, const struct backend_part *from)
+/* The table of layers, behind the arena. */
+static cudaError_t send_table(struct cuda_core *c, struct cuda_adapter *a, const struct backend_part *from, size_t at)
 {
-	std::vector<struct dlora_layer> table(p->c->layers);
+	const struct mirror m = {from->arena, a->memory};
+	std::vector<struct dlora_layer> table(c->layers);
 
-	for (uint32_t i = 0; i < p->c->layers; i++)
-		place_layer(p, &table[i], &from->layers[i]);
+	for (uint32_t i = 0; i < c->layers; i++)
+		mirror_layer(&m, &table[i], &from->layers[i]);
+	a->layers = (const struct dlora_layer *)(a->memory + at);
 	a->embed = dembed();
 	a->embed.rank = from->embed_rank;
 	if (from->embed_rank) {
-		a->embed.a = (const float *)place(p, from->embed_a, (size_t)p->c->embed.rows * from->embed_rank * sizeof(float));
-		a->embed.b = place_factor(p, from->embed_b);
+		a->embed.a = (const float *)there(&m, from->embed_a);
+		a->embed.b = mirror_factor(&m, from->embed_b);
 	}
-	a->layers = (const struct dlora_layer *)place(p, table.data(), table.size() * sizeof(table[0]));
+	return upload(&c->loads, a->memory + at, table.data(), table.size() * sizeof(table[0]));
 }
 
 static struct cuda_adapter *find_adapter(struct cuda_core *c, const unsigned char *digest)
@@ -121,28 +139,61 @@ static struct cuda_adapter *find_adapter(struct cuda_core *c, const unsigned cha
 	return NULL;
 }
 
+/* Begins to load: the arena follows piece by piece. */
 static cudaError_t load_adapter(struct cuda_core *c, struct cuda_adapter **out, const struct backend_part *from)
 {
 	struct cuda_adapter *a = new cuda_adapter();
-	struct placer p = {c, NULL, 0, cudaSuccess};
+	size_t table_at = (from->arena_bytes + 63) & ~(size_t)63;
+	cudaError_t rc = allocate(c, (void **)&a->memory, table_at + c->layers * sizeof(struct dlora_layer));
 
-	place_adapter(&p, a, from);
-	a->bytes = p.at;
-	p.at = 0;
-	p.rc = allocate(c, (void **)&p.memory, a->bytes);
-	a->memory = p.memory;
-	if (p.rc == cudaSuccess)
-		place_adapter(&p, a, from);
-	if (p.rc != cudaSuccess) {
-		cudaStreamSynchronize(c->stream); /* copies to it may be on their way */
+	if (rc == cudaSuccess)
+		rc = send_table(c, a, from, table_at);
+	if (rc != cudaSuccess) {
+		cudaStreamSynchronize(c->copies);
 		cudaFree(a->memory);
 		delete a;
-		return p.rc;
+		return rc;
 	}
 	memcpy(a->digest, from->digest, sizeof(a->digest));
+	a->arena = from->arena;
+	a->arena_bytes = from->arena_bytes;
 	c->adapters.push_back(a);
+	c->loading.push_back(a);
 	*out = a;
 	return cudaSuccess;
+}
+
+static cudaError_t load_piece(struct cuda_core *c, struct cuda_adapter *a)
+{
+	size_t rest = a->arena_bytes - a->at, some = rest < UPLOAD_BESIDE ? rest : (size_t)UPLOAD_BESIDE;
+	cudaError_t rc = upload(&c->loads, a->memory + a->at, a->arena + a->at, some);
+
+	a->at += some;
+	if (a->at == a->arena_bytes)
+		stop_loading(c, a);
+	return rc;
+}
+
+static cudaError_t load_rest(struct cuda_core *c, struct cuda_adapter *a)
+{
+	cudaError_t rc = cudaSuccess;
+
+	while (is_loading(a) && rc == cudaSuccess)
+		rc = load_piece(c, a);
+	return rc;
+}
+
+cudaError_t adapters_beside(struct cuda_core *c)
+{
+	cudaError_t rc = cudaSuccess;
+
+	while (!c->loading.empty() && rc == cudaSuccess) {
+		rc = load_piece(c, c->loading[0]);
+		if (rc == cudaSuccess && cudaStreamQuery(c->stream) != cudaErrorNotReady)
+			break;
+		cudaGetLastError(); /* "not ready" is told once more otherwise */
+	}
+	return rc;
 }
 
 /* ---- a blend ---- */
@@ -188,7 +239,7 @@ static cudaError_t add_part(struct cuda_core *c, struct cuda_blend *to, const st
 	float *factors = to->factors + (size_t)to->n * c->layers * CORE_LINEARS;
 
 	if (rc == cudaSuccess)
-		rc = upload(&c->uploads, factors, from->factor, (size_t)c->layers * CORE_LINEARS * sizeof(float));
+		rc = upload(&c->loads, factors, from->factor, (size_t)c->layers * CORE_LINEARS * sizeof(float));
 	if (rc != cudaSuccess)
 		return rc;
 	a->uses++;
@@ -215,13 +266,10 @@ static int load_blend(struct cuda_core *c, struct cuda_blend **out, const struct
 		rc = allocate(c, (void **)&to->factors, (size_t)b->n * c->layers * CORE_LINEARS * sizeof(float));
 	for (uint32_t i = 0; i < b->n && rc == cudaSuccess; i++)
 		rc = add_part(c, to, &b->parts[i]);
-	if (rc == cudaSuccess)
-		rc = cudaStreamSynchronize(c->stream);
 	*out = to;
 	if (rc == cudaSuccess)
 		return CORE_OK;
 	to->uses = 0;
-	cudaStreamSynchronize(c->stream);
 	make_room(c);
 	return cuda_fail_with(err, c, rc, "loading a blend's adapters");
 }
@@ -243,10 +291,85 @@ int adapters_acquire(struct cuda_core *c, void **blend, const struct backend_ble
 	return rc;
 }
 
+static cudaError_t load_rest_of(struct cuda_core *c, struct cuda_blend *b)
+{
+	cudaError_t rc = cudaSuccess;
+
+	for (uint32_t i = 0; i < b->n && rc == cudaSuccess; i++)
+		rc = load_rest(c, b->adapter[i]);
+	return rc;
+}
+
+bool adapters_ready(struct cuda_core *c, struct cuda_blend *b, bool wait)
+{
+	if (wait)
+		load_rest_of(c, b); /* what goes wrong is told by the pass */
+	for (uint32_t i = 0; i < b->n && !wait; i++)
+		if (is_loading(b->adapter[i]))
+			return false;
+	return true;
+}
+
+cudaError_t adapters_join(struct cuda_core *c, struct cuda_blend *b)
+{
+	cudaError_t rc;
+
+	if (!b || b->joined)
+		return cudaSuccess;
+	rc = load_rest_of(c, b);
+	if (rc == cudaSuccess)
+		rc = cudaEventRecord(c->loaded, c->copies); /* the stream keeps the order: all of b is before it */
+	if (rc == cudaSuccess)
+		rc = cudaStreamWaitEvent(c->stream, c->loaded, 0);
+	b->joined = rc == cudaSuccess;
+	return rc;
+}
+
+/* Whether a blend that somebody holds has a part in it. */
+static bool is_held(const struct cuda_core *c, const struct cuda_adapter *a)
+{
+	for (size_t i = 0; i < c->blends.size(); i++)
+		for (uint32_t k = 0; k < c->blends[i]->n; k++)
+			if (c->blends[i]->adapter[k] == a && c->blends[i]->uses)
+				return true;
+	return false;
+}
+
+/* What nobody holds and the host has not been read for. */
+static void drop_unread(struct cuda_core *c)
+{
+	cudaStreamSynchronize(c->copies);
+	for (size_t i = c->blends.size(); i--;) {
+		bool unread = false;
+
+		for (uint32_t k = 0; k < c->blends[i]->n; k++)
+			unread |= is_loading(c->blends[i]->adapter[k]);
+		if (unread && !c->blends[i]->uses)
+			drop_blend(c, i);
+	}
+	for (size_t i = c->adapters.size(); i--;)
+		if (is_loading(c->adapters[i]) && !c->adapters[i]->uses)
+			drop_adapter(c, i);
+}
+
+/* The host may free the arenas now. What nobody needs any more is not read to its end. */
 void adapters_release(struct cuda_core *c, struct cuda_blend *b)
 {
-	if (b)
-		b->uses--;
+	bool drop = false;
+
+	if (!b)
+		return;
+	b->uses--;
+	for (uint32_t i = 0; i < b->n; i++) {
+		if (!is_loading(b->adapter[i]))
+			continue;
+		if (is_held(c, b->adapter[i]))
+			load_rest(c, b->adapter[i]);
+		else
+			drop = true;
+	}
+	if (drop)
+		drop_unread(c);
 }
 
 void adapters_finish(struct cuda_core *c)

@@ -39,9 +39,10 @@ struct pass_graph {
 
 struct cuda_adapter {
 	unsigned char digest[32];
-	uint32_t uses;
-	unsigned char *memory; /* factors, then the table of layers */
-	size_t bytes;
+	uint32_t uses;         /* blends */
+	unsigned char *memory; /* the host's arena, then the table of layers */
+	const unsigned char *arena;
+	size_t at, arena_bytes; /* at: so many bytes are on their way or there; at the end, arena is NULL */
 	const struct dlora_layer *layers;
 	struct dembed embed;
 };
@@ -53,7 +54,7 @@ struct cuda_blend {
 	struct dpart part[CORE_BLEND_MAX];
 	struct dembed embed[CORE_BLEND_MAX];
 	float *factors; /* on the device: [n][layers][CORE_LINEARS] */
-	bool embeds;
+	bool embeds, joined; /* joined: passes wait for its copies */
 };
 
 enum { FORM_KEYS = 6 }; /* int8 in groups of 16, 32, 64, 128; f16; bf16 */
@@ -64,7 +65,7 @@ struct cuda_core {
 	uint32_t layers, dim, ffn, heads, kv_heads, head_dim, vocab, max_rows, max_context, max_pages;
 	float eps;
 	cudaStream_t stream;
-	struct uploader uploads;
+	struct uploader uploads; /* while the model is loaded */
 	std::vector<void *> memory; /* what close() frees */
 
 	/* weights */
@@ -85,8 +86,11 @@ struct cuda_core {
 	size_t head_bytes;  /* of the arrays that go in one copy */
 	float *host_logits; /* pinned */
 
-	std::vector<struct cuda_adapter *> adapters;
+	std::vector<struct cuda_adapter *> adapters, loading; /* loading: of those, whose arenas are not yet read, oldest first */
 	std::vector<struct cuda_blend *> blends;
+	cudaStream_t copies; /* adapters, beside passes */
+	struct uploader loads;
+	cudaEvent_t loaded;
 	uint32_t a_blocks[BACKEND_INPUTS]; /* widest stacked A of those */
 	std::vector<struct pass_graph> graphs;
 	bool no_graphs; /* tests */
@@ -98,6 +102,11 @@ int cuda_fail_with(struct core_error *err, const struct cuda_core *c, cudaError_
 /* adapters.cu */
 int adapters_acquire(struct cuda_core *c, void **blend, const struct backend_blend *b, struct core_error *err);
 void adapters_release(struct cuda_core *c, struct cuda_blend *b);
+bool adapters_ready(struct cuda_core *c, struct cuda_blend *b, bool wait);
+/* Passes on the stream from now on wait for b's adapters; what the host still has of them is sent first. NULL is fine. */
+cudaError_t adapters_join(struct cuda_core *c, struct cuda_blend *b);
+/* While the stream is busy, at least once: a piece of an adapter that is loading. */
+cudaError_t adapters_beside(struct cuda_core *c);
 void adapters_finish(struct cuda_core *c);
 
 /* pass.cu */

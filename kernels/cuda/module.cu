@@ -290,7 +290,7 @@ enum { MARGIN = 256 << 20 };
 
 static int check_plan(struct cuda_core *c, const struct plan *p, const struct cudaDeviceProp *prop, struct core_error *err)
 {
-	size_t free_bytes = 0, total = 0, sum = p->weights + p->kv + p->workspace + 2 * (size_t)UPLOAD_PIECE;
+	size_t free_bytes = 0, total = 0, sum = p->weights + p->kv + p->workspace + 2 * (size_t)(UPLOAD_PIECE + UPLOAD_BESIDE);
 	cudaError_t rc = cudaMemGetInfo(&free_bytes, &total);
 
 	if (rc != cudaSuccess)
@@ -314,7 +314,13 @@ static int load(struct cuda_core *c, const struct backend_params *params, struct
 
 	p.rc = cudaStreamCreateWithFlags(&c->stream, cudaStreamNonBlocking);
 	if (p.rc == cudaSuccess)
-		p.rc = uploader_init(&c->uploads, c->stream);
+		p.rc = cudaStreamCreateWithFlags(&c->copies, cudaStreamNonBlocking);
+	if (p.rc == cudaSuccess)
+		p.rc = cudaEventCreateWithFlags(&c->loaded, cudaEventDisableTiming);
+	if (p.rc == cudaSuccess)
+		p.rc = uploader_init(&c->uploads, c->stream, UPLOAD_PIECE);
+	if (p.rc == cudaSuccess)
+		p.rc = uploader_init(&c->loads, c->copies, UPLOAD_BESIDE);
 	want_weights(c, &p, params->model);
 	want_workspace(c, &p, params);
 	if (p.rc == cudaSuccess)
@@ -326,6 +332,7 @@ static int load(struct cuda_core *c, const struct backend_params *params, struct
 		p.rc = fill_angles(c, params->model);
 	if (p.rc == cudaSuccess)
 		p.rc = cudaStreamSynchronize(c->stream);
+	uploader_finish(&c->uploads);
 	return p.rc == cudaSuccess ? CORE_OK : cuda_fail_with(err, c, p.rc, "loading the model");
 }
 
@@ -341,11 +348,16 @@ static void core_close(void *self)
 	pass_forget_graphs(c);
 	adapters_finish(c);
 	uploader_finish(&c->uploads);
+	uploader_finish(&c->loads);
 	for (size_t i = 0; i < c->memory.size(); i++)
 		cudaFree(c->memory[i]);
 	cudaFree(c->lora);
 	cudaFreeHost(c->host_arrays);
 	cudaFreeHost(c->host_logits);
+	if (c->loaded)
+		cudaEventDestroy(c->loaded);
+	if (c->copies)
+		cudaStreamDestroy(c->copies);
 	if (c->stream)
 		cudaStreamDestroy(c->stream);
 	delete[] c->layer;
@@ -404,7 +416,18 @@ static int core_acquire(void *self, void **blend, const struct backend_blend *b,
 
 static void core_release(void *self, void *blend)
 {
-	adapters_release((struct cuda_core *)self, (struct cuda_blend *)blend);
+	struct cuda_core *c = (struct cuda_core *)self;
+
+	cudaSetDevice(c->device);
+	adapters_release(c, (struct cuda_blend *)blend);
+}
+
+static bool core_ready(void *self, void *blend, bool wait)
+{
+	struct cuda_core *c = (struct cuda_core *)self;
+
+	cudaSetDevice(c->device);
+	return adapters_ready(c, (struct cuda_blend *)blend, wait);
 }
 
 static int core_pass(void *self, const struct backend_pass *pass, const float **logits, size_t *ld, struct core_error *err)
@@ -418,7 +441,7 @@ static int core_pass(void *self, const struct backend_pass *pass, const float **
 __attribute__((visibility("default"))) const struct backend *weft_backend(void)
 {
 	static const struct backend table = {sizeof(table), BACKEND_ABI,  PACKAGE_VERSION, core_open, core_close,
-					     core_describe, core_acquire, core_release,    core_pass};
+					     core_describe, core_acquire, core_release,    core_ready,     core_pass};
 
 	return &table;
 }

@@ -404,6 +404,8 @@ static cudaError_t run(struct cuda_core *c, const struct backend_pass *p)
 	lay_rows(c, p, &s, &n_pages);
 	lay_tiles(c, p, &s);
 	lay_blends(c, p, &s, &n_parts);
+	for (uint32_t i = 0; i < p->n_seqs; i++)
+		TRY(adapters_join(c, (struct cuda_blend *)p->seqs[i].blend));
 	graph = !c->no_graphs && s.n_decode == s.m && s.n_wanted == s.m && s.m <= GRAPH_ROWS;
 	if (graph)
 		s = fill_up(c, &s);
@@ -413,6 +415,7 @@ static cudaError_t run(struct cuda_core *c, const struct backend_pass *p)
 	if (p->n_wanted)
 		TRY(cudaMemcpyAsync(c->host_logits, c->logits, (size_t)p->n_wanted * c->ld_vocab * sizeof(float),
 				    cudaMemcpyDeviceToHost, c->stream));
+	TRY(adapters_beside(c));
 	return cudaStreamSynchronize(c->stream);
 }
 

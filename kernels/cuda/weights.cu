@@ -5,18 +5,19 @@
 
 /* ---- uploading ---- */
 
-cudaError_t uploader_init(struct uploader *u, cudaStream_t s)
+cudaError_t uploader_init(struct uploader *u, cudaStream_t s, size_t piece)
 {
 	cudaError_t rc = cudaSuccess;
 
 	memset(u, 0, sizeof(*u));
 	u->stream = s;
+	u->piece = piece;
 	for (int i = 0; i < 2 && rc == cudaSuccess; i++) {
-		rc = cudaMallocHost(&u->staging[i], UPLOAD_PIECE);
+		rc = cudaMallocHost(&u->staging[i], piece);
 		if (rc == cudaSuccess)
 			rc = cudaEventCreateWithFlags(&u->sent[i], cudaEventDisableTiming);
 	}
-	return rc == cudaSuccess ? cudaMalloc(&u->raw, 2 * (size_t)UPLOAD_PIECE) : rc;
+	return rc == cudaSuccess ? cudaMalloc(&u->raw, 2 * piece) : rc;
 }
 
 void uploader_finish(struct uploader *u)
@@ -49,9 +50,8 @@ cudaError_t upload(struct uploader *u, void *to, const void *from, size_t bytes)
 {
 	cudaError_t rc = cudaSuccess;
 
-	for (size_t at = 0; at < bytes && rc == cudaSuccess; at += UPLOAD_PIECE)
-		rc = send(u, (unsigned char *)to + at, (const unsigned char *)from + at,
-			  bytes - at < UPLOAD_PIECE ? bytes - at : (size_t)UPLOAD_PIECE);
+	for (size_t at = 0; at < bytes && rc == cudaSuccess; at += u->piece)
+		rc = send(u, (unsigned char *)to + at, (const unsigned char *)from + at, bytes - at < u->piece ? bytes - at : u->piece);
 	return rc;
 }
 
@@ -74,12 +74,12 @@ KERNEL BLOCK_OF(256) pair(uint16_t *to, const uint16_t *from, uint64_t first, ui
 
 static cudaError_t upload_f16(struct uploader *u, struct dmatrix *out, const struct matrix *w)
 {
-	uint64_t n = (uint64_t)w->blocks * w->kpad * 16, step = UPLOAD_PIECE / 2;
+	uint64_t n = (uint64_t)w->blocks * w->kpad * 16, step = u->piece / 2;
 	cudaError_t rc = cudaSuccess;
 
 	for (uint64_t at = 0; at < n && rc == cudaSuccess; at += step) {
 		uint64_t some = n - at < step ? n - at : step;
-		unsigned char *raw = u->raw + u->next % 2 * (size_t)UPLOAD_PIECE; /* the stream keeps the order: free again */
+		unsigned char *raw = u->raw + u->next % 2 * u->piece; /* the stream keeps the order: free again */
 
 		rc = send(u, raw, w->codes + 2 * at, 2 * some);
 		if (rc == cudaSuccess)

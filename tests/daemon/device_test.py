@@ -25,6 +25,17 @@ def test_answers_from_the_device_are_the_same_bytes_alone_and_among_others():
         assert any(alone), alone
 
 
+def test_an_adapter_arrives_beside_the_steps_of_others():
+    with Weftd("--device", "cuda:0", "--cuda-module", MODULE, "--adapters", ADAPTERS) as d, Peer(d) as p:
+        busy = p.generate(prompt="Once", max_tokens=400, temperature=0, ignore_eos=True)
+        p.seen(busy, "delta")
+        late = p.generate(prompt="Once", max_tokens=1, temperature=0, adapters={"tailor": 1.0})
+        before = len(p.events[busy])
+        p.seen(late, "delta")
+        assert len(p.events[busy]) >= before + 5, p.events[busy] # in one pass's time there would be one or two
+        p.call("cancel", job=busy)
+
+
 def test_auto_without_a_module_takes_the_cpu_and_says_why():
     with Weftd("--device", "auto", "--cuda-module", "/nonexistent/weft-cuda.so") as d, Peer(d) as p:
         assert p.call("hello")["model"]["backend"].startswith("cpu-")

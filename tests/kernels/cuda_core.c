@@ -10,6 +10,7 @@ static void (*shim_seed)(uint64_t);
 static void (*shim_memory)(size_t);
 static void (*shim_devices)(int);
 static void (*shim_reset)(void);
+static void (*shim_eager)(int);
 static uint64_t (*shim_launches)(void);
 static size_t (*shim_allocated)(void);
 static const char *(*shim_fault)(void);
@@ -36,6 +37,7 @@ static int load_shim(void **state)
 	*(void **)&shim_memory = dlsym(so, "shim_memory");
 	*(void **)&shim_devices = dlsym(so, "shim_devices");
 	*(void **)&shim_reset = dlsym(so, "shim_reset");
+	*(void **)&shim_eager = dlsym(so, "shim_eager");
 	*(void **)&shim_launches = dlsym(so, "shim_launches");
 	*(void **)&shim_allocated = dlsym(so, "shim_allocated");
 	*(void **)&shim_fault = dlsym(so, "shim_fault");
@@ -337,6 +339,91 @@ static void blends_agree_with_the_cpu_within_the_formats_error(void **state)
 	core_model_free(f32);
 }
 
+/* ---- loading beside passes ---- */
+
+/* A pass of generated tokens of s alone. */
+static void others_step(struct core_ctx *c, struct core_seq *s, const struct core_model *m)
+{
+	tell(c, s, m, core_seq_len(s), core_seq_len(s) + 1, CORE_GENERATED);
+}
+
+static void check_loading(bool eager)
+{
+	struct core_model *m = demo(CORE_QUANT_Q8);
+	struct core_blend *b = demo_blend(m, 0.7f, -0.4f), *same = demo_blend(m, 0.7f, -0.4f);
+	struct core_ctx *c = on_device(m);
+	size_t n = (size_t)LENGTH * core_model_info(m)->vocab, before;
+	float *want = logits_of(c, m, b), *got;
+	struct core_seq *other, *s;
+	unsigned passes = 0;
+
+	core_ctx_free(c);
+	if (shim_eager)
+		shim_eager(eager);
+	c = on_device(m);
+	other = core_seq_new(c);
+	before = shim_allocated ? shim_allocated() : 0;
+
+	s = core_seq_new(c); /* it goes before its adapters are there: nothing is read from them any more */
+	must(core_seq_set_blend(c, s, b));
+	assert_false(core_seq_ready(c, s, false));
+	others_step(c, other, m);
+	core_seq_free(c, s);
+	core_blend_unref(b);
+	others_step(c, other, m);
+	if (shim_allocated)
+		assert_true(shim_allocated() <= before + (1 << 20)); /* rows got wider */
+
+	s = core_seq_new(c);
+	must(core_seq_set_blend(c, s, same));
+	assert_false(core_seq_ready(c, s, false));
+	for (; !core_seq_ready(c, s, false); passes++)
+		others_step(c, other, m);
+	if (shim_fault)
+		assert_true(passes > 1); /* it does not all go with one */
+	got = logits_of(c, m, same);
+	assert_memory_equal(got, want, n * sizeof(float));
+	free(got);
+	core_seq_free(c, s);
+	core_seq_free(c, other);
+	core_ctx_free(c);
+
+	c = on_device(m); /* who does not ask has to wait */
+	s = core_seq_new(c);
+	must(core_seq_set_blend(c, s, same));
+	other = core_seq_new(c); /* the adapters of one that goes have another reader */
+	must(core_seq_set_blend(c, other, same));
+	core_seq_free(c, s);
+	got = logits_of(c, m, same);
+	assert_memory_equal(got, want, n * sizeof(float));
+	free(got);
+	core_seq_free(c, other);
+	core_ctx_free(c);
+
+	c = on_device(m);
+	s = core_seq_new(c);
+	must(core_seq_set_blend(c, s, same));
+	assert_true(core_seq_ready(c, s, true));
+	assert_true(core_seq_ready(c, s, false));
+	core_seq_free(c, s);
+	core_ctx_free(c);
+	free(want);
+	core_blend_unref(same);
+	core_model_free(m);
+	if (shim_eager)
+		shim_eager(0);
+	if (shim_fault) {
+		assert_int_equal(shim_allocated(), 0);
+		assert_null(shim_fault());
+	}
+}
+
+static void adapters_arrive_beside_passes_of_others(void **state)
+{
+	check_loading(false);
+	check_loading(true);
+}
+
 /* ---- P1 ---- */
 
 struct story {
@@ -499,6 +586,7 @@ int main(void)
 		cmocka_unit_test(everything_is_given_back),
 		cmocka_unit_test(the_forward_pass_agrees_with_the_cpu_within_the_formats_error),
 		cmocka_unit_test(blends_agree_with_the_cpu_within_the_formats_error),
+		cmocka_unit_test(adapters_arrive_beside_passes_of_others),
 		cmocka_unit_test(logits_are_the_same_bytes_under_any_load),
 	};
 

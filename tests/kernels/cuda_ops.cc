@@ -47,7 +47,7 @@ static int open_device(void **)
 	}
 #endif
 	GOOD(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking));
-	GOOD(uploader_init(&uploads, stream));
+	GOOD(uploader_init(&uploads, stream, UPLOAD_PIECE));
 	return 0;
 }
 

@@ -39,6 +39,7 @@ std::map<const unsigned char *, block> blocks; /* by the address handed out */
 std::vector<shim_stream *> streams;
 size_t device_bytes = (size_t)8 << 30, device_used;
 int devices = 1;
+bool eager;
 uint64_t launches;
 
 size_t page(void)
@@ -143,6 +144,8 @@ cudaError_t put(shim_stream *s, std::function<void()> what)
 	} else {
 		s->todo.push_back(std::move(what));
 		s->put++;
+		if (eager)
+			run_until(s, s->put);
 	}
 	return cudaSuccess;
 }
@@ -216,6 +219,11 @@ size_t shim_allocated(void)
 void shim_memory(size_t bytes)
 {
 	device_bytes = bytes;
+}
+
+void shim_eager(int now)
+{
+	eager = now;
 }
 
 void shim_devices(int n)
@@ -344,6 +352,14 @@ cudaError_t cudaStreamSynchronize(cudaStream_t s)
 {
 	run_until(s, s->put);
 	return state();
+}
+
+/* A busy stream gets on by one thing whenever it is asked. */
+cudaError_t cudaStreamQuery(cudaStream_t s)
+{
+	if (s->done < s->put)
+		run_until(s, s->done + 1);
+	return s->done < s->put ? cudaErrorNotReady : state();
 }
 
 cudaError_t cudaDeviceSynchronize(void)

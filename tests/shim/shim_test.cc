@@ -98,6 +98,49 @@ static void a_stream_runs_when_somebody_waits(void **)
 	close_device(&d);
 }
 
+static void a_stream_that_another_does_not_wait_for_is_late(void **)
+{
+	for (int waits = 0; waits < 2; waits++) {
+		device d = open_device();
+		std::vector<float> ones(256, 1.0f);
+		cudaStream_t copies;
+		cudaEvent_t there;
+		float got;
+
+		assert_int_equal(cudaStreamCreateWithFlags(&copies, cudaStreamNonBlocking), cudaSuccess);
+		assert_int_equal(cudaEventCreateWithFlags(&there, cudaEventDisableTiming), cudaSuccess);
+		assert_int_equal(cudaMemcpyAsync(d.x, ones.data(), 1024, cudaMemcpyHostToDevice, copies), cudaSuccess);
+		assert_int_equal(cudaEventRecord(there, copies), cudaSuccess);
+		if (waits)
+			assert_int_equal(cudaStreamWaitEvent(d.s, there, 0), cudaSuccess);
+		assert_int_equal(toy_sum(d.x, d.out, 100, d.s), cudaSuccess);
+		assert_int_equal(cudaMemcpyAsync(&got, d.out, sizeof(got), cudaMemcpyDeviceToHost, d.s), cudaSuccess);
+		assert_int_equal(cudaStreamSynchronize(d.s), cudaSuccess);
+		assert_int_equal(got == 100, waits);
+		cudaStreamDestroy(copies);
+		cudaEventDestroy(there);
+		close_device(&d);
+	}
+}
+
+static void an_eager_stream_runs_at_once_and_a_lazy_one_when_asked(void **)
+{
+	for (int eager = 0; eager < 2; eager++) {
+		device d = open_device();
+		float got = -1;
+
+		shim_eager(eager);
+		assert_int_equal(toy_sum(d.x, d.out, 100, d.s), cudaSuccess);
+		assert_int_equal(cudaMemcpyAsync(&got, d.out, sizeof(got), cudaMemcpyDeviceToHost, d.s), cudaSuccess);
+		assert_int_equal(got > 0, eager);
+		assert_int_equal(cudaStreamQuery(d.s), eager ? cudaSuccess : cudaErrorNotReady);
+		assert_int_equal(cudaStreamQuery(d.s), cudaSuccess);
+		assert_true(got > 0);
+		shim_eager(0);
+		close_device(&d);
+	}
+}
+
 static void a_graph_replays_with_what_memory_holds_then(void **)
 {
 	device d = open_device();
@@ -168,6 +211,8 @@ int main(void)
 		cmocka_unit_test(sound_kernels_pass_in_any_order),
 		cmocka_unit_test(blocks_and_threads_compute),
 		cmocka_unit_test(a_stream_runs_when_somebody_waits),
+		cmocka_unit_test(a_stream_that_another_does_not_wait_for_is_late),
+		cmocka_unit_test(an_eager_stream_runs_at_once_and_a_lazy_one_when_asked),
 		cmocka_unit_test(a_graph_replays_with_what_memory_holds_then),
 		cmocka_unit_test(writing_beside_an_allocation_shows_when_it_is_freed),
 		cmocka_unit_test(halves_are_the_devices_halves),
