@@ -1,5 +1,6 @@
-# What runs on a machine with a GPU: tests/gpu/run. Not a part of make check.
-EXTRA_DIST += tests/gpu/run tests/gpu/bench.cu
+# What runs on a machine with a GPU: tests/gpu/run. In make check only what that script itself does.
+EXTRA_DIST += tests/gpu/run tests/gpu/run_test.sh tests/gpu/bench.cu
+TESTS += tests/gpu/run_test.sh
 EXTRA_PROGRAMS += tests/gpu/generate
 tests_gpu_generate_SOURCES = tests/gpu/generate.c
 tests_gpu_generate_LDADD = kernels/libcore.la
