@@ -54,6 +54,8 @@ static int open_core(struct core_ctx **c, const struct core_model *m, const char
 
 	*c = NULL;
 	unsetenv("WEFT_CPU");
+	if (!strcmp(device, "cpu")) /* the one whose rows become integers wherever it runs, as on the device: AMX takes those of prompts as bf16 */
+		setenv("WEFT_CPU", "plain", 1);
 	return core_ctx_new(c, &p, &why);
 }
 
