@@ -257,12 +257,15 @@ static bool apply_all(const struct chain *c, struct weft_job *job, struct weft_c
 	return true;
 }
 
+static double dice(const struct chain *c, const struct weft_job *job, uint64_t position)
+{
+	return philox_uniform(job->spec->seed, position, c->choice, philox_stream(PHILOX_DRAW), 0);
+}
+
 static uint32_t pick(const struct chain *c, const struct weft_job *job, const struct logits_row *row, const float *logits, uint32_t n,
 		     uint64_t position)
 {
-	double u = philox_uniform(job->spec->seed, position, c->choice, philox_stream(PHILOX_DRAW), 0);
-
-	return logits_pick(row, logits, n, u);
+	return logits_pick(row, logits, n, dice(c, job, position));
 }
 
 static bool draw_edited(const struct chain *c, struct weft_job *job, struct chain_room *room, const float *logits,
@@ -313,11 +316,54 @@ bool chain_draw(struct chain *c, struct weft_job *job, struct chain_room *room, 
 		*token = (int32_t)pick(c, job, row, logits, room->vocab, position);
 	else if (!draw_edited(c, job, room, logits, position, token))
 		return false;
-	if (!remember(c, job, *token))
+	return chain_take(c, job, *token);
+}
+
+bool chain_take(struct chain *c, struct weft_job *job, int32_t token)
+{
+	if (!remember(c, job, token))
 		return false;
 	c->generated++;
 	for (size_t i = 0; i < c->n; i++)
-		if (c->links[i].plugin->desc->sampler->accept != NULL && !accept(c, job, i, *token, 0))
+		if (c->links[i].plugin->desc->sampler->accept != NULL && !accept(c, job, i, token, 0))
 			return false;
 	return true;
+}
+
+/* ---- the draw elsewhere ---- */
+
+/* One sampler's part. *last: the kind of the one before it. */
+static bool add_formula(struct core_draw *to, const struct chain_link *l, uint32_t *last)
+{
+	struct weft_formula f = {.size = sizeof f};
+
+	if (l->plugin->desc->sampler->formula == NULL || l->plugin->desc->sampler->formula(l->self, &f) != 0 || f.kind <= *last)
+		return false;
+	*last = f.kind;
+	switch (f.kind) {
+	case WEFT_FORMULA_TEMPERATURE:
+		to->temperature = f.x;
+		return f.x >= 0;
+	case WEFT_FORMULA_TOP_K:
+		to->top_k = (uint32_t)f.k;
+		return f.k > 0 && f.k < UINT32_MAX;
+	case WEFT_FORMULA_TOP_P:
+		to->top_p = f.x;
+		return f.x >= 0 && f.x < 1;
+	case WEFT_FORMULA_MIN_P:
+		to->min_log_p = f.x;
+		return f.x <= 0;
+	}
+	return false;
+}
+
+bool chain_formula(const struct chain *c, const struct weft_job *job, uint64_t position, struct core_draw *out)
+{
+	uint32_t last = 0;
+
+	*out = (struct core_draw){.uniform = dice(c, job, position), .temperature = 1, .top_p = 1, .min_log_p = -INFINITY};
+	for (size_t i = 0; i < c->n; i++)
+		if (!add_formula(out, &c->links[i], &last))
+			return false;
+	return out->top_k < job->model->vocab;
 }

@@ -8,6 +8,7 @@
 #include "daemon/bytes.h"
 #include "daemon/logits.h"
 #include "daemon/plugin.h"
+#include "kernels/core.h"
 
 struct chain_link {
 	const struct plugin *plugin;
@@ -55,5 +56,10 @@ void chain_finish(struct chain *c);
  * ended. */
 bool chain_draw(struct chain *c, struct weft_job *job, struct chain_room *room, const float *logits, const struct logits_row *row,
 		uint64_t position, int32_t *token);
+
+/* What the next draw is, as numbers that a core may draw by: false where a sampler has no formula, or they stand in another order than that of
+ * struct core_draw. A token that was drawn so is taken as chain_draw takes its own. */
+bool chain_formula(const struct chain *c, const struct weft_job *job, uint64_t position, struct core_draw *out);
+bool chain_take(struct chain *c, struct weft_job *job, int32_t token);
 
 #endif

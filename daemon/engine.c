@@ -371,14 +371,38 @@ static void forward_failed(struct engine *e, const struct core_error *err)
 	b->n = 0;
 }
 
+/* Offers the core to draw where it has the logits. It may decline, row by row. */
+static void offer_draws(struct engine *e)
+{
+	struct core_draw draw;
+
+	for (uint32_t i = 0; i < e->batch.n; i++) {
+		const struct batch_from *from = &e->batch.from[i];
+		if (e->batch.rows[i].want_logits && feed_draw(from->job, from->feed, from->row, &draw) &&
+		    !core_want_token(e->core, i, &draw))
+			return; /* this core hands out logits */
+	}
+}
+
 /* [core's threads] */
 static void measure(void *arg, uint32_t i)
 {
 	struct engine *e = arg;
 	const struct batch_from *from = &e->batch.from[e->wanted[i]];
 
-	if (!from->job->ended) /* else its feeds are gone */
+	if (!from->job->ended && core_drawn(e->core, i) == NULL) /* ended: its feeds are gone */
 		feed_measure(from->job, from->feed, core_logits(e->core, i), &e->measured[i]);
+}
+
+/* The i-th row that wanted logits; the core may have drawn its token. */
+static bool draw_row(struct engine *e, const struct batch_from *from, uint32_t i, struct chain_room *room)
+{
+	const struct core_drawn *token = core_drawn(e->core, i);
+
+	count(&e->stats.core_draws, token != NULL);
+	if (token != NULL)
+		return feed_token(from->job, from->feed, token);
+	return feed_row(from->job, from->feed, from->row, core_logits(e->core, i), &e->measured[i], room);
 }
 
 /* All rows of one job, in order. */
@@ -386,7 +410,7 @@ static void draw_rows(struct engine *e, struct weft_job *job, struct chain_room 
 {
 	for (uint32_t i = 0; i < e->n_wanted && !job->ended; i++) {
 		const struct batch_from *from = &e->batch.from[e->wanted[i]];
-		if (from->job == job && !feed_row(job, from->feed, from->row, core_logits(e->core, i), &e->measured[i], room))
+		if (from->job == job && !draw_row(e, from, i, room))
 			return;
 	}
 }
@@ -513,6 +537,7 @@ static void step(struct engine *e)
 	build(e);
 	t1 = t2 = run_now_ns();
 	if (e->batch.n > 0) {
+		offer_draws(e);
 		int rc = core_forward(e->core, e->batch.rows, e->batch.n, &err);
 		t2 = run_now_ns();
 		if (rc == 0) {

@@ -275,6 +275,31 @@ bool feed_row(struct weft_job *job, struct feed *f, uint32_t row, const float *l
 	return draw_all(job, f, logits, m, position, room);
 }
 
+/* ---- where the core draws ---- */
+
+bool feed_draw(const struct weft_job *job, const struct feed *f, uint32_t row, struct core_draw *out)
+{
+	if (row != f->n_tokens - 1 || f->n_choices != 1 || f->top > 0 || f->logits != NULL || (f->targets != NULL && f->targets[row] >= 0))
+		return false;
+	return f->choices[0]->has_chain && chain_formula(&f->choices[0]->chain, job, (uint64_t)f->start + row + 1, out);
+}
+
+bool feed_token(struct weft_job *job, struct feed *f, const struct core_drawn *drawn)
+{
+	const struct logits_row row = {.best = drawn->best, .lse = logits_lse(drawn->max, drawn->total)};
+	struct choice *c = f->choices[0];
+	struct weft_drawn *d = &f->draw_results[0];
+
+	if (!chain_take(&c->chain, job, drawn->token))
+		return false;
+	d->token = drawn->token;
+	d->logprob = wants_sum(f) ? logits_logprob(&row, drawn->logit) : 0;
+	d->greedy = drawn->token == drawn->best;
+	d->choice = c->index;
+	job->drawn++;
+	return true;
+}
+
 uint64_t feed_work(const struct weft_job *job)
 {
 	uint64_t work = 0;

@@ -461,4 +461,5 @@ const struct weft_host host_table = {
 	.done = host_done,
 	.sort = candidates_sort,
 	.blob_write = host_blob_write,
+	.weigh = logits_weights,
 };

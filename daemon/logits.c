@@ -31,6 +31,11 @@ uint32_t logits_blocks(uint32_t n)
 	return (n + SCAN_BLOCK - 1) / SCAN_BLOCK;
 }
 
+double logits_lse(float max, double total)
+{
+	return max + log(total);
+}
+
 bool logits_best(struct logits_row *out, const float *logits, uint32_t n)
 {
 	uint32_t at;
@@ -48,8 +53,23 @@ bool logits_weigh(struct logits_row *out, const float *logits, uint32_t n)
 	out->total = 0;
 	for (uint32_t block = 0; block < logits_blocks(n); block++)
 		out->total += out->sums[block];
-	out->lse = out->max + log(out->total);
+	out->lse = logits_lse(out->max, out->total);
 	return true;
+}
+
+double logits_weights(const float *logits, uint32_t n, double max, double *weights)
+{
+	const struct scan *scan = scan_here();
+	double total = 0, sum;
+
+	for (uint32_t at = 0; at < n; at += SCAN_BLOCK) {
+		uint32_t m = n - at < SCAN_BLOCK ? n - at : SCAN_BLOCK;
+		if (weights != NULL)
+			scan->weights(logits + at, m, max, weights + at);
+		scan->weigh(logits + at, m, max, &sum);
+		total += sum;
+	}
+	return total;
 }
 
 float logits_logprob(const struct logits_row *row, float logit)

@@ -18,6 +18,10 @@ struct logits_row {
 uint32_t logits_blocks(uint32_t n);
 /* Measures n >= 1 logits; out->sums is there. False: NaN, +INFINITY or nothing but -INFINITY among them. */
 bool logits_weigh(struct logits_row *out, const float *logits, uint32_t n);
+/* host->weigh: the weights alone (NULL: not wanted) and their sum. */
+double logits_weights(const float *logits, uint32_t n, double max, double *weights);
+/* Of a row that was weighed elsewhere: max and total are known. */
+double logits_lse(float max, double total);
 /* The first step of that: max and best alone. */
 bool logits_best(struct logits_row *out, const float *logits, uint32_t n);
 float logits_logprob(const struct logits_row *row, float logit);

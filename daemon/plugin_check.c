@@ -136,7 +136,8 @@ static bool copy_sampler(struct plugin *p, const struct weft_sampler *from, stru
 
 	if (from->size < NEEDED(struct weft_sampler, destroy) || from->size > STRUCT_MAX)
 		return refuse(why, "struct weft_sampler has the impossible size %u", (unsigned)from->size);
-	memcpy(to, from, sizeof *to); /* it is long enough */
+	memset(to, 0, sizeof *to);
+	memcpy(to, from, from->size < sizeof *to ? from->size : sizeof *to);
 	to->size = sizeof *to;
 	p->copy.sampler = to;
 	if (to->create == NULL || to->apply == NULL || to->destroy == NULL)

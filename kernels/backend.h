@@ -15,7 +15,7 @@
 extern "C" {
 #endif
 
-enum { BACKEND_ABI = 3, BACKEND_INPUTS = 4 };
+enum { BACKEND_ABI = 4, BACKEND_INPUTS = 4 };
 #define BACKEND_SYMBOL "weft_backend"
 
 /* ---- the model; borrowed for the life of the module's instance ---- */
@@ -98,6 +98,7 @@ struct backend_pass {
 	uint32_t n_seqs;
 	const uint32_t *wanted; /* rows whose logits are wanted, in the order in which they are handed back */
 	uint32_t n_wanted;
+	const struct core_draw *draws; /* [n_wanted] or NULL; a temperature below 0: logits */
 	const uint32_t (*copies)[2]; /* pages {from, to} to copy before anything is written */
 	uint32_t n_copies;
 };
@@ -115,8 +116,10 @@ struct backend {
 	void (*release)(void *self, void *blend);
 	/* Whether a pass with this blend begins at once. With wait: true, behind the copying. A pass with a blend that is not ready waits. */
 	bool (*ready)(void *self, void *blend, bool wait);
-	/* (*logits)[i * ld]: of wanted[i]; valid until the next call. */
-	int (*forward)(void *self, const struct backend_pass *pass, const float **logits, size_t *ld, struct core_error *err);
+	/* (*logits)[i * ld]: of wanted[i]; valid until the next call. *drawn: NULL, or (*drawn)[i]: what was drawn in their place; its token is -1
+	 * where the logits are there. */
+	int (*forward)(void *self, const struct backend_pass *pass, const float **logits, size_t *ld, const struct core_drawn **drawn,
+		       struct core_error *err);
 };
 
 const struct backend *weft_backend(void); /* what the module exports */

@@ -228,6 +228,28 @@ const float *core_logits(const struct core_ctx *c, uint32_t i);	/* [vocab] */
 /* Between two passes: fn(arg, i) for each i < n, in any order, on the threads that core_forward() computes with (of a device: on the
  * caller's alone). Returns when all of them have. */
 void core_spread(struct core_ctx *c, void (*fn)(void *arg, uint32_t i), void *arg, uint32_t n);
+/* ---- a token in place of logits ----
+ *
+ * On a device logits are far away: 128 KB a row. There a row may have its token drawn where the logits are. What is computed are the numbers
+ * of weftd's chain of samplers and of its draw, to the last bit (daemon/logits.c; plugins/weft-plugin.h, struct weft_formula), in this order: */
+struct core_draw {
+	double uniform;		/* in [0, 1): where in the cumulative sum the draw falls */
+	double temperature;	/* 1: none; 0: the most likely token, and nothing below */
+	double top_p;		/* 1: all */
+	double min_log_p;	/* candidates whose logits are lower than the greatest by more than -min_log_p are dropped; -INFINITY: none */
+	uint32_t top_k;		/* below the vocabulary; 0: all */
+};
+struct core_drawn {
+	int32_t token, best;	/* best: the most likely one */
+	float logit, max;	/* of token, of best: as they are, no temperature */
+	double total;		/* sum of exp(logit - max) */
+};
+
+/* Before core_forward(), whose rows[row] wants logits: it may give a token instead. False: this core hands out logits. */
+bool core_want_token(struct core_ctx *c, uint32_t row, const struct core_draw *d);
+/* Like core_logits(): of the i-th row that wanted logits, which has none then. NULL: it has logits, be it that no token was wanted, or that too
+ * many candidates are left over for a device, or that they are no numbers. */
+const struct core_drawn *core_drawn(const struct core_ctx *c, uint32_t i);
 
 /* ---- adapters and blends ----
  *

@@ -365,6 +365,7 @@ static void forget_pending(struct core_ctx *c)
 static int take_rows(struct core_ctx *c, const struct core_row *rows, uint32_t n, struct core_error *err)
 {
 	c->n_touched = c->n_logits = 0;
+	c->drawn = NULL;
 	c->rows = rows;
 	c->m = n;
 	if (n == 0 || n > c->max_rows)
@@ -440,6 +441,8 @@ int core_forward(struct core_ctx *c, const struct core_row *rows, uint32_t n, st
 		rc = reserve_pages(c, err);
 	if (!rc && c->device)
 		rc = run_on_device(c, err);
+	if (c->device)
+		device_forget_tokens(c->device);
 	if (rc) {
 		forget_pending(c);
 		c->n_logits = 0;
@@ -453,7 +456,19 @@ int core_forward(struct core_ctx *c, const struct core_row *rows, uint32_t n, st
 
 const float *core_logits(const struct core_ctx *c, uint32_t i)
 {
-	return i < c->n_logits ? c->logits.data + i * c->logits.ld : NULL;
+	return i < c->n_logits && !core_drawn(c, i) ? c->logits.data + i * c->logits.ld : NULL;
+}
+
+bool core_want_token(struct core_ctx *c, uint32_t row, const struct core_draw *d)
+{
+	if (c->device)
+		device_want_token(c->device, row, d);
+	return c->device != NULL;
+}
+
+const struct core_drawn *core_drawn(const struct core_ctx *c, uint32_t i)
+{
+	return i < c->n_logits && c->drawn && c->drawn[i].token >= 0 ? &c->drawn[i] : NULL;
 }
 
 void core_spread(struct core_ctx *c, void (*fn)(void *arg, uint32_t i), void *arg, uint32_t n)

@@ -7,6 +7,7 @@ cuda_sources = \
 	kernels/cuda/pass.cu \
 	kernels/cuda/weights.cu \
 	kernels/ops/attention_cuda.cu \
+	kernels/ops/draw_cuda.cu \
 	kernels/ops/embed_cuda.cu \
 	kernels/ops/lora_cuda.cu \
 	kernels/ops/matmul_cuda.cu \

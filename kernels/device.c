@@ -22,6 +22,10 @@ struct device {
 	struct backend_seq *seqs;
 	struct core_seq **order; /* the batch's sequences, those of one blend together */
 	uint32_t *start, *to, *wanted, (*copies)[2];
+	struct core_draw *asked; /* by the caller's order; a temperature below 0: logits */
+	struct core_draw *draws; /* by the order of logits */
+	uint32_t max_rows;
+	bool draw; /* somebody asked */
 };
 
 /* ---- the module ---- */
@@ -79,7 +83,12 @@ static bool make_lists(struct device *d, uint32_t rows)
 	d->to = calloc(rows, sizeof(d->to[0]));
 	d->wanted = calloc(rows, sizeof(d->wanted[0]));
 	d->copies = calloc(rows, sizeof(d->copies[0]));
-	return d->rows && d->seqs && d->order && d->start && d->to && d->wanted && d->copies;
+	d->asked = calloc(rows, sizeof(d->asked[0]));
+	d->draws = calloc(rows, sizeof(d->draws[0]));
+	d->max_rows = rows;
+	for (uint32_t i = 0; d->asked && i < rows; i++)
+		d->asked[i].temperature = -1;
+	return d->asked && d->draws && d->rows && d->seqs && d->order && d->start && d->to && d->wanted && d->copies;
 }
 
 static int open_instance(struct device *d, const char *what, const char *module, const struct core_ctx_params *p,
@@ -136,6 +145,8 @@ void device_close(struct device *d)
 	free(d->to);
 	free(d->wanted);
 	free(d->copies);
+	free(d->asked);
+	free(d->draws);
 	free(d);
 }
 
@@ -278,6 +289,27 @@ static uint32_t list_copies(struct device *d, const struct core_ctx *c)
 	return n;
 }
 
+void device_want_token(struct device *d, uint32_t row, const struct core_draw *draw)
+{
+	if (row >= d->max_rows)
+		return;
+	d->asked[row] = *draw;
+	d->draw = true;
+}
+
+static void list_draws(struct device *d, const struct core_ctx *c)
+{
+	for (uint32_t i = 0; i < c->n_logits; i++)
+		d->draws[i] = d->asked[c->wanted[i]];
+}
+
+void device_forget_tokens(struct device *d)
+{
+	for (uint32_t i = 0; d->draw && i < d->max_rows; i++)
+		d->asked[i].temperature = -1;
+	d->draw = false;
+}
+
 int device_forward(struct core_ctx *c, struct core_error *err)
 {
 	struct device *d = c->device;
@@ -287,14 +319,16 @@ int device_forward(struct core_ctx *c, struct core_error *err)
 				    .n_seqs = c->n_touched,
 				    .wanted = d->wanted,
 				    .n_wanted = c->n_logits,
+				    .draws = d->draw ? d->draws : NULL,
 				    .copies = (const uint32_t(*)[2])d->copies};
 	const float *logits = NULL;
 	int rc;
 
 	order_sequences(d, c);
 	place_rows(d, c);
+	list_draws(d, c);
 	pass.n_copies = list_copies(d, c);
-	rc = d->ops->forward(d->self, &pass, &logits, &c->logits.ld, err);
+	rc = d->ops->forward(d->self, &pass, &logits, &c->logits.ld, &c->drawn, err);
 	c->logits.data = (float *)(uintptr_t)logits; /* only read */
 	return rc;
 }

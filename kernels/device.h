@@ -19,7 +19,11 @@ int device_acquire(struct device *d, void **resident, const struct core_blend *b
 void device_release(struct device *d, void *resident);
 bool device_ready(struct device *d, void *resident, bool wait); /* core_seq_ready() */
 
-/* c's rows are checked and have their pages; gives c its logits. */
+/* Row `row` of the next pass, in the caller's order, may give a token. */
+void device_want_token(struct device *d, uint32_t row, const struct core_draw *draw);
+void device_forget_tokens(struct device *d); /* after the pass */
+
+/* c's rows are checked and have their pages; gives c its logits, and what was drawn. */
 int device_forward(struct core_ctx *c, struct core_error *err);
 
 #endif

@@ -57,6 +57,7 @@ struct core_ctx {
 	uint32_t n_touched;
 	uint32_t n_logits;		/* valid rows of logits; 0 after a failure */
 	uint32_t *wanted;		/* [max_rows] rows that want logits */
+	const struct core_drawn *drawn;	/* [n_logits] or NULL: the device's, in their place */
 
 	uint32_t *order;		/* [max_rows] the rows, sequence by sequence */
 	struct row_tile *tiles;		/* [max_rows] */

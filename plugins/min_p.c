@@ -27,6 +27,15 @@ static int clone(const void *self, void **copy)
 	return clone_plain(self, sizeof(struct min_p), copy);
 }
 
+static int formula(const void *self, struct weft_formula *out)
+{
+	const struct min_p *s = self;
+
+	out->kind = WEFT_FORMULA_MIN_P;
+	out->x = s->log_p;
+	return 0;
+}
+
 static const struct weft_param params[] = {
 	PARAM_FLOAT("min_p", 0, 0, 1,
 		    "Only tokens at least this many times as likely as the most likely one can be drawn; 0 is off."),
@@ -39,6 +48,7 @@ static const struct weft_sampler sampler = {
 	.apply = apply,
 	.clone = clone,
 	.destroy = free,
+	.formula = formula,
 };
 static const struct weft_plugin plugin = {
 	PLUGIN("min_p", "Drops tokens much less likely than the most likely one."),

@@ -41,6 +41,15 @@ static int clone(const void *self, void **copy)
 	return clone_plain(self, sizeof(struct temperature), copy);
 }
 
+static int formula(const void *self, struct weft_formula *out)
+{
+	const struct temperature *s = self;
+
+	out->kind = WEFT_FORMULA_TEMPERATURE;
+	out->x = s->t;
+	return 0;
+}
+
 static const struct weft_param params[] = {
 	PARAM_FLOAT("temperature", 1, 0, 100, "Logits are divided by this; 0 always takes the most likely token; 1 is neutral."),
 };
@@ -52,6 +61,7 @@ static const struct weft_sampler sampler = {
 	.apply = apply,
 	.clone = clone,
 	.destroy = free,
+	.formula = formula,
 };
 static const struct weft_plugin plugin = {
 	PLUGIN("temperature", "Sharpens or flattens the distribution."),

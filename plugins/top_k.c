@@ -28,6 +28,15 @@ static int clone(const void *self, void **copy)
 	return clone_plain(self, sizeof(struct top_k), copy);
 }
 
+static int formula(const void *self, struct weft_formula *out)
+{
+	const struct top_k *s = self;
+
+	out->kind = WEFT_FORMULA_TOP_K;
+	out->k = s->k;
+	return 0;
+}
+
 static const struct weft_param params[] = {
 	PARAM_INT("top_k", 0, -1, TOKEN_MAX, "Only this many of the most likely tokens can be drawn; 0 or -1 is off."),
 };
@@ -39,6 +48,7 @@ static const struct weft_sampler sampler = {
 	.apply = apply,
 	.clone = clone,
 	.destroy = free,
+	.formula = formula,
 };
 static const struct weft_plugin plugin = {
 	PLUGIN("top_k", "Keeps the k most likely tokens."),

@@ -36,7 +36,7 @@ extern "C" {
 #endif
 
 #define WEFT_ABI_MAJOR 1u
-#define WEFT_ABI_MINOR 0u
+#define WEFT_ABI_MINOR 1u
 #define WEFT_ABI (WEFT_ABI_MAJOR << 16 | WEFT_ABI_MINOR)
 
 /* True when the other side's struct is long enough to hold `field`. */
@@ -129,6 +129,24 @@ struct weft_blob {		/* a growing byte string owned by weftd; write with host->bl
 };
 WEFT_ENDS_WITH(struct weft_blob, len);
 
+/* What an instance's apply() computes, in a word and a number (1.1), so that weftd may compute it beside the logits on a device, to the same
+ * bit. l: logits; max: the greatest of them; weights: exp(l - max) as host->weigh() has them. */
+enum weft_formula_kind {
+	WEFT_FORMULA_TEMPERATURE = 1,	/* x 0: all but the first by logit and id are dropped; else l = (l - max) / x in double, rounded to float,
+					 * -INFINITY below its range. The order becomes unknown */
+	WEFT_FORMULA_TOP_K,		/* the k best are left, in order */
+	WEFT_FORMULA_TOP_P,		/* in order; the first ones, at least one, until their weights, added one by one in double, reach x times the sum
+					 * that host->weigh() returns for the candidates as they came; x below 1 */
+	WEFT_FORMULA_MIN_P		/* those with l < max + x, in double, are dropped; the others keep their order */
+};
+struct weft_formula {
+	uint32_t size;
+	uint32_t kind;		/* enum weft_formula_kind */
+	double x;
+	uint64_t k;
+};
+WEFT_ENDS_WITH(struct weft_formula, k);
+
 enum weft_sampler_flags {
 	WEFT_ARGMAX_INVARIANT = 1,	/* never changes which candidate is first */
 	WEFT_NEEDS_HISTORY = 2,		/* wants accept() for prompt tokens, too */
@@ -159,8 +177,11 @@ struct weft_sampler {
 	int (*load)(void *self, const struct weft_blob *in);
 	int (*clone)(const void *self, void **copy);	/* for forked choices; NULL: cannot be cloned */
 	void (*destroy)(void *self);			/* never called with NULL */
+	/* 1.1: 0, with what apply() would compute now; where it is taken at its word, apply() is not called, and accept() is. NULL, or any other
+	 * return: there is no formula for it. */
+	int (*formula)(const void *self, struct weft_formula *out);
 };
-WEFT_ENDS_WITH(struct weft_sampler, destroy);
+WEFT_ENDS_WITH(struct weft_sampler, formula);
 
 /* ---- decoders -------------------------------------------------------------------------------------------------------- */
 
@@ -315,8 +336,11 @@ struct weft_host {		/* one constant table: valid from init() to the end of fini(
 	/* The k best candidates first, in sorted order, and the rest dropped when drop is 1 (else behind, unordered unless k >= n). */
 	void (*sort)(struct weft_candidates *c, uint32_t k, uint32_t drop);
 	int (*blob_write)(struct weft_blob *out, const void *data, uint64_t len);
+	/* 1.1: weights[i] = exp(logits[i] - max) (NULL: not wanted), and their sum, with the arithmetic and the order that weftd's own draw has.
+	 * max: at least the greatest logit. */
+	double (*weigh)(const float *logits, uint32_t n, double max, double *weights);
 };
-WEFT_ENDS_WITH(struct weft_host, blob_write);
+WEFT_ENDS_WITH(struct weft_host, weigh);
 
 /* ---- the plugin -------------------------------------------------------------------------------------------------------- */
 
@@ -339,7 +363,8 @@ WEFT_ENDS_WITH(struct weft_plugin, fini);
 WEFT_EXPORT const struct weft_plugin *weft_plugin(void);
 
 /* CHANGES
- * 1.0  first version */
+ * 1.0  first version
+ * 1.1  weft_sampler.formula with struct weft_formula; weft_host.weigh */
 
 #ifdef __cplusplus
 }

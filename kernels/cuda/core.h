@@ -18,6 +18,7 @@ struct pass_arrays {
 	struct drow *rows;         /* [max_rows] */
 	uint32_t *decode, *wanted; /* [max_rows] */
 	struct dtile *tiles;       /* [max_rows] */
+	struct core_draw *draws;   /* [max_rows] */
 	struct dlora_item *items;  /* [max_rows + 1]: behind the last one stands one of no rows, for pieces that fill up */
 	/* up to here in one copy; the rest as far as it is used */
 	struct dlora_piece *pieces; /* [max_rows * CORE_BLEND_MAX] */
@@ -29,7 +30,7 @@ struct pass_arrays {
 /* What launches depend on. For a graph it is rounded up. */
 struct pass_shape {
 	uint32_t m, n_wanted, n_decode, splits, n_tiles, n_items, n_pieces;
-	bool embeds;
+	bool embeds, draws;
 };
 
 struct pass_graph {
@@ -84,7 +85,9 @@ struct cuda_core {
 	struct pass_arrays host, dev;
 	unsigned char *host_arrays, *dev_arrays;
 	size_t head_bytes;  /* of the arrays that go in one copy */
-	float *host_logits; /* pinned */
+	float *host_logits; /* pinned, as the next one */
+	struct core_drawn *drawn, *host_drawn;
+	float *scaled; /* [DRAW_ROWS][ld_vocab] */
 
 	std::vector<struct cuda_adapter *> adapters, loading; /* loading: of those, whose arenas are not yet read, oldest first */
 	std::vector<struct cuda_blend *> blends;
@@ -110,7 +113,8 @@ cudaError_t adapters_beside(struct cuda_core *c);
 void adapters_finish(struct cuda_core *c);
 
 /* pass.cu */
-int pass_forward(struct cuda_core *c, const struct backend_pass *p, const float **logits, size_t *ld, struct core_error *err);
+int pass_forward(struct cuda_core *c, const struct backend_pass *p, const float **logits, size_t *ld, const struct core_drawn **drawn,
+		 struct core_error *err);
 void pass_forget_graphs(struct cuda_core *c);
 
 #endif

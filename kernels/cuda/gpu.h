@@ -21,6 +21,7 @@
 
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 enum { WARP = 32 };
 
@@ -39,6 +40,22 @@ DEVICE uint32_t lane(void)
 DEVICE uint32_t warp(void)
 {
 	return threadIdx.x / WARP;
+}
+
+DEVICE double bits_to_double(uint64_t u)
+{
+	double d;
+
+	memcpy(&d, &u, 8);
+	return d;
+}
+
+DEVICE uint64_t double_to_bits(double d)
+{
+	uint64_t u;
+
+	memcpy(&u, &d, 8);
+	return u;
 }
 
 /* The sum and the largest over the warp, the same bits in every lane: a butterfly, 16 first. */

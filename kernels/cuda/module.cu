@@ -192,6 +192,7 @@ static size_t lay_arrays(struct cuda_core *c)
 	lay(&c->host.decode, &c->dev.decode, c, &at, rows);
 	lay(&c->host.wanted, &c->dev.wanted, c, &at, rows);
 	lay(&c->host.tiles, &c->dev.tiles, c, &at, rows);
+	lay(&c->host.draws, &c->dev.draws, c, &at, rows);
 	lay(&c->host.items, &c->dev.items, c, &at, rows + 1);
 	c->head_bytes = at;
 	lay(&c->host.pieces, &c->dev.pieces, c, &at, rows * CORE_BLEND_MAX);
@@ -216,6 +217,8 @@ static void want_workspace(struct cuda_core *c, struct plan *p, const struct bac
 	want(c, p, &p->workspace, &c->gate, rows * c->ld_ffn);
 	want(c, p, &p->workspace, &c->up, rows * c->ld_ffn);
 	want(c, p, &p->workspace, &c->logits, rows * c->ld_vocab);
+	want(c, p, &p->workspace, &c->scaled, (size_t)DRAW_ROWS * c->ld_vocab);
+	want(c, p, &p->workspace, &c->drawn, rows);
 	want(c, p, &p->workspace, &c->angles, (size_t)c->max_context * c->head_dim);
 	want(c, p, &p->workspace, &c->partial, c->partial_floats);
 	want(c, p, &p->workspace, &c->dev_arrays, lay_arrays(c));
@@ -327,6 +330,8 @@ static int load(struct cuda_core *c, const struct backend_params *params, struct
 		p.rc = cudaMallocHost(&c->host_arrays, lay_arrays(c));
 	if (p.rc == cudaSuccess)
 		p.rc = cudaMallocHost(&c->host_logits, (size_t)c->max_rows * c->ld_vocab * sizeof(float));
+	if (p.rc == cudaSuccess)
+		p.rc = cudaMallocHost(&c->host_drawn, c->max_rows * sizeof(c->host_drawn[0]));
 	lay_arrays(c);
 	if (p.rc == cudaSuccess)
 		p.rc = fill_angles(c, params->model);
@@ -358,6 +363,7 @@ static void core_close(void *self)
 		cudaEventDestroy(c->loaded);
 	if (c->copies)
 		cudaStreamDestroy(c->copies);
+	cudaFreeHost(c->host_drawn);
 	if (c->stream)
 		cudaStreamDestroy(c->stream);
 	delete[] c->layer;
@@ -430,12 +436,13 @@ static bool core_ready(void *self, void *blend, bool wait)
 	return adapters_ready(c, (struct cuda_blend *)blend, wait);
 }
 
-static int core_pass(void *self, const struct backend_pass *pass, const float **logits, size_t *ld, struct core_error *err)
+static int core_pass(void *self, const struct backend_pass *pass, const float **logits, size_t *ld, const struct core_drawn **drawn,
+		     struct core_error *err)
 {
 	struct cuda_core *c = (struct cuda_core *)self;
 
 	cudaSetDevice(c->device); /* of this thread: not always the one that opened it */
-	return pass_forward(c, pass, logits, ld, err);
+	return pass_forward(c, pass, logits, ld, drawn, err);
 }
 
 __attribute__((visibility("default"))) const struct backend *weft_backend(void)

@@ -96,6 +96,20 @@ cudaError_t swiglu_cuda(const struct dforms *to, float *gate, const float *up, u
 /* x[i][dim] = row token[i] of the embedding. */
 cudaError_t embed_cuda(float *x, uint32_t ld, const struct dmatrix *w, const int32_t *token, uint32_t m, cudaStream_t s);
 
+/* ---- drawing ---- */
+
+/* core.h's struct core_draw for each row of logits[m][ld] of n; a temperature below 0: nothing is drawn from that row. scaled[DRAW_ROWS][ld] is
+ * room. out: token -1 where nothing was drawn: then the host draws. */
+enum { DRAW_ROWS = 64 };
+struct draw_args {
+	const float *logits;
+	uint32_t ld, n, m;
+	const struct core_draw *draw;
+	struct core_drawn *out;
+	float *scaled;
+};
+cudaError_t draw_cuda(const struct draw_args *a, cudaStream_t s);
+
 /* ---- KV and attention ---- */
 
 /* Pages of 16 tokens, f16, in the order of the fragments: per page [layer][kv head] { K [pad * 16], V [pad * 16] }, pad =

@@ -91,6 +91,14 @@ static void lay_blends(struct cuda_core *c, const struct backend_pass *p, struct
 	c->host.items[s->n_items] = dlora_item{0, 0, 0, 0};
 }
 
+static void lay_draws(struct cuda_core *c, const struct backend_pass *p, struct pass_shape *s)
+{
+	for (uint32_t i = 0; p->draws && i < p->n_wanted; i++) {
+		c->host.draws[i] = p->draws[i];
+		s->draws |= p->draws[i].temperature >= 0;
+	}
+}
+
 static uint32_t bucket(uint32_t n, uint32_t most)
 {
 	uint32_t b = 1;
@@ -114,8 +122,10 @@ static struct pass_shape fill_up(struct cuda_core *c, const struct pass_shape *s
 		c->host.rows[i] = drow{0, -1, 0};
 		c->host.decode[i] = i;
 	}
-	for (uint32_t i = s->n_wanted; i < b.m; i++)
+	for (uint32_t i = s->n_wanted; i < b.m; i++) {
 		c->host.wanted[i] = 0;
+		c->host.draws[i].temperature = -1;
+	}
 	for (uint32_t i = s->n_items; i < b.n_items; i++)
 		c->host.items[i] = dlora_item{0, 0, 0, 0};
 	for (uint32_t i = s->n_pieces; i < b.n_pieces; i++)
@@ -325,6 +335,7 @@ static cudaError_t layer(struct cuda_core *c, const struct pass_shape *s, uint32
 static cudaError_t enqueue(struct cuda_core *c, const struct pass_shape *s)
 {
 	const struct project head = {{&c->head}, {c->logits}, {c->ld_vocab}, 1};
+	const struct draw_args d = {c->logits, c->ld_vocab, c->vocab, s->n_wanted, c->dev.draws, c->drawn, c->scaled};
 	struct lora_embed_args e = {c->dev.items, c->dev.embeds, c->dev.token, s->n_items, c->dim, c->x, c->ld_dim};
 	struct norm_args last = {c->h,      c->x,        c->delta, c->norm, c->dev.wanted,
 				 c->ld_dim, s->n_wanted, c->dim,   c->eps,  forms_for(c, head.w, 1)};
@@ -336,8 +347,9 @@ static cudaError_t enqueue(struct cuda_core *c, const struct pass_shape *s)
 		TRY(layer(c, s, i)); /* x, but for the last delta */
 	if (!s->n_wanted)
 		return cudaSuccess;
-	TRY(rmsnorm_cuda(&last, c->stream));                    /* h      [n_wanted][dim] */
-	return project(c, &head, c->h, c->ld_dim, s->n_wanted); /* logits [n_wanted][vocab] */
+	TRY(rmsnorm_cuda(&last, c->stream));                  /* h      [n_wanted][dim] */
+	TRY(project(c, &head, c->h, c->ld_dim, s->n_wanted)); /* logits [n_wanted][vocab] */
+	return s->draws ? draw_cuda(&d, c->stream) : cudaSuccess;
 }
 
 /* ---- graphs ---- */
@@ -352,7 +364,7 @@ void pass_forget_graphs(struct cuda_core *c)
 static bool same_shape(const struct pass_shape *a, const struct pass_shape *b)
 {
 	return a->m == b->m && a->splits == b->splits && a->n_items == b->n_items && a->n_pieces == b->n_pieces &&
-	       a->embeds == b->embeds;
+	       a->embeds == b->embeds && a->draws == b->draws;
 }
 
 static cudaError_t capture(struct cuda_core *c, const struct pass_shape *s, cudaGraphExec_t *out)
@@ -395,9 +407,47 @@ static cudaError_t copy_pages(struct cuda_core *c, const struct backend_pass *p)
 	return cudaSuccess;
 }
 
-static cudaError_t run(struct cuda_core *c, const struct backend_pass *p)
+/* Rows of logits, neighbours in one copy: those of which nothing was to be drawn, or (late) of which nothing was. */
+static cudaError_t fetch_logits(struct cuda_core *c, const struct backend_pass *p, bool late, bool *some)
 {
-	struct pass_shape s = {p->n, p->n_wanted, 0, 1, 0, 0, 0, false};
+	uint32_t n = 0;
+
+	*some = false;
+	for (uint32_t i = 0; i <= p->n_wanted; i++) {
+		bool draws = i < p->n_wanted && p->draws && p->draws[i].temperature >= 0;
+
+		if (i < p->n_wanted && (late ? draws && c->host_drawn[i].token < 0 : !draws)) {
+			n++;
+			continue;
+		}
+		if (n)
+			TRY(cudaMemcpyAsync(c->host_logits + (size_t)(i - n) * c->ld_vocab, c->logits + (size_t)(i - n) * c->ld_vocab,
+					    (size_t)n * c->ld_vocab * sizeof(float), cudaMemcpyDeviceToHost, c->stream));
+		*some |= n > 0;
+		n = 0;
+	}
+	return cudaSuccess;
+}
+
+/* What the pass gave: tokens, and logits where there are none. */
+static cudaError_t fetch(struct cuda_core *c, const struct backend_pass *p, bool draws)
+{
+	bool some;
+
+	TRY(fetch_logits(c, p, false, &some));
+	if (draws)
+		TRY(cudaMemcpyAsync(c->host_drawn, c->drawn, p->n_wanted * sizeof(c->drawn[0]), cudaMemcpyDeviceToHost, c->stream));
+	TRY(adapters_beside(c));
+	TRY(cudaStreamSynchronize(c->stream));
+	if (!draws)
+		return cudaSuccess;
+	TRY(fetch_logits(c, p, true, &some));
+	return some ? cudaStreamSynchronize(c->stream) : cudaSuccess;
+}
+
+static cudaError_t run(struct cuda_core *c, const struct backend_pass *p, bool *draws)
+{
+	struct pass_shape s = {p->n, p->n_wanted, 0, 1, 0, 0, 0, false, false};
 	uint32_t n_pages = 0, n_parts = 0;
 	bool graph;
 
@@ -406,26 +456,27 @@ static cudaError_t run(struct cuda_core *c, const struct backend_pass *p)
 	lay_blends(c, p, &s, &n_parts);
 	for (uint32_t i = 0; i < p->n_seqs; i++)
 		TRY(adapters_join(c, (struct cuda_blend *)p->seqs[i].blend));
+	lay_draws(c, p, &s);
+	*draws = s.draws;
 	graph = !c->no_graphs && s.n_decode == s.m && s.n_wanted == s.m && s.m <= GRAPH_ROWS;
 	if (graph)
 		s = fill_up(c, &s);
 	TRY(copy_pages(c, p));
 	TRY(send_arrays(c, &s, n_parts, n_pages));
 	TRY(graph ? run_graph(c, &s) : enqueue(c, &s));
-	if (p->n_wanted)
-		TRY(cudaMemcpyAsync(c->host_logits, c->logits, (size_t)p->n_wanted * c->ld_vocab * sizeof(float),
-				    cudaMemcpyDeviceToHost, c->stream));
-	TRY(adapters_beside(c));
-	return cudaStreamSynchronize(c->stream);
+	return fetch(c, p, s.draws);
 }
 
-int pass_forward(struct cuda_core *c, const struct backend_pass *p, const float **logits, size_t *ld, struct core_error *err)
+int pass_forward(struct cuda_core *c, const struct backend_pass *p, const float **logits, size_t *ld, const struct core_drawn **drawn,
+		 struct core_error *err)
 {
-	cudaError_t rc = run(c, p);
+	bool draws = false;
+	cudaError_t rc = run(c, p, &draws);
 
 	if (rc != cudaSuccess)
 		return cuda_fail_with(err, c, rc, "a forward pass");
 	*logits = c->host_logits;
 	*ld = c->ld_vocab;
+	*drawn = draws ? c->host_drawn : NULL;
 	return CORE_OK;
 }

@@ -3,6 +3,7 @@ engine_tests = \
 	tests/daemon/engine_batch_test \
 	tests/daemon/engine_checkpoint_test \
 	tests/daemon/chain_test \
+	tests/daemon/draw_test \
 	tests/daemon/engine_end_test \
 	tests/daemon/plugin_test \
 	tests/daemon/chain_logits_test \
@@ -16,6 +17,7 @@ engine_modules = \
 	tests/daemon/engine_crooked_saver.la \
 	tests/daemon/engine_loud.la \
 	tests/daemon/engine_no_repeat_last.la \
+	tests/daemon/engine_still.la \
 	tests/daemon/engine_crooked_sampler.la \
 	tests/daemon/engine_crooked_aside.la
 
@@ -58,6 +60,8 @@ tests_daemon_engine_loud_la_LDFLAGS = $(engine_module_flags)
 tests_daemon_engine_no_repeat_last_la_SOURCES = tests/daemon/engine_no_repeat_last.c
 tests_daemon_engine_no_repeat_last_la_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/plugins
 tests_daemon_engine_no_repeat_last_la_LDFLAGS = $(engine_module_flags)
+tests_daemon_engine_still_la_SOURCES = tests/daemon/engine_still.c
+tests_daemon_engine_still_la_LDFLAGS = $(engine_module_flags)
 tests_daemon_engine_crooked_aside_la_SOURCES = tests/daemon/engine_crooked_sampler.c
 tests_daemon_engine_crooked_aside_la_CPPFLAGS = $(AM_CPPFLAGS) -DCROOKED_ASIDE
 tests_daemon_engine_crooked_aside_la_LDFLAGS = $(engine_module_flags)
@@ -82,6 +86,10 @@ tests_daemon_plugin_variant_la_LDFLAGS = -module -avoid-version -shared -no-unde
 tests_daemon_chain_test_SOURCES = tests/daemon/chain_test.c $(engine_kit)
 tests_daemon_chain_test_CPPFLAGS = $(engine_test_cppflags)
 tests_daemon_chain_test_LDADD = $(engine_test_ldadd) -lm
+
+tests_daemon_draw_test_SOURCES = tests/daemon/draw_test.c tests/daemon/draw_device.cc tests/daemon/draw_device.h $(engine_kit)
+tests_daemon_draw_test_CPPFLAGS = $(engine_test_cppflags)
+tests_daemon_draw_test_LDADD = kernels/libcudahost.la $(engine_test_ldadd) -lm
 
 tests_daemon_engine_end_test_SOURCES = tests/daemon/engine_end_test.c $(engine_kit)
 tests_daemon_engine_end_test_CPPFLAGS = $(engine_test_cppflags)

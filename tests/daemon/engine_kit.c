@@ -509,6 +509,8 @@ void kit_start(struct kit_run *r, const struct kit *k, const struct kit_params *
 				   .kv_type = p->kv_type,
 				   .prefix_cache = !p->no_prefix_cache,
 				   .pace = p->pace,
+				   .device = p->device,
+				   .module = p->module,
 				   .wake = wake,
 				   .log = say,
 				   .arg = r};

@@ -82,6 +82,7 @@ struct kit_params {
 	enum core_kv_type kv_type;
 	bool no_prefix_cache;
 	const struct engine_pace *pace;
+	const char *device, *module;	/* as of struct core_ctx_params */
 };
 void kit_start(struct kit_run *r, const struct kit *k, const struct kit_params *p);
 void kit_stop(struct kit_run *r);

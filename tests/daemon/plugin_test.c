@@ -101,7 +101,7 @@ static void a_malformed_plugin_is_left_out_with_its_reason(void **state)
 		const char *name, *reason;
 	} wrong[] = {
 		{"null", "weft_plugin() returned NULL"},
-		{"bad_major", "built for plugin ABI 2.0, and this is 1.0"},
+		{"bad_major", "built for plugin ABI 2.0, and this is 1.1"},
 		{"bad_size", "struct weft_plugin has the impossible size 4"},
 		{"short_size", "struct weft_plugin has the impossible size"},
 		{"huge_size", "struct weft_plugin has the impossible size 1073741824"},
@@ -210,6 +210,8 @@ static void structs_of_an_older_minor_are_filled_with_zeros(void **state)
 	assert_string_equal(d->params[1].name, "older_b");
 	assert_true(d->params[1].max == 9);
 	assert_null(d->params[1].def_str);
+	assert_non_null(d->sampler->destroy);
+	assert_null(d->sampler->formula);
 	assert_int_equal(d->params[1].shared, 0);
 	plugin_set_unref(s);
 }

@@ -67,6 +67,12 @@ static int init_fails(const struct weft_host *host)
 	return host->fail(NULL, WEFT_EUNSUPPORTED, "no such device");
 }
 
+/* What stands behind a struct of 1.0 is no field of it. */
+static int no_field(const void *self, struct weft_formula *out)
+{
+	return 0;
+}
+
 WEFT_EXPORT int variant_inits(void);
 WEFT_EXPORT int variant_finis(void);
 
@@ -156,7 +162,8 @@ static void break_plugin(const char *v)
 	else if (!strcmp(v, "no_params"))
 		p->n_params = 0, p->params = NULL;
 	else if (!strcmp(v, "older"))
-		p->size = offsetof(struct weft_plugin, init), lay_out(offsetof(struct weft_param, def_str));
+		p->size = offsetof(struct weft_plugin, init), lay_out(offsetof(struct weft_param, def_str)),
+			sampler.old.size = offsetof(struct weft_sampler, formula), sampler.old.formula = no_field;
 	else if (!strcmp(v, "newer")) {
 		p->size = sizeof plugin, p->abi = WEFT_ABI + 7, plugin.unknown = "x";
 		sampler.old.size = sizeof sampler, lay_out(sizeof(struct newer_param));

@@ -8,6 +8,7 @@ devices="sm_80 sm_86 sm_89 sm_90"
 hot="embed embed_parts expand generated meet prepare prompt rmsnorm rope_store shrink swiglu thin wide"
 others="generatedILi8E pair plain_f32 promptILi8E"
 
+hot="$hot draw temper"
 set -- "$top_builddir"/kernels/cuda/*.ptxas "$top_builddir"/kernels/ops/*.ptxas
 [ -f "$1" ] || { echo "SKIP: built without nvcc"; exit 77; }
 awk -v devices="$devices" -v hot="$hot" -v others="$others" '

@@ -408,6 +408,20 @@ static int pair_compare(const void *pa, const void *pb)
 	return (a->id > b->id) - (a->id < b->id);
 }
 
+static double host_weigh(const float *logits, uint32_t n, double max, double *weights)
+{
+	double sum = 0;
+
+	for (uint32_t i = 0; i < n; i++) {
+		double w = exp(logits[i] - max);
+
+		if (weights)
+			weights[i] = w;
+		sum += w;
+	}
+	return sum;
+}
+
 /* Behind the k best, the others are put in an order that no plugin may count on: worst first. */
 static void host_sort(struct weft_candidates *c, uint32_t k, uint32_t drop)
 {
@@ -488,6 +502,7 @@ const struct weft_host fake_host = {
 	.done = host_done,
 	.sort = host_sort,
 	.blob_write = host_blob_write,
+	.weigh = host_weigh,
 };
 
 struct weft_candidates *fake_candidates(const float *logits, uint32_t n)
