@@ -52,7 +52,9 @@ def test_an_answer_that_the_cpu_began_is_not_ended_by_a_device():
             h.up("--device", "cuda:0", "--cuda-module", MODULE)
             p.listen()
             done = ended(p, job)[-1]
-            assert done["state"] == "failed" and "another kind of device" in done["error"]["message"], done["error"]
+            # The second: weftd was killed before that checkpoint was on disk, and the tokens that were did not come again.
+            why = ("another kind of device", "the answer came out differently")
+            assert done["state"] == "failed" and any(w in done["error"]["message"] for w in why), done["error"]
 
 
 if __name__ == "__main__":
