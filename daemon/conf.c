@@ -36,7 +36,7 @@ const struct conf_option conf_options[] = {
 	 "machine's memory."},
 	{"model", "kv_type", CONF_CHOICE, AT(kv_type), "auto", 0, 0, "auto|f16|f32|int8", 0,
 	 "How keys and values are kept: auto is f32 for weights of f32, else f16; int8 takes about half of f16's memory and long "
-	 "contexts become faster; CPU only."},
+	 "contexts become faster. A CUDA device has f16 and int8; auto is f16 there."},
 	{"model", "prefix_cache", CONF_BOOL, AT(prefix_cache), "yes", 0, 0, NULL, 0,
 	 "Keeps what was computed of prompts and answers in the part of kv_memory that no job holds: what begins like it is not computed again."},
 	{"model", "batch_rows", CONF_INT, AT(batch_rows), "256", 1, 65536, NULL, 0,

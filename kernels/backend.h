@@ -15,7 +15,7 @@
 extern "C" {
 #endif
 
-enum { BACKEND_ABI = 4, BACKEND_INPUTS = 4 };
+enum { BACKEND_ABI = 5, BACKEND_INPUTS = 4 };
 #define BACKEND_SYMBOL "weft_backend"
 
 /* ---- the model; borrowed for the life of the module's instance ---- */
@@ -45,6 +45,7 @@ struct backend_params {
 	int device;
 	const struct backend_model *model;
 	uint32_t kv_pages, max_rows, max_context;
+	bool int8_kv; /* keys and values in 8 bits; else f16 */
 };
 
 /* ---- blends ---- */

@@ -141,10 +141,10 @@ size_t core_detok_bound(const struct core_tokenizer *t);
 
 /* How keys and values are kept. */
 enum core_kv_type {
-	CORE_KV_AUTO,	/* f32 for f32 weights, else f16 */
+	CORE_KV_AUTO,	/* f32 for f32 weights, else f16; on a CUDA device f16 */
 	CORE_KV_F16,
-	CORE_KV_F32,
-	CORE_KV_INT8	/* signed bytes, one scale per token and head: about half of f16's bytes. Not on a CUDA device */
+	CORE_KV_F32,	/* not on a CUDA device */
+	CORE_KV_INT8	/* signed bytes, one scale per token and head: about half of f16's bytes */
 };
 const char *core_kv_type_name(enum core_kv_type t);
 int core_kv_type_parse(const char *name, enum core_kv_type *out);	/* "auto" "f16" "f32" "int8"; CORE_EINVAL otherwise */

@@ -150,6 +150,8 @@ static int ctx_build(struct core_ctx *c, const struct core_ctx_params *p, struct
 	c->ops = ops_for(c->cpu);
 	shape = kv_shape_of(p->model, p->kv_type);
 	shape.outside = c->device != NULL;
+	if (shape.outside && shape.kind == KV_F32)
+		shape.kind = KV_F16;	/* auto: a device has no f32 */
 	rc = kv_init(&c->kv, &shape, p->kv_pages, c->max_context, p->prefix_cache, err);
 	if (rc)
 		return rc;
@@ -194,8 +196,6 @@ void core_ctx_free(struct core_ctx *c)
 
 enum core_kv_type core_ctx_kv_type(const struct core_ctx *c)
 {
-	if (c->device)
-		return CORE_KV_F16;
 	return c->kv.shape.kind == KV_INT8 ? CORE_KV_INT8 : c->kv.shape.kind == KV_F32 ? CORE_KV_F32 : CORE_KV_F16;
 }
 

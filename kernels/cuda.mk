@@ -1,6 +1,6 @@
 # The CUDA core. Its sources compile twice: by nvcc to weft-cuda.so, where there is an nvcc, and always by the C++ compiler, on the shim of
 # tests/shim, for the tests.
-cuda_headers = kernels/backend.h kernels/cuda/core.h kernels/cuda/gpu.h kernels/cuda/ops.h kernels/cuda/prepare.h kernels/cuda/ptx.h kernels/cuda/weights.h
+cuda_headers = kernels/backend.h kernels/cuda/attend.h kernels/cuda/attend_half.h kernels/cuda/attend_int8.h kernels/cuda/core.h kernels/cuda/gpu.h kernels/cuda/ops.h kernels/cuda/prepare.h kernels/cuda/ptx.h kernels/cuda/weights.h
 cuda_sources = \
 	kernels/cuda/adapters.cu \
 	kernels/cuda/module.cu \

@@ -95,7 +95,8 @@ static int open_instance(struct device *d, const char *what, const char *module,
 			 uint32_t max_context, struct core_error *err)
 {
 	struct backend_params params = {
-		.model = &d->model, .kv_pages = p->kv_pages, .max_rows = p->max_rows, .max_context = max_context};
+		.model = &d->model, .kv_pages = p->kv_pages, .max_rows = p->max_rows, .max_context = max_context,
+		.int8_kv = p->kv_type == CORE_KV_INT8};
 	char *end = NULL;
 	long n = strcmp(what, "auto") ? strncmp(what, "cuda:", 5) ? -1 : strtol(what + 5, &end, 10) : 0;
 	int rc;
@@ -104,9 +105,8 @@ static int open_instance(struct device *d, const char *what, const char *module,
 		return core_fail(err, CORE_EINVAL, "device %.40s: expected auto, cpu or cuda:N", what);
 	snprintf(d->name, sizeof(d->name), "cuda:%ld", n);
 	params.device = (int)n;
-	if (p->kv_type == CORE_KV_F32 || p->kv_type == CORE_KV_INT8)
-		return core_fail(err, CORE_EUNSUPPORTED, "%s: keys and values in %s are not available on this device yet, only in f16",
-				 d->name, core_kv_type_name(p->kv_type));
+	if (p->kv_type == CORE_KV_F32)
+		return core_fail(err, CORE_EUNSUPPORTED, "%s: keys and values in f32 are for the CPU: this device has f16 and int8", d->name);
 	rc = load_module(d, module ? module : PKGLIBDIR "/weft-cuda.so", err);
 	if (rc)
 		return rc;

@@ -5,7 +5,8 @@
  *   shared_at<T>(offset, count)     a typed piece of the block's dynamic shared memory: s[i], s.load16(i)
  *   load16, load16_once, load8, 4   vector loads from global memory, aligned; _once: streamed past the caches, for weights
  *   copy_async16, commit, wait<N>   cp.async: global to shared, in groups
- *   mma_*                           one warp-wide tensor-core product; fragments as PTX has them (tables below)
+ *   mma_*                           one warp-wide tensor-core product; fragments as PTX has them (tables below); mma_*_from: the sum begins at a
+ *                                   number instead of what d holds
  *   select_bytes                    four of the eight bytes of two words
  *   sync_block, sync_warp, shuffle_xor, shuffle
  *

@@ -253,7 +253,9 @@ static void shape_of(struct cuda_core *c, const struct backend_params *p)
 	c->kv.kv_heads = c->kv_heads;
 	c->kv.head_dim = hd;
 	c->kv.pad = hd <= 32 ? 32 : hd <= 64 ? 64 : hd <= 96 ? 96 : hd <= 128 ? 128 : 256;
-	c->kv.layer = (uint64_t)c->kv_heads * c->kv.pad * KV_PAGE * 2;
+	c->kv.int8 = p->int8_kv;
+	c->kv.head = kv_head_bytes(c->kv.pad, c->kv.int8);
+	c->kv.layer = c->kv_heads * c->kv.head;
 	c->kv.page = c->kv.layer * c->layers;
 	c->partial_floats = partial_of(c);
 }
@@ -305,8 +307,8 @@ static int check_plan(struct cuda_core *c, const struct plan *p, const struct cu
 				 c->device, prop->name, gib(free_bytes), gib(total), gib(p->weights), gib(p->kv), gib(p->workspace),
 				 gib(MARGIN), gib(sum + MARGIN));
 	snprintf(c->text, sizeof(c->text),
-		 "cuda:%d %s, sm_%d%d: weights %.2f GiB, KV pages %.2f, workspace %.2f, left for adapters %.2f", c->device,
-		 prop->name, prop->major, prop->minor, gib(p->weights), gib(p->kv), gib(p->workspace),
+		 "cuda:%d %s, sm_%d%d: weights %.2f GiB, KV pages (%s) %.2f, workspace %.2f, left for adapters %.2f", c->device,
+		 prop->name, prop->major, prop->minor, gib(p->weights), c->kv.int8 ? "int8" : "f16", gib(p->kv), gib(p->workspace),
 		 gib(free_bytes - sum - MARGIN));
 	return CORE_OK;
 }

@@ -9,6 +9,8 @@
 #ifndef WEFT_CUDA_OPS_H
 #define WEFT_CUDA_OPS_H
 
+#include <stdbool.h>
+
 #include "gpu.h"
 
 /* ---- weights ---- */
@@ -112,25 +114,46 @@ cudaError_t draw_cuda(const struct draw_args *a, cudaStream_t s);
 
 /* ---- KV and attention ---- */
 
-/* Pages of 16 tokens, f16, in the order of the fragments: per page [layer][kv head] { K [pad * 16], V [pad * 16] }, pad =
- * head_dim rounded up to 32, zeros there. kv_k_at and kv_v_at say where an element is. */
+/* Pages of 16 tokens, in the order of the fragments: per page [layer][kv head] { K, V }, each [pad * 16] f16; or int8:
+ * { K, V, scales of K, scales of V }, each [pad * 16] bytes, then f32 [16]: the values of ops/attention_int8.h. pad = head_dim rounded up to 32,
+ * zeros there. kv_k_at and kv_v_at say which element is where. */
 enum { KV_PAGE = 16 };
 struct dkv {
-	uint16_t *pool;       /* [pages][page] */
-	uint64_t page, layer; /* strides, in elements */
+	unsigned char *pool;        /* [pages][page] */
+	uint64_t page, layer, head; /* strides, in bytes; multiples of 128 */
 	uint32_t heads, kv_heads, head_dim, pad;
+	bool int8;
 };
+
+static inline uint64_t kv_head_bytes(uint32_t pad, bool int8)
+{
+	return int8 ? (pad * 2 + 2 * sizeof(float)) * KV_PAGE : pad * 4 * KV_PAGE;
+}
+
+/* Keys of a page are columns of two mma: of two neighbours one, of the next two the other one. Lane q of four has tokens 4q .. 4q + 3. */
+DEVICE uint32_t kv_column(uint32_t token)
+{
+	return token / 4 * 2 + token % 2;
+}
 
 DEVICE uint32_t kv_k_at(uint32_t token, uint32_t dim)
 {
-	uint32_t column = token / 4 * 2 + token % 2; /* of the mma that takes it; token / 2 % 2 says which one */
-
-	return (((dim / 32 * 2 + token / 2 % 2) * 8 + column) * 4 + dim % 32 / 8) * 8 + dim % 8;
+	return (((dim / 32 * 2 + token / 2 % 2) * 8 + kv_column(token)) * 4 + dim % 32 / 8) * 8 + dim % 8;
 }
 
 DEVICE uint32_t kv_v_at(uint32_t token, uint32_t dim)
 {
 	return (((dim / 16 * 8 + dim % 8) * 4 + token / 4) * 2 + dim % 16 / 8) * 4 + token % 4;
+}
+
+DEVICE uint32_t kv_k8_at(uint32_t token, uint32_t dim)
+{
+	return (((dim / 32 * 8 + kv_column(token)) * 4 + dim % 32 / 8) * 2 + token / 2 % 2) * 8 + dim % 8;
+}
+
+DEVICE uint32_t kv_v8_at(uint32_t token, uint32_t dim)
+{
+	return (((dim / 32 * 8 + dim % 8) * 4 + token / 4) * 4 + dim % 32 / 8) * 4 + token % 4;
 }
 
 /* A row of the pass; -1 in slot: a row that fills up a bucket, computed and thrown away. */
@@ -150,7 +173,7 @@ struct rope_args {
 };
 cudaError_t rope_store_cuda(const struct rope_args *a, cudaStream_t s);
 
-/* ops/attention.h with q and p in f16, sums in f32. Two paths (P1 allows one for prompts and one for generated tokens):
+/* ops/attention.h with q and p in f16, sums in f32; int8: ops/attention_int8.h, its integers. Two paths (P1 allows one for prompts and one for generated tokens):
  * generated: keys in splits of ATTENTION_SPLIT, four warps with a quarter of a split each, blocks of 64 keys; warps, then
  *            splits, meet
  * in order. prompt: blocks of 64 keys, one after the other. */

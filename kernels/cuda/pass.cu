@@ -403,7 +403,7 @@ static cudaError_t copy_pages(struct cuda_core *c, const struct backend_pass *p)
 {
 	for (uint32_t i = 0; i < p->n_copies; i++)
 		TRY(cudaMemcpyAsync(c->kv.pool + p->copies[i][1] * c->kv.page, c->kv.pool + p->copies[i][0] * c->kv.page,
-				    c->kv.page * sizeof(c->kv.pool[0]), cudaMemcpyDeviceToDevice, c->stream));
+				    c->kv.page, cudaMemcpyDeviceToDevice, c->stream));
 	return cudaSuccess;
 }
 

@@ -196,6 +196,28 @@ DEVICE void mma_u8s8(int32_t d[4], const uint32_t a[4], const uint32_t b[2])
 	    : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
 }
 
+/* d = start + product, K = 32: bytes of a and b. */
+DEVICE void mma_u8s8_from(int32_t d[4], int32_t start, const uint32_t a[4], const uint32_t b[2])
+{
+	asm("mma.sync.aligned.m16n8k32.row.col.s32.u8.s8.s32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%10, %10, %10, %10};"
+	    : "=r"(d[0]), "=r"(d[1]), "=r"(d[2]), "=r"(d[3])
+	    : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]), "r"(start));
+}
+
+DEVICE void mma_s8s8_from(int32_t d[4], int32_t start, const uint32_t a[4], const uint32_t b[2])
+{
+	asm("mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%10, %10, %10, %10};"
+	    : "=r"(d[0]), "=r"(d[1]), "=r"(d[2]), "=r"(d[3])
+	    : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]), "r"(start));
+}
+
+DEVICE void mma_s8s8(int32_t d[4], const uint32_t a[4], const uint32_t b[2])
+{
+	asm("mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+	    : "+r"(d[0]), "+r"(d[1]), "+r"(d[2]), "+r"(d[3])
+	    : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+}
+
 /* K = 16, f32 sums. */
 DEVICE void mma_f16(float d[4], const uint32_t a[4], const uint32_t b[2])
 {

@@ -5,6 +5,7 @@ from durable_kit import House, ended
 from peer import BUILD, SRC, Peer, Weftd, run
 
 MODULE = os.path.join(BUILD, "kernels", ".libs", "weft-cuda-shim.so")
+EXIT_UNAVAILABLE = 69
 ADAPTERS = os.path.join(SRC, "tests", "demo", "adapters")
 
 
@@ -34,6 +35,18 @@ def test_an_adapter_arrives_beside_the_steps_of_others():
         p.seen(late, "delta")
         assert len(p.events[busy]) >= before + 5, p.events[busy] # in one pass's time there would be one or two
         p.call("cancel", job=busy)
+
+
+def test_keys_and_values_in_8_bits_are_the_devices_too_and_f32_is_not():
+    with Weftd("--device", "cuda:0", "--cuda-module", MODULE, "--kv-type", "int8") as d, Peer(d) as p:
+        assert "KV pages (int8)" in d.log(), d.log()
+        ask = {"prompt": "What does the shop sell?", "temperature": 0, "max_tokens": 6, "ignore_eos": True}
+        alone = text_of(p.done(p.generate(**ask)))
+        jobs = [p.generate(**ask), p.generate(prompt="Two tables, please", max_tokens=6), p.generate(**ask)]
+        texts = [text_of(p.done(j)) for j in jobs]
+        assert alone and texts[0] == texts[2] == alone, (alone, texts)
+    with Weftd("--device", "cuda:0", "--cuda-module", MODULE, "--kv-type", "f32", ready=False) as d:
+        assert d.wait() == EXIT_UNAVAILABLE and "keys and values in f32 are for the CPU: this device has f16 and int8" in d.log(), d.log()
 
 
 def test_auto_without_a_module_takes_the_cpu_and_says_why():

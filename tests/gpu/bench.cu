@@ -267,7 +267,7 @@ struct rig {
 	double weight_bytes; /* of a layer */
 };
 
-static struct rig make_rig(const struct shape &s, enum form f, uint32_t m, uint32_t context)
+static struct rig make_rig(const struct shape &s, enum form f, uint32_t m, uint32_t context, bool int8 = false)
 {
 	struct rig r;
 	uint32_t hd = 128, kvw = s.kv_heads * hd, per = (context + 15) / 16;
@@ -327,9 +327,11 @@ static struct rig make_rig(const struct shape &s, enum form f, uint32_t m, uint3
 	r.kv.heads = s.heads;
 	r.kv.kv_heads = s.kv_heads;
 	r.kv.head_dim = r.kv.pad = hd;
-	r.kv.page = r.kv.layer = (uint64_t)kvw * 32;
-	r.kv.pool = take<uint16_t>((size_t)m * per * r.kv.page);
-	fill(r.kv.pool, (size_t)m * per * r.kv.page * 2, 0x83ff83ff, 0x30003000);
+	r.kv.int8 = int8;
+	r.kv.head = kv_head_bytes(hd, int8);
+	r.kv.page = r.kv.layer = s.kv_heads * r.kv.head;
+	r.kv.pool = take<unsigned char>((size_t)m * per * r.kv.page);
+	fill(r.kv.pool, (size_t)m * per * r.kv.page, int8 ? 0x007fffff : 0x83ff83ff, int8 ? 0x3c000000 : 0x30003000); /* scales are some, too */
 	r.partial = take<float>((size_t)m * s.heads * (context / ATTENTION_SPLIT + 1) * (hd + 2));
 	return r;
 }
@@ -428,7 +430,7 @@ static void products(const struct shape &s, enum form f)
 	}
 }
 
-static void decode_attention(uint32_t m, uint32_t context)
+static void decode_attention(uint32_t m, uint32_t context, bool int8)
 {
 	struct shape s = llama70b;
 	struct rig r;
@@ -437,10 +439,10 @@ static void decode_attention(uint32_t m, uint32_t context)
 
 	s.ffn = 512; /* only the attention is looked at */
 	s.vocab = 512;
-	r = make_rig(s, FORM_I8, m, context);
+	r = make_rig(s, FORM_I8, m, context, int8);
 	t = time_of([&] { attention(r); });
-	snprintf(name, sizeof(name), "decode attention, 70B heads, batch %u, context %u", m, context);
-	printf("%-58s %8.1f us %5.0f%% of reading\n", name, t * 1e6, (double)m * context * s.kv_heads * 512 / t / read_rate * 100);
+	snprintf(name, sizeof(name), "decode attention, 70B heads, batch %u, context %u%s", m, context, int8 ? ", int8" : "");
+	printf("%-58s %8.1f us %5.0f%% of reading\n", name, t * 1e6, (double)m * context * s.kv_heads * (int8 ? 264 : 512) / t / read_rate * 100);
 	fflush(stdout);
 	give_all();
 }
@@ -465,9 +467,11 @@ int main(int argc, char **argv)
 	limits(p.multiProcessorCount);
 	for (enum form f : {FORM_I4, FORM_NF4, FORM_I8, FORM_BF16})
 		products(llama70b, f);
-	decode_attention(1, 8192);
-	decode_attention(64, 1024);
-	decode_attention(64, 8192);
+	for (bool int8 : {false, true}) {
+		decode_attention(1, 8192, int8);
+		decode_attention(64, 1024, int8);
+		decode_attention(64, 8192, int8);
+	}
 	for (enum form f : {FORM_I4, FORM_I8, FORM_BF16}) {
 		step(llama7b, f, 1, 128);
 		step(llama70b, f, 1, 128);

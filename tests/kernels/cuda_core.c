@@ -47,10 +47,12 @@ static int load_shim(void **state)
 	return 0;
 }
 
+static enum core_kv_type kv_type; /* of the engines to come */
+
 static int open_core(struct core_ctx **c, const struct core_model *m, const char *device, const char *module)
 {
 	struct core_ctx_params p = {
-		.model = m, .threads = 2, .kv_pages = PAGES, .max_rows = ROWS, .prefix_cache = true, .device = device, .module = module};
+		.model = m, .threads = 2, .kv_pages = PAGES, .max_rows = ROWS, .kv_type = kv_type, .prefix_cache = true, .device = device, .module = module};
 
 	*c = NULL;
 	unsetenv("WEFT_CPU");
@@ -72,6 +74,18 @@ static struct core_ctx *on_cpu(const struct core_model *m)
 	struct core_ctx *c;
 
 	must(open_core(&c, m, "cpu", NULL));
+	return c;
+}
+
+/* With nothing rounded that the weights do not ask for. */
+static struct core_ctx *on_exact_cpu(const struct core_model *m)
+{
+	enum core_kv_type kept = kv_type;
+	struct core_ctx *c;
+
+	kv_type = CORE_KV_AUTO;
+	c = on_cpu(m);
+	kv_type = kept;
 	return c;
 }
 
@@ -245,7 +259,7 @@ static void check_against_cpu(const struct core_model *m, struct core_blend *b, 
 			      struct core_blend *exact_blend, const char *what)
 {
 	size_t n = (size_t)LENGTH * core_model_info(m)->vocab;
-	struct core_ctx *device = on_device(m), *cpu = on_cpu(m), *best = exact ? on_cpu(exact) : NULL;
+	struct core_ctx *device = on_device(m), *cpu = on_cpu(m), *best = exact ? on_exact_cpu(exact) : NULL;
 	float *got = logits_of(device, m, b), *want = logits_of(cpu, m, b),
 	      *truth = exact ? logits_of(best, exact, exact_blend) : NULL;
 	double apart = distance(got, want, n), ours = exact ? distance(got, truth, n) : 0,
@@ -291,6 +305,56 @@ static void the_forward_pass_agrees_with_the_cpu_within_the_formats_error(void *
 	core_model_free(f32);
 	core_model_free(odd);
 	core_model_free(odd_q4);
+}
+
+/* ---- keys and values in 8 bits ---- */
+
+static int back_to_auto(void **state)
+{
+	kv_type = CORE_KV_AUTO;
+	return 0;
+}
+
+/* bf16: activations are a little off, and some values get the next code. */
+static void int8_kv_agrees_with_the_cpus(void **state)
+{
+	struct core_model *bf16 = demo(CORE_QUANT_NONE), *q8 = demo(CORE_QUANT_Q8);
+	struct core_model *f32 = load_model(golden_path("gqa-untied"), CORE_QUANT_NONE), *odd = load_model(golden_path("odd-sizes"), CORE_QUANT_NONE);
+
+	kv_type = CORE_KV_INT8;
+	check_against_cpu(bf16, NULL, 2e-2, NULL, NULL, "demo bf16, KV in int8");
+	check_against_cpu(q8, NULL, 0, bf16, NULL, "demo q8, KV in int8");
+	check_against_cpu(f32, NULL, 0, f32, NULL, "f32, KV in int8");
+	check_against_cpu(odd, NULL, 0, odd, NULL, "f32 of odd sizes, KV in int8");
+	core_model_free(bf16);
+	core_model_free(q8);
+	core_model_free(f32);
+	core_model_free(odd);
+}
+
+/* The demo model's heads of 32: 1 KiB + 128 bytes a page, head and layer for f16's 2 KiB. */
+static void int8_pages_take_about_half_the_memory(void **state)
+{
+	struct core_model *m = demo(CORE_QUANT_Q8);
+	const struct core_model_info *info = core_model_info(m);
+	size_t heads = (size_t)info->layers * info->kv_heads * PAGES, half;
+	struct core_ctx *c;
+
+	assert_int_equal(info->head_dim, 32);
+	c = on_device(m);
+	assert_int_equal(core_ctx_kv_type(c), CORE_KV_F16);
+	half = shim_fault ? shim_allocated() : 0;
+	core_ctx_free(c);
+	kv_type = CORE_KV_INT8;
+	c = on_device(m);
+	assert_int_equal(core_ctx_kv_type(c), CORE_KV_INT8);
+	if (shim_fault)
+		assert_int_equal(half - shim_allocated(), heads * (2048 - 1152));
+	core_ctx_free(c);
+	kv_type = CORE_KV_F32;
+	assert_int_equal(open_core(&c, m, "cuda:0", module_path()), CORE_EUNSUPPORTED);
+	assert_string_equal(why.text, "cuda:0: keys and values in f32 are for the CPU: this device has f16 and int8");
+	core_model_free(m);
 }
 
 /* ---- blends ---- */
@@ -576,6 +640,8 @@ static void logits_are_the_same_bytes_under_any_load(void **state)
 	holds(CORE_QUANT_NONE, false);
 	holds(CORE_QUANT_Q8, true);
 	holds(CORE_QUANT_NF4, false);
+	kv_type = CORE_KV_INT8;
+	holds(CORE_QUANT_NONE, true);
 }
 
 int main(void)
@@ -589,7 +655,9 @@ int main(void)
 		cmocka_unit_test(the_forward_pass_agrees_with_the_cpu_within_the_formats_error),
 		cmocka_unit_test(blends_agree_with_the_cpu_within_the_formats_error),
 		cmocka_unit_test(adapters_arrive_beside_passes_of_others),
-		cmocka_unit_test(logits_are_the_same_bytes_under_any_load),
+		cmocka_unit_test_teardown(int8_kv_agrees_with_the_cpus, back_to_auto),
+		cmocka_unit_test_teardown(int8_pages_take_about_half_the_memory, back_to_auto),
+		cmocka_unit_test_teardown(logits_are_the_same_bytes_under_any_load, back_to_auto),
 	};
 
 	return cmocka_run_group_tests(tests, load_shim, NULL);

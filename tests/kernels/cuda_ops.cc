@@ -16,6 +16,10 @@ extern "C" {
 #include "kernels/format/nf4.h"
 #include "kernels/ops/ops.h"
 #include "kernels/pack.h"
+
+/* Of attention_int8.h, whose power_of_two() is another one than a device's. */
+kv_store_fn kv_store_int8_plain;
+void attention_int8_plain(float *out, const float *q, uint32_t heads, const struct kv_view *kv, uint32_t n_keys);
 }
 
 #include "kernels/cuda/weights.h"
@@ -667,11 +671,12 @@ static void the_embedding_gives_the_plain_rows(void **)
  * hold NaNs where nothing was filed. */
 struct story {
 	uint32_t heads, kv_heads, hd, keys, ldq, ldk;
-	std::vector<float> q, k, v, angles, rotated, want;
+	bool int8;
+	std::vector<float> q, unrotated, k, v, angles, rotated, want;
 	std::vector<uint32_t> table;
 	std::vector<unsigned char> pool;
 	struct dkv kv;
-	std::unique_ptr<on_device<uint16_t>> dpool;
+	std::unique_ptr<on_device<unsigned char>> dpool;
 	std::unique_ptr<on_device<float>> dq, dk, dv, da;
 	std::unique_ptr<on_device<uint32_t>> dpages;
 	std::unique_ptr<on_device<struct drow>> drows;
@@ -692,18 +697,20 @@ struct story {
 	struct kv_view view(uint32_t h)
 	{
 		uint32_t pad = round_up(hd, 16);
+		size_t bytes = (size_t)16 * (hd + pad) * (int8 ? 1 : 2) + (int8 ? 128 : 0);
 		struct kv_view s;
 
-		s.page_bytes = (size_t)kv_heads * 16 * (hd + pad) * 2;
-		s.pool = pool.data() + (size_t)h * 16 * (hd + pad) * 2;
+		s.page_bytes = kv_heads * bytes;
+		s.pool = pool.data() + h * bytes;
 		s.table = table.data();
 		s.head_dim = hd;
 		s.head_pad = pad;
-		s.kind = KV_F16;
+		s.kind = int8 ? KV_INT8 : KV_F16;
 		return s;
 	}
 
-	story(uint32_t heads, uint32_t kv_heads, uint32_t hd, uint32_t keys) : heads(heads), kv_heads(kv_heads), hd(hd), keys(keys)
+	story(uint32_t heads, uint32_t kv_heads, uint32_t hd, uint32_t keys, bool int8)
+		: heads(heads), kv_heads(kv_heads), hd(hd), keys(keys), int8(int8)
 	{
 		uint32_t pages = (keys + 15) / 16, pad = hd <= 32 ? 32 : hd <= 64 ? 64 : hd <= 96 ? 96 : hd <= 128 ? 128 : 256;
 		std::vector<struct drow> rows;
@@ -715,6 +722,7 @@ struct story {
 		v = hard_rows(keys, kv_heads * hd, ldk);
 		for (float &x : q)
 			x *= 0.02f;
+		unrotated = q;
 		for (uint32_t i = 0; i < keys * hd; i++)
 			angles.push_back(i % hd < hd / 2 ? (float)cos(i / hd * (0.3 + i % hd))
 							 : (float)sin(i / hd * (0.3 + i % hd - hd / 2)));
@@ -723,13 +731,15 @@ struct story {
 		for (uint32_t i = 0; i < keys; i++)
 			rows.push_back(drow{i, (int32_t)table[i / 16], 0});
 		memset(&kv, 0, sizeof(kv));
-		kv.layer = (uint64_t)kv_heads * pad * 32;
+		kv.int8 = int8;
+		kv.head = kv_head_bytes(pad, int8);
+		kv.layer = kv_heads * kv.head;
 		kv.page = 2 * kv.layer; /* two layers; the second is used */
 		kv.heads = heads;
 		kv.kv_heads = kv_heads;
 		kv.head_dim = hd;
 		kv.pad = pad;
-		dpool.reset(new on_device<uint16_t>((pages + 1) * kv.page));
+		dpool.reset(new on_device<unsigned char>((pages + 1) * kv.page));
 		kv.pool = dpool->p;
 		dq.reset(new on_device<float>(q));
 		dk.reset(new on_device<float>(k));
@@ -738,10 +748,16 @@ struct story {
 		dpages.reset(new on_device<uint32_t>(table));
 		drows.reset(new on_device<struct drow>(rows));
 
+		file();
+		compute_want(pages);
+	}
+
+	/* Rotates; so a second time needs the queries of the first. */
+	void file()
+	{
 		struct rope_args r = {dq->p, dk->p, dv->p, da->p, ldq, ldk, keys, 1, drows->p, kv};
 
 		GOOD(rope_store_cuda(&r, stream));
-		compute_want(pages);
 	}
 
 	void compute_want(uint32_t pages)
@@ -757,7 +773,7 @@ struct story {
 			for (uint32_t h = 0; h < kv_heads; h++) {
 				struct kv_view s = view(h);
 
-				kv_store_plain(&s, i, &kr[h * hd], &v[(size_t)i * ldk + h * hd]);
+				(int8 ? kv_store_int8_plain : kv_store_plain)(&s, i, &kr[h * hd], &v[(size_t)i * ldk + h * hd]);
 			}
 		}
 		for (uint32_t i = 0; i < keys; i++)
@@ -765,7 +781,7 @@ struct story {
 				struct kv_view s = view(h);
 				size_t at = (size_t)i * ldq + (size_t)h * (heads / kv_heads) * hd;
 
-				attention_plain(&want[at], &q[at], heads / kv_heads, &s, i + 1);
+				(int8 ? attention_int8_plain : attention_plain)(&want[at], &q[at], heads / kv_heads, &s, i + 1);
 			}
 	}
 
@@ -811,11 +827,93 @@ struct story {
 		return most;
 	}
 
-	/* q and p are rounded to f16: a score moves by its size times 2^-11, a weight by that and 2^-11 of its own, an output by twice that
-	 * of the largest value. */
-	void near_want(const std::vector<float> &got, uint32_t i, const char *path) const
+	/* [2][16]: of keys, of values. */
+	static const float *kv_page_scales(const struct kv_view *v, uint32_t i)
+	{
+		return (const float *)(const void *)(kv_page_k(v, i) + (size_t)(v->head_dim + v->head_pad) * 16);
+	}
+
+	/* The codes and scales of the CPU's page, wherever the device has them: gpu.h's table of fragments, for keys of 32 dimensions and values
+	 * of 16 tokens. */
+	void same_codes(uint32_t position, uint32_t h)
+	{
+		std::vector<unsigned char> all = dpool->get();
+		struct kv_view s = view(h);
+		const unsigned char *got = &all[table[position / 16] * kv.page + kv.layer + h * kv.head];
+		const float *scales = (const float *)(const void *)(got + 32 * kv.pad), *want_scales = kv_page_scales(&s, position / 16);
+		uint32_t t = position % 16, pair = t / 4, j = t / 2 % 2, column = 2 * pair + t % 2;
+
+		for (uint32_t d = 0; d < kv.pad; d++) {
+			unsigned char k = got[d / 32 * 512 + (column * 4 + d % 32 / 8) * 16 + j * 8 + d % 8];
+			unsigned char v = got[16 * kv.pad + d / 32 * 512 + (d % 8 * 4 + pair) * 16 + d % 32 / 8 * 4 + t % 4];
+
+			assert_int_equal(k, d < hd ? kv_page_k(&s, position / 16)[d / 2 * 32 + t * 2 + d % 2] : 0);
+			assert_int_equal(v, d < hd ? kv_page_v(&s, position / 16)[t / 2 * s.head_pad * 2 + d * 2 + t % 2] : 0);
+		}
+		assert_memory_equal(&scales[t], &want_scales[t], 4);
+		assert_memory_equal(&scales[16 + t], &want_scales[16 + t], 4);
+	}
+
+	/* One output in double, of the values that the codes stand for. */
+	double exact(uint32_t i, uint32_t h, uint32_t d)
+	{
+		struct kv_view s = view(h / (heads / kv_heads));
+		double top = -INFINITY, sum = 0, out = 0;
+		std::vector<double> x;
+
+		for (uint32_t t = 0; t <= i; t++) {
+			const int8_t *k = (const int8_t *)kv_page_k(&s, t / 16) + t % 16 * 2;
+			double score = 0;
+
+			for (uint32_t e = 0; e < hd; e++)
+				score += (double)q[(size_t)i * ldq + h * hd + e] * k[e / 2 * 32 + e % 2];
+			x.push_back(score * kv_page_scales(&s, t / 16)[t % 16] / sqrt((double)hd));
+			top = fmax(top, x.back());
+		}
+		for (uint32_t t = 0; t <= i; t++) {
+			const int8_t *v = (const int8_t *)kv_page_v(&s, t / 16) + t % 16 / 2 * s.head_pad * 2 + t % 2;
+
+			sum += exp(x[t] - top);
+			out += exp(x[t] - top) * v[2 * d] * kv_page_scales(&s, t / 16)[16 + t % 16];
+		}
+		return out / sum;
+	}
+
+	/* int8 has the integers of the plain reference; ex2 moves a weight by 2^-22 and a score's last bits, and where that is beyond
+	 * a half, a weight's last bit. What a head's queries and weights lose by their 16 bits is in the distance to the sum in double. */
+	void near_int8(const std::vector<float> &got, uint32_t i, const char *path)
 	{
 		float top = 0;
+
+		for (uint32_t j = 0; j <= i; j++)
+			for (uint32_t d = 0; d < kv_heads * hd; d++)
+				top = fmaxf(top, fabsf(v[(size_t)j * ldk + d]));
+		for (uint32_t h = 0; h < heads; h++) {
+			float size = score_size(i, h) + 1, bound = top * (size * 0x1p-20f + 0x1p-14f), far = top * (size * 0x1p-12f + 0x1p-12f);
+
+			for (uint32_t d = 0; d < hd; d++) {
+				size_t at = (size_t)i * ldq + h * hd + d;
+
+				if (!(fabsf(got[at] - want[at]) <= bound))
+					fail_msg("%s in 8 bits, %u heads on %u, head_dim %u: position %u, element %u: %g, expected %g (bound %g)", path,
+						 heads, kv_heads, hd, i, h * hd + d, got[at], want[at], bound);
+				if (d % 7 == 0 && !(fabs(got[at] - exact(i, h, d)) <= far))
+					fail_msg("%s in 8 bits, %u heads on %u, head_dim %u: position %u, element %u: %g, in double %g (bound %g)", path,
+						 heads, kv_heads, hd, i, h * hd + d, got[at], exact(i, h, d), far);
+			}
+		}
+	}
+
+	/* q and p are rounded to f16: a score moves by its size times 2^-11, a weight by that and 2^-11 of its own, an output by twice that
+	 * of the largest value. */
+	void near_want(const std::vector<float> &got, uint32_t i, const char *path)
+	{
+		float top = 0;
+
+		if (int8) {
+			near_int8(got, i, path);
+			return;
+		}
 
 		for (uint32_t j = 0; j <= i; j++)
 			for (uint32_t d = 0; d < kv_heads * hd; d++)
@@ -844,9 +942,9 @@ static std::vector<struct dtile> tiles_of(const story &s, uint32_t from, uint32_
 	return t;
 }
 
-static void check_attention(uint32_t heads, uint32_t kv_heads, uint32_t hd, uint32_t keys)
+static void check_attention(uint32_t heads, uint32_t kv_heads, uint32_t hd, uint32_t keys, bool int8)
 {
-	story s(heads, kv_heads, hd, keys);
+	story s(heads, kv_heads, hd, keys, int8);
 	uint32_t most = attention_tile_rows(heads, kv_heads);
 	std::vector<uint32_t> decode;
 
@@ -870,23 +968,80 @@ static void check_attention(uint32_t heads, uint32_t kv_heads, uint32_t hd, uint
 		assert_memory_equal(&got[(size_t)i * s.ldq], &more[(size_t)i * s.ldq], heads * hd * 4);
 }
 
-static void attention_is_near_the_plain_reference_and_the_same_in_any_tile(void **)
+static void check_attentions(bool int8)
 {
-	check_attention(8, 2, 32, 70);
-	check_attention(8, 1, 128, 40);
-	check_attention(2, 2, 64, 130);
-	check_attention(3, 1, 10, 17);
-	check_attention(16, 1, 8, 33);
-	check_attention(4, 4, 80, 20);
-	check_attention(2, 1, 256, 19);
-	check_attention(6, 2, 16, 1);
-	check_attention(4, 1, 8, 1100);
+	check_attention(8, 2, 32, 70, int8);
+	check_attention(8, 1, 128, 40, int8);
+	check_attention(2, 2, 64, 130, int8);
+	check_attention(3, 1, 10, 17, int8);
+	check_attention(16, 1, 8, 33, int8);
+	check_attention(4, 4, 80, 20, int8);
+	check_attention(2, 1, 256, 19, int8);
+	check_attention(6, 2, 16, 1, int8);
+	check_attention(4, 1, 8, 1100, int8);
 }
 
-static void generated_rows_are_the_same_for_every_number_of_rows(void **)
+static void attention_is_near_the_plain_reference_and_the_same_in_any_tile(void **)
+{
+	check_attentions(false);
+}
+
+static void attention_in_8_bits_has_the_integers_of_the_plain_reference(void **)
+{
+	check_attentions(true);
+}
+
+static void keys_and_values_in_8_bits_have_the_codes_of_the_plain_reference(void **)
+{
+	static const uint32_t shape[][3] = {{8, 2, 32}, {8, 1, 128}, {3, 3, 10}, {4, 2, 80}, {2, 1, 256}};
+
+	for (unsigned i = 0; i < sizeof(shape) / sizeof(shape[0]); i++) {
+		story s(shape[i][0], shape[i][1], shape[i][2], 21, true);
+
+		for (uint32_t t = 0; t < s.keys; t++)
+			for (uint32_t h = 0; h < s.kv_heads; h++)
+				s.same_codes(t, h);
+	}
+}
+
+/* A key or a value that is not finite makes NaN of every row that sees it, and changes no bit of those that do not; nor do scales of 0. */
+static void what_is_not_finite_in_8_bits_is_nan_for_those_who_see_it(void **)
+{
+	enum { KEYS = 40, BAD = 21 };
+
+	for (int what = 0; what < 4; what++) {
+		story s(4, 2, 16, KEYS, true);
+		std::vector<float> before = s.attend({}, 1, tiles_of(s, 0, 32)), x = what < 2 ? s.k : s.v;
+		std::vector<uint32_t> all;
+
+		for (uint32_t i = 0; i < KEYS; i++)
+			all.push_back(i);
+		x[(size_t)BAD * s.ldk + 3] = what % 2 ? INFINITY : NAN;
+		GOOD(upload(&uploads, (what < 2 ? s.dk : s.dv)->p, x.data(), x.size() * sizeof(float)));
+		GOOD(upload(&uploads, s.dq->p, s.unrotated.data(), s.unrotated.size() * sizeof(float)));
+		s.file();
+		for (int path = 0; path < 2; path++) {
+			std::vector<float> got = path ? s.attend(all, 1, {}) : s.attend({}, 1, tiles_of(s, 0, 32));
+
+			for (uint32_t i = 0; i < KEYS; i++)
+				for (uint32_t d = 0; d < 32; d++) { /* heads of the first KV head */
+					size_t at = (size_t)i * s.ldq + d;
+
+					if (i >= BAD)
+						assert_true(std::isnan(got[at]));
+					else if (!path)
+						assert_memory_equal(&got[at], &before[at], 4);
+					else
+						assert_false(std::isnan(got[at]));
+				}
+		}
+	}
+}
+
+static void sweep_generated(bool int8)
 {
 	const uint32_t n = sweep_to() + 20;
-	story s(8, 1, 128, n);
+	story s(8, 1, 128, n, int8);
 	std::vector<uint32_t> decode;
 
 	for (uint32_t i = 0; i < n; i++)
@@ -899,6 +1054,12 @@ static void generated_rows_are_the_same_for_every_number_of_rows(void **)
 		for (uint32_t i = 0; i < m; i++)
 			assert_memory_equal(&got[(size_t)decode[i] * s.ldq], &all[(size_t)decode[i] * s.ldq], 8 * 128 * 4);
 	}
+}
+
+static void generated_rows_are_the_same_for_every_number_of_rows(void **)
+{
+	sweep_generated(false);
+	sweep_generated(true);
 }
 
 /* ---- adapters ---- */
@@ -1046,6 +1207,9 @@ int main(void)
 		cmocka_unit_test(nf4_products_are_near_the_exact_sum_of_codes_and_rows_in_f16),
 		cmocka_unit_test(a_row_of_a_product_is_the_same_alone),
 		cmocka_unit_test(products_are_the_same_for_every_number_of_rows),
+		cmocka_unit_test(keys_and_values_in_8_bits_have_the_codes_of_the_plain_reference),
+		cmocka_unit_test(attention_in_8_bits_has_the_integers_of_the_plain_reference),
+		cmocka_unit_test(what_is_not_finite_in_8_bits_is_nan_for_those_who_see_it),
 		cmocka_unit_test(generated_rows_are_the_same_for_every_number_of_rows),
 		cmocka_unit_test(attention_is_near_the_plain_reference_and_the_same_in_any_tile),
 		cmocka_unit_test(blends_add_their_parts_in_order),

@@ -335,7 +335,17 @@ unsigned byte_of(uint32_t r, unsigned i)
 }
 
 /* Both operands as whole matrices, from the registers that hold them: gpu.h's table. */
-void mma_u8s8_op(void *const arg[])
+int32_t unsigned_byte(uint32_t r, unsigned i)
+{
+	return (int32_t)byte_of(r, i);
+}
+
+int32_t signed_byte(uint32_t r, unsigned i)
+{
+	return (int8_t)byte_of(r, i);
+}
+
+void mma_bytes(void *const arg[], int32_t (*value)(uint32_t, unsigned))
 {
 	int32_t a[16][32], b[8][32];
 
@@ -344,10 +354,10 @@ void mma_u8s8_op(void *const arg[])
 
 		for (unsigned r = 0; r < 4; r++)
 			for (unsigned i = 0; i < 4; i++)
-				a[t / 4 + r % 2 * 8][r / 2 * 16 + t % 4 * 4 + i] = (int32_t)byte_of(m->a[r], i);
+				a[t / 4 + r % 2 * 8][r / 2 * 16 + t % 4 * 4 + i] = value(m->a[r], i);
 		for (unsigned r = 0; r < 2; r++)
 			for (unsigned i = 0; i < 4; i++)
-				b[t / 4][r * 16 + t % 4 * 4 + i] = (int8_t)byte_of(m->b[r], i);
+				b[t / 4][r * 16 + t % 4 * 4 + i] = signed_byte(m->b[r], i);
 	}
 	for (unsigned t = 0; t < LANES; t++)
 		for (unsigned r = 0; r < 4; r++) {
@@ -357,6 +367,16 @@ void mma_u8s8_op(void *const arg[])
 				sum += a[t / 4 + r / 2 * 8][k] * b[t % 4 * 2 + r % 2][k];
 			((int32_t *)((const mma_arg *)arg[t])->d)[r] += sum;
 		}
+}
+
+void mma_u8s8_op(void *const arg[])
+{
+	mma_bytes(arg, unsigned_byte);
+}
+
+void mma_s8s8_op(void *const arg[])
+{
+	mma_bytes(arg, signed_byte);
 }
 
 float bf16_bits_to_float(uint16_t h)
@@ -634,6 +654,13 @@ void mma_u8s8(int32_t d[4], const uint32_t a[4], const uint32_t b[2])
 	mma_arg m = {d, a, b};
 
 	together("mma_u8s8", mma_u8s8_op, &m);
+}
+
+void mma_s8s8(int32_t d[4], const uint32_t a[4], const uint32_t b[2])
+{
+	mma_arg m = {d, a, b};
+
+	together("mma_s8s8", mma_s8s8_op, &m);
 }
 
 void mma_f16(float d[4], const uint32_t a[4], const uint32_t b[2])

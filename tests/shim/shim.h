@@ -314,6 +314,17 @@ DEVICE float power_of_two(float x)
 /* ---- tensor cores ---- */
 
 void mma_u8s8(int32_t d[4], const uint32_t a[4], const uint32_t b[2]);
+void mma_s8s8(int32_t d[4], const uint32_t a[4], const uint32_t b[2]);
+DEVICE void mma_u8s8_from(int32_t d[4], int32_t start, const uint32_t a[4], const uint32_t b[2])
+{
+	d[0] = d[1] = d[2] = d[3] = start;
+	mma_u8s8(d, a, b);
+}
+DEVICE void mma_s8s8_from(int32_t d[4], int32_t start, const uint32_t a[4], const uint32_t b[2])
+{
+	d[0] = d[1] = d[2] = d[3] = start;
+	mma_s8s8(d, a, b);
+}
 void mma_f16(float d[4], const uint32_t a[4], const uint32_t b[2]);
 void mma_bf16(float d[4], const uint32_t a[4], const uint32_t b[2]);
 
