@@ -46,6 +46,8 @@ struct backend_params {
 	const struct backend_model *model;
 	uint32_t kv_pages, max_rows, max_context;
 	bool int8_kv; /* keys and values in 8 bits; else f16 */
+	uint32_t rank;
+	struct core_reduce reduce; /* of a part of a model: adds delta up over the ranks; its group and nccl are borrowed for open() */
 };
 
 /* ---- blends ---- */

@@ -155,15 +155,22 @@ int core_kv_type_parse(const char *name, enum core_kv_type *out);	/* "auto" "f16
  * as many KV pages fail alike: core_forward() fails before its first sum.)
  *
  * Every rank gets the same bytes, and an element's terms are added in an order that depends on nothing but the number of ranks: not on m, on
- * where the element stands or on who comes first. Then P1 holds for each number of ranks; another number rounds otherwise. */
+ * where the element stands or on who comes first. Then P1 holds for each number of ranks; another number rounds otherwise.
+ *
+ * On CUDA devices NCCL can carry the sums, and sum() is not called: one rank makes a group's id by core_group_new() and hands its bytes to
+ * the others, and core_ctx_new() of each returns when all are there. Without a group sum() gets rows that were copied to the host. */
+enum { CORE_GROUP_ID = 128 };
 struct core_reduce {
 	void (*sum)(void *arg, float *rows, uint32_t m, uint32_t n, size_t ld);
 	void *arg;
+	const unsigned char *group;	/* [CORE_GROUP_ID], borrowed for core_ctx_new(); NULL: sum() alone, which the CPU needs */
+	const char *nccl;		/* NULL: libnccl.so.2; borrowed likewise */
 };
+int core_group_new(unsigned char id[CORE_GROUP_ID], const char *nccl, struct core_error *err);
 
 struct core_ctx_params {
 	const struct core_model *model;
-	struct core_reduce reduce;	/* sum NULL: the model is whole */
+	struct core_reduce reduce;	/* neither sum nor group: the model is whole */
 	int threads;			/* 0: one per online CPU */
 	uint32_t kv_pages;		/* pages in the pool, CORE_PAGE tokens each */
 	uint32_t max_rows;		/* largest batch of core_forward */

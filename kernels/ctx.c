@@ -133,7 +133,7 @@ static int ctx_build(struct core_ctx *c, const struct core_ctx_params *p, struct
 	if (!p->model || p->max_rows == 0 || p->max_rows > 65536 || (unsigned)p->kv_type > CORE_KV_INT8)
 		return core_fail(err, CORE_EINVAL, "max_rows is %u: expected 1 to 65536, with a model and a known KV type",
 				 p->max_rows);
-	if ((p->model->ranks > 1) != (p->reduce.sum != NULL))
+	if ((p->model->ranks > 1) != (p->reduce.sum || p->reduce.group))
 		return core_fail(err, CORE_EINVAL, "the model is rank %u of %u: an engine needs core_reduce on a part, and only there",
 				 p->model->rank, p->model->ranks);
 	c->model = p->model;
@@ -147,6 +147,8 @@ static int ctx_build(struct core_ctx *c, const struct core_ctx_params *p, struct
 		rc = open_device(c, p, err);
 	if (rc)
 		return rc;
+	if (!c->device && p->reduce.group && !p->reduce.sum)
+		return core_fail(err, CORE_EINVAL, "a group of ranks is for CUDA devices: on the CPU core_reduce needs sum()");
 	c->ops = ops_for(c->cpu);
 	shape = kv_shape_of(p->model, p->kv_type);
 	shape.outside = c->device != NULL;

@@ -1,10 +1,11 @@
 # The CUDA core. Its sources compile twice: by nvcc to weft-cuda.so, where there is an nvcc, and always by the C++ compiler, on the shim of
 # tests/shim, for the tests.
-cuda_headers = kernels/backend.h kernels/cuda/attend.h kernels/cuda/attend_half.h kernels/cuda/attend_int8.h kernels/cuda/core.h kernels/cuda/gpu.h kernels/cuda/ops.h kernels/cuda/prepare.h kernels/cuda/ptx.h kernels/cuda/weights.h
+cuda_headers = kernels/backend.h kernels/cuda/attend.h kernels/cuda/attend_half.h kernels/cuda/attend_int8.h kernels/cuda/core.h kernels/cuda/gpu.h kernels/cuda/ops.h kernels/cuda/prepare.h kernels/cuda/ptx.h kernels/cuda/ranks.h kernels/cuda/weights.h
 cuda_sources = \
 	kernels/cuda/adapters.cu \
 	kernels/cuda/module.cu \
 	kernels/cuda/pass.cu \
+	kernels/cuda/ranks.cu \
 	kernels/cuda/weights.cu \
 	kernels/ops/attention_cuda.cu \
 	kernels/ops/draw_cuda.cu \
@@ -27,7 +28,7 @@ cuda_host_flags = $(WEFT_CXXFLAGS) -Wno-unknown-pragmas -ffp-contract=off -fno-m
 	$(AM_V_CXX)$(CXX) $(DEFS) $(AM_CPPFLAGS) $(CPPFLAGS) $(cuda_host_flags) $(CXXFLAGS) -x c++ -c -o $@ $<
 shim_headers = tests/shim/shim.h tests/shim/internal.h
 check_LTLIBRARIES += kernels/libcudahost.la
-kernels_libcudahost_la_SOURCES = tests/shim/shim.cc tests/shim/runtime.cc $(shim_headers)
+kernels_libcudahost_la_SOURCES = tests/shim/shim.cc tests/shim/runtime.cc tests/shim/nccl.cc $(shim_headers)
 nodist_kernels_libcudahost_la_SOURCES = $(cuda_sources)
 kernels_libcudahost_la_CXXFLAGS = $(AM_CXXFLAGS) -ffp-contract=off -fno-math-errno
 # The whole module on the shim, for tests to load as weftd loads the real one. (-rpath makes a shared object of it.)

@@ -96,7 +96,7 @@ static int open_instance(struct device *d, const char *what, const char *module,
 {
 	struct backend_params params = {
 		.model = &d->model, .kv_pages = p->kv_pages, .max_rows = p->max_rows, .max_context = max_context,
-		.int8_kv = p->kv_type == CORE_KV_INT8};
+		.int8_kv = p->kv_type == CORE_KV_INT8, .rank = p->model->rank, .reduce = p->reduce};
 	char *end = NULL;
 	long n = strcmp(what, "auto") ? strncmp(what, "cuda:", 5) ? -1 : strtol(what + 5, &end, 10) : 0;
 	int rc;
@@ -158,6 +158,25 @@ const char *device_describe(const struct device *d)
 const char *device_name(const struct device *d)
 {
 	return d->name;
+}
+
+/* ---- ranks ---- */
+
+int core_group_new(unsigned char id[CORE_GROUP_ID], const char *nccl, struct core_error *err)
+{
+	int (*get)(unsigned char *id);
+	const char *path = nccl ? nccl : "libnccl.so.2";
+	void *handle = dlopen(path, RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE);
+	int rc;
+
+	if (!handle)
+		return core_fail(err, CORE_EUNSUPPORTED, "a group of ranks needs NCCL: %s", dlerror());
+	*(void **)&get = dlsym(handle, "ncclGetUniqueId");
+	dlclose(handle);
+	if (!get)
+		return core_fail(err, CORE_EUNSUPPORTED, "%s is not NCCL", path);
+	rc = get(id);
+	return rc ? core_fail(err, CORE_EIO, "%s: no id for a group of ranks (error %d)", path, rc) : CORE_OK;
 }
 
 /* ---- blends ---- */

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "kernels/backend.h"
+#include "ranks.h"
 #include "weights.h"
 
 struct cuda_layer {
@@ -80,6 +81,7 @@ struct cuda_core {
 	uint64_t partial_floats;
 	struct dform form[FORM_KEYS]; /* x NULL: no matrix asks for it */
 	struct dkv kv;
+	struct cuda_ranks ranks;
 
 	/* one pass */
 	struct pass_arrays host, dev;
@@ -96,7 +98,7 @@ struct cuda_core {
 	cudaEvent_t loaded;
 	uint32_t a_blocks[BACKEND_INPUTS]; /* widest stacked A of those */
 	std::vector<struct pass_graph> graphs;
-	bool no_graphs; /* tests */
+	bool no_graphs; /* ranks add up on the host */
 };
 
 int cuda_fail(struct core_error *err, int code, const char *fmt, ...) __attribute__((format(printf, 3, 4)));

@@ -221,6 +221,8 @@ static void want_workspace(struct cuda_core *c, struct plan *p, const struct bac
 	want(c, p, &p->workspace, &c->drawn, rows);
 	want(c, p, &p->workspace, &c->angles, (size_t)c->max_context * c->head_dim);
 	want(c, p, &p->workspace, &c->partial, c->partial_floats);
+	if (ranks_floats(&c->ranks, c->max_rows, c->ld_dim))
+		want(c, p, &p->workspace, &c->ranks.parts, ranks_floats(&c->ranks, c->max_rows, c->ld_dim));
 	want(c, p, &p->workspace, &c->dev_arrays, lay_arrays(c));
 	want_forms(c, p, params->model);
 }
@@ -253,6 +255,9 @@ static void shape_of(struct cuda_core *c, const struct backend_params *p)
 	c->kv.kv_heads = c->kv_heads;
 	c->kv.head_dim = hd;
 	c->kv.pad = hd <= 32 ? 32 : hd <= 64 ? 64 : hd <= 96 ? 96 : hd <= 128 ? 128 : 256;
+	c->ranks.n = m->ranks;
+	c->ranks.rank = p->rank;
+	c->ranks.reduce = p->reduce;
 	c->kv.int8 = p->int8_kv;
 	c->kv.head = kv_head_bytes(c->kv.pad, c->kv.int8);
 	c->kv.layer = c->kv_heads * c->kv.head;
@@ -354,6 +359,7 @@ static void core_close(void *self)
 		cudaStreamSynchronize(c->stream);
 	pass_forget_graphs(c);
 	adapters_finish(c);
+	ranks_close(c);
 	uploader_finish(&c->uploads);
 	uploader_finish(&c->loads);
 	for (size_t i = 0; i < c->memory.size(); i++)
@@ -372,15 +378,6 @@ static void core_close(void *self)
 	delete c;
 }
 
-/* pass.cu has the place of the sums, and nothing that sums. */
-static int check_ranks(const struct cuda_core *c, const struct backend_model *m, struct core_error *err)
-{
-	if (m->ranks <= 1)
-		return CORE_OK;
-	return cuda_fail(err, CORE_EUNSUPPORTED, "cuda:%d: a model in parts for %u ranks: sums over devices (NCCL) are not there yet",
-			 c->device, m->ranks);
-}
-
 static int core_open(void **self, const struct backend_params *params, struct core_error *err)
 {
 	struct cuda_core *c = new cuda_core();
@@ -390,9 +387,7 @@ static int core_open(void **self, const struct backend_params *params, struct co
 
 	shape_of(c, params);
 	c->layer = new cuda_layer[c->layers]();
-	rc = check_ranks(c, params->model, err);
-	if (!rc)
-		rc = check_device(c, &prop, err);
+	rc = check_device(c, &prop, err);
 	if (!rc) {
 		want_weights(c, &p, params->model);
 		want_workspace(c, &p, params);
@@ -400,6 +395,8 @@ static int core_open(void **self, const struct backend_params *params, struct co
 	}
 	if (!rc)
 		rc = load(c, params, err);
+	if (!rc)
+		rc = ranks_open(c, err);
 	if (rc)
 		core_close(c);
 	else

@@ -296,15 +296,6 @@ static cudaError_t norm(struct cuda_core *c, const struct pass_shape *s, const f
 	return rmsnorm_cuda(&a, c->stream);
 }
 
-/* Where ranks add up delta [m][dim]: on the stream, inside graphs, and in an order of their own (NOTES.md). Nothing to do for a whole model,
- * and core_open() takes no other. */
-static cudaError_t reduce(struct cuda_core *c, const struct pass_shape *s)
-{
-	(void)c;
-	(void)s;
-	return cudaSuccess;
-}
-
 static cudaError_t layer(struct cuda_core *c, const struct pass_shape *s, uint32_t i)
 {
 	const struct cuda_layer *y = &c->layer[i];
@@ -322,14 +313,14 @@ static cudaError_t layer(struct cuda_core *c, const struct pass_shape *s, uint32
 	TRY(prepare_cuda(&o_forms, c->a, c->ld_q, s->m, c->heads * c->head_dim, c->stream));
 	TRY(project(c, &o, c->a, c->ld_q, s->m)); /* delta [m][dim] */
 	TRY(weave(c, s, i, 1, &o, c->a, c->ld_q));
-	TRY(reduce(c, s));
+	TRY(ranks_sum(c, s->m));
 	TRY(norm(c, s, y->ffn_norm, true, &mlp));     /* h     [m][dim] */
 	TRY(project(c, &mlp, c->h, c->ld_dim, s->m)); /* gate, up [m][ffn] */
 	TRY(weave(c, s, i, 2, &mlp, c->h, c->ld_dim));
 	TRY(swiglu_cuda(&down_forms, c->gate, c->up, c->ld_ffn, s->m, c->ffn, c->stream));
 	TRY(project(c, &down, c->gate, c->ld_ffn, s->m)); /* delta [m][dim] */
 	TRY(weave(c, s, i, 3, &down, c->gate, c->ld_ffn));
-	return reduce(c, s);
+	return ranks_sum(c, s->m);
 }
 
 static cudaError_t enqueue(struct cuda_core *c, const struct pass_shape *s)
@@ -473,6 +464,8 @@ int pass_forward(struct cuda_core *c, const struct backend_pass *p, const float 
 	bool draws = false;
 	cudaError_t rc = run(c, p, &draws);
 
+	if (rc != cudaSuccess && c->ranks.reason)
+		return cuda_fail(err, CORE_EIO, "cuda:%d: NCCL, rank %u of %u: %s", c->device, c->ranks.rank, c->ranks.n, c->ranks.reason);
 	if (rc != cudaSuccess)
 		return cuda_fail_with(err, c, rc, "a forward pass");
 	*logits = c->host_logits;

@@ -119,7 +119,7 @@ static void rank_init(struct rank *r, struct group *g, uint32_t rank, const stru
 	r->meeting = &g->meeting;
 	r->rank = rank;
 	if (g->n > 1)
-		p.reduce = (struct core_reduce){sum, r};
+		p.reduce = (struct core_reduce){.sum = sum, .arg = r};
 	must(core_ctx_new(&r->c, &p, &why));
 	for (unsigned i = 1; i < SEQS; i++)
 		if (s->adapter[i - 1][0])

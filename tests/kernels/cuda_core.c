@@ -141,31 +141,6 @@ static void auto_takes_the_device_or_says_why_not(void **state)
 	core_model_free(m);
 }
 
-static void no_sum(void *arg, float *rows, uint32_t m, uint32_t n, size_t ld)
-{
-}
-
-static void a_part_of_a_model_is_refused_by_name(void **state)
-{
-	char path[512];
-	struct core_model_params load = {.path = path, .ranks = 2};
-	struct core_ctx_params p = {.reduce = {no_sum, NULL}, .kv_pages = 1, .max_rows = 1, .device = "cuda:0", .module = module_path()};
-	struct core_model *m = NULL;
-	struct core_ctx *c = NULL;
-
-	snprintf(path, sizeof(path), "%s", golden_path("gqa-untied"));
-	must(core_model_load(&m, &load, &why));
-	p.model = m;
-	assert_int_equal(core_ctx_new(&c, &p, &why), CORE_EUNSUPPORTED);
-	assert_string_equal(why.text, "cuda:0: a model in parts for 2 ranks: sums over devices (NCCL) are not there yet");
-	p.device = "auto";
-	must(core_ctx_new(&c, &p, &why));
-	assert_string_equal(core_ctx_device(c), "cpu");
-	assert_non_null(strstr(core_ctx_note(c), "NCCL"));
-	core_ctx_free(c);
-	core_model_free(m);
-}
-
 static void what_does_not_fit_is_refused_before_it_is_loaded(void **state)
 {
 	struct core_model *m;
@@ -649,7 +624,6 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_device_that_is_missing_is_refused_with_the_reason),
 		cmocka_unit_test(auto_takes_the_device_or_says_why_not),
-		cmocka_unit_test(a_part_of_a_model_is_refused_by_name),
 		cmocka_unit_test(what_does_not_fit_is_refused_before_it_is_loaded),
 		cmocka_unit_test(everything_is_given_back),
 		cmocka_unit_test(the_forward_pass_agrees_with_the_cpu_within_the_formats_error),

@@ -157,6 +157,13 @@ cudaError_t state(void)
 
 } // namespace
 
+std::recursive_mutex shim_lock;
+
+cudaError_t shim_put(cudaStream_t s, std::function<void()> what)
+{
+	return put(s, std::move(what));
+}
+
 const char *shim_where(const void *p)
 {
 	static char text[200];
@@ -172,6 +179,8 @@ const char *shim_where(const void *p)
 
 void shim_check_words(const char *kernel, const void *p, size_t bytes)
 {
+	shim_hold hold(shim_lock);
+
 	for (size_t i = 0; i + 8 <= bytes; i += 8) {
 		uint64_t word;
 		const unsigned char *start;
@@ -193,6 +202,8 @@ void shim_check_words(const char *kernel, const void *p, size_t bytes)
 
 cudaError_t shim_launch(const char *kernel, dim3 grid, unsigned block, size_t shared, cudaStream_t s, std::function<void()> body)
 {
+	shim_hold hold(shim_lock);
+
 	if (!s || !grid.x || !grid.y || !grid.z || grid.y > 65535 || grid.z > 65535 || !block || block > 1024 || block % 32 ||
 	    shared > (227u << 10)) {
 		shim_set_fault(kernel, "the launch has an impossible shape");
@@ -208,16 +219,22 @@ cudaError_t shim_launch(const char *kernel, dim3 grid, unsigned block, size_t sh
 
 uint64_t shim_launches(void)
 {
+	shim_hold hold(shim_lock);
+
 	return launches;
 }
 
 size_t shim_allocated(void)
 {
+	shim_hold hold(shim_lock);
+
 	return device_used;
 }
 
 void shim_memory(size_t bytes)
 {
+	shim_hold hold(shim_lock);
+
 	device_bytes = bytes;
 }
 
@@ -228,6 +245,8 @@ void shim_eager(int now)
 
 void shim_devices(int n)
 {
+	shim_hold hold(shim_lock);
+
 	devices = n;
 }
 
@@ -254,22 +273,30 @@ const char *cudaGetErrorString(cudaError_t e)
 
 cudaError_t cudaGetLastError(void)
 {
+	shim_hold hold(shim_lock);
+
 	return state();
 }
 
 cudaError_t cudaGetDeviceCount(int *n)
 {
+	shim_hold hold(shim_lock);
+
 	*n = devices;
 	return devices ? cudaSuccess : cudaErrorNoDevice;
 }
 
 cudaError_t cudaSetDevice(int device)
 {
+	shim_hold hold(shim_lock);
+
 	return device >= 0 && device < devices ? cudaSuccess : cudaErrorInvalidDevice;
 }
 
 cudaError_t cudaGetDeviceProperties(struct cudaDeviceProp *p, int device)
 {
+	shim_hold hold(shim_lock);
+
 	if (device < 0 || device >= devices)
 		return cudaErrorInvalidDevice;
 	memset(p, 0, sizeof(*p));
@@ -283,6 +310,8 @@ cudaError_t cudaGetDeviceProperties(struct cudaDeviceProp *p, int device)
 
 cudaError_t cudaMemGetInfo(size_t *free, size_t *total)
 {
+	shim_hold hold(shim_lock);
+
 	*free = device_bytes - device_used;
 	*total = device_bytes;
 	return cudaSuccess;
@@ -292,26 +321,36 @@ cudaError_t cudaMemGetInfo(size_t *free, size_t *total)
 
 cudaError_t shim_malloc(void **p, size_t bytes)
 {
+	shim_hold hold(shim_lock);
+
 	return take(p, bytes, true);
 }
 
 cudaError_t shim_malloc_host(void **p, size_t bytes)
 {
+	shim_hold hold(shim_lock);
+
 	return take(p, bytes, false);
 }
 
 cudaError_t cudaFree(void *p)
 {
+	shim_hold hold(shim_lock);
+
 	return give(p, true);
 }
 
 cudaError_t cudaFreeHost(void *p)
 {
+	shim_hold hold(shim_lock);
+
 	return give(p, false);
 }
 
 cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, cudaMemcpyKind kind, cudaStream_t s)
 {
+	shim_hold hold(shim_lock);
+
 	if ((kind != cudaMemcpyDeviceToHost && !holds(to, bytes, true)) ||
 	    (kind != cudaMemcpyHostToDevice && !holds(from, bytes, true))) {
 		shim_set_fault("cudaMemcpyAsync", "beyond the device's memory");
@@ -322,6 +361,8 @@ cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, cudaMemcpy
 
 cudaError_t cudaMemsetAsync(void *to, int byte, size_t bytes, cudaStream_t s)
 {
+	shim_hold hold(shim_lock);
+
 	if (!holds(to, bytes, true)) {
 		shim_set_fault("cudaMemsetAsync", "beyond the device's memory");
 		return cudaErrorInvalidValue;
@@ -333,6 +374,8 @@ cudaError_t cudaMemsetAsync(void *to, int byte, size_t bytes, cudaStream_t s)
 
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t *s, unsigned flags)
 {
+	shim_hold hold(shim_lock);
+
 	*s = new shim_stream;
 	streams.push_back(*s);
 	return cudaSuccess;
@@ -340,6 +383,8 @@ cudaError_t cudaStreamCreateWithFlags(cudaStream_t *s, unsigned flags)
 
 cudaError_t cudaStreamDestroy(cudaStream_t s)
 {
+	shim_hold hold(shim_lock);
+
 	run_until(s, s->put);
 	for (size_t i = 0; i < streams.size(); i++)
 		if (streams[i] == s)
@@ -350,6 +395,8 @@ cudaError_t cudaStreamDestroy(cudaStream_t s)
 
 cudaError_t cudaStreamSynchronize(cudaStream_t s)
 {
+	shim_hold hold(shim_lock);
+
 	run_until(s, s->put);
 	return state();
 }
@@ -364,6 +411,8 @@ cudaError_t cudaStreamQuery(cudaStream_t s)
 
 cudaError_t cudaDeviceSynchronize(void)
 {
+	shim_hold hold(shim_lock);
+
 	for (size_t i = 0; i < streams.size(); i++)
 		run_until(streams[i], streams[i]->put);
 	return state();
@@ -371,18 +420,24 @@ cudaError_t cudaDeviceSynchronize(void)
 
 cudaError_t cudaEventCreateWithFlags(cudaEvent_t *e, unsigned flags)
 {
+	shim_hold hold(shim_lock);
+
 	*e = new shim_event;
 	return cudaSuccess;
 }
 
 cudaError_t cudaEventDestroy(cudaEvent_t e)
 {
+	shim_hold hold(shim_lock);
+
 	delete e;
 	return cudaSuccess;
 }
 
 cudaError_t cudaEventRecord(cudaEvent_t e, cudaStream_t s)
 {
+	shim_hold hold(shim_lock);
+
 	e->stream = s;
 	e->at = s->put;
 	return cudaSuccess;
@@ -390,6 +445,8 @@ cudaError_t cudaEventRecord(cudaEvent_t e, cudaStream_t s)
 
 cudaError_t cudaEventSynchronize(cudaEvent_t e)
 {
+	shim_hold hold(shim_lock);
+
 	if (e->stream)
 		run_until(e->stream, e->at);
 	return state();
@@ -397,6 +454,7 @@ cudaError_t cudaEventSynchronize(cudaEvent_t e)
 
 cudaError_t cudaStreamWaitEvent(cudaStream_t s, cudaEvent_t e, unsigned flags)
 {
+	shim_hold hold(shim_lock);
 	shim_stream *of = e->stream;
 	uint64_t at = e->at;
 
@@ -407,12 +465,16 @@ cudaError_t cudaStreamWaitEvent(cudaStream_t s, cudaEvent_t e, unsigned flags)
 
 cudaError_t cudaStreamBeginCapture(cudaStream_t s, cudaStreamCaptureMode mode)
 {
+	shim_hold hold(shim_lock);
+
 	s->capture = new shim_graph;
 	return cudaSuccess;
 }
 
 cudaError_t cudaStreamEndCapture(cudaStream_t s, cudaGraph_t *g)
 {
+	shim_hold hold(shim_lock);
+
 	*g = s->capture;
 	s->capture = NULL;
 	return state();
@@ -420,12 +482,15 @@ cudaError_t cudaStreamEndCapture(cudaStream_t s, cudaGraph_t *g)
 
 cudaError_t cudaGraphInstantiate(cudaGraphExec_t *x, cudaGraph_t g, unsigned long long flags)
 {
+	shim_hold hold(shim_lock);
+
 	*x = new shim_graph(*g);
 	return cudaSuccess;
 }
 
 cudaError_t cudaGraphLaunch(cudaGraphExec_t x, cudaStream_t s)
 {
+	shim_hold hold(shim_lock);
 	shim_graph copy = *x;
 
 	return put(s, [=]() mutable {
@@ -436,12 +501,16 @@ cudaError_t cudaGraphLaunch(cudaGraphExec_t x, cudaStream_t s)
 
 cudaError_t cudaGraphDestroy(cudaGraph_t g)
 {
+	shim_hold hold(shim_lock);
+
 	delete g;
 	return cudaSuccess;
 }
 
 cudaError_t cudaGraphExecDestroy(cudaGraphExec_t x)
 {
+	shim_hold hold(shim_lock);
+
 	delete x;
 	return cudaSuccess;
 }
