@@ -218,9 +218,9 @@ static void a_device_refuses_keys_and_values_that_it_has_not(void **state)
 	struct core_ctx_params p = { .model = ((struct bench *)*state)->m, .kv_pages = 4, .max_rows = 4, .device = "cuda:0" };
 	struct core_ctx *c = NULL;
 
-	p.kv_type = CORE_KV_INT8;
+	p.kv_type = CORE_KV_F32;
 	assert_int_equal(core_ctx_new(&c, &p, &why), CORE_EUNSUPPORTED);
-	assert_string_equal(why.text, "cuda:0: keys and values in int8 are not available on this device yet, only in f16");
+	assert_string_equal(why.text, "cuda:0: keys and values in f32 are for the CPU: this device has f16 and int8");
 	assert_null(c);
 }
 
