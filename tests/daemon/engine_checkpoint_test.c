@@ -674,6 +674,26 @@ static void another_kind_of_kv_is_refused(void **state)
 	kit_stop(&r);
 }
 
+/* A CPU with AMX computes prompts with bits of its own, and so does one that is held to the others' instructions beside it. */
+static void the_bits_of_amx_and_of_other_sets_do_not_go_on_from_each_other(void **state)
+{
+	const struct kit_cut *cut = &expected[0].answers[0].cuts[3];
+	enum core_cpu cpu;
+	struct kit_run r;
+
+	assert_int_equal(core_cpu_pick(&cpu, NULL), CORE_OK);
+	if (cpu != CORE_CPU_AMX || getenv("WEFT_CPU"))
+		skip();
+	setenv("WEFT_CPU", "plain", 1);
+	kit_start(&r, &kit, &plain);
+	unsetenv("WEFT_CPU");
+	engine_submit(r.engine, job_from(0, 1, cut));
+	kit_wait_done(&r, 1);
+	assert_int_equal(r.answers[0].end, END_FAILED);
+	assert_non_null(strstr(r.answers[0].reason, "or one of both with AMX"));
+	kit_stop(&r);
+}
+
 /* One engine, one job per flipped byte and per length. */
 static void every_damaged_byte_is_noticed(void **state)
 {
@@ -780,6 +800,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(another_format_is_refused),
 		cmocka_unit_test(bits_of_another_core_are_refused),
 		cmocka_unit_test(another_kind_of_kv_is_refused),
+		cmocka_unit_test(the_bits_of_amx_and_of_other_sets_do_not_go_on_from_each_other),
 		cmocka_unit_test(another_version_of_a_plugin_is_refused),
 		cmocka_unit_test(every_damaged_byte_is_noticed),
 		cmocka_unit_test(all_checkpoints_of_a_long_answer_are_in_proportion_to_it),

@@ -49,7 +49,7 @@ def test_exit_codes_say_what_is_wrong():
             ([*base, "--model", MODEL, "--request", "ipc:///" + "x" * 200], 78, "at most"),
             ([*base, "--model", MODEL, "--request", "ipc:///proc/nope/r"], 73, "/proc/nope"), ([*base, "--model", MODEL, "--context", "100000"], 78, "context"),
             ([*base, "--model", MODEL, "--kv-memory", "16K"], 78, "kv_memory"), ([*base, "--model", MODEL, "--kv-type", "q8"], 78, "auto|f16|f32|int8"),
-            ([*base, "--model", MODEL, "--kv-type", "int8", "--device", "cuda:0"], 69, "values in int8 are not available on this device yet"), (["-c", "/nonexistent.conf"], 78, "/nonexistent.conf"),
+            ([*base, "--model", MODEL, "--kv-type", "f32", "--device", "cuda:0"], 69, "values in f32 are for the CPU"), (["-c", "/nonexistent.conf"], 78, "/nonexistent.conf"),
             (["--help"], 0, "--max-queue-tokens"), (["--version"], 0, "weftd 0"),
         ]:
             got, said = weftd(*args)
