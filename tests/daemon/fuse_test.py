@@ -312,5 +312,6 @@ def test_a_drain_waits_for_a_fusion_and_its_timeout_ends_it_cleanly():
             assert f.all() == before
 
 
-BLEND_BOUND, MERGE_BOUND = 0.01, 0.1
+# On AMX a prompt's activations are rounded to bf16 here and there: sums whose last bits differ may fall on two sides.
+BLEND_BOUND, MERGE_BOUND = 0.05, 0.2
 run(globals())

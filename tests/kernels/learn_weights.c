@@ -277,6 +277,14 @@ static double loss_of(const struct lesson *l, const struct core_learn_params *p,
 	return sum / tokens;
 }
 
+static enum core_cpu core_cpu_best(void)
+{
+	enum core_cpu cpu;
+
+	must(core_cpu_pick(&cpu, &why));
+	return cpu;
+}
+
 static void the_learned_loss_is_that_of_the_blend(void **state)
 {
 	struct lesson l = lesson_new(CORE_QUANT_NONE);
@@ -285,7 +293,10 @@ static void the_learned_loss_is_that_of_the_blend(void **state)
 		struct core_learn_params p = params_of(&l, CORE_LEARN_GRADIENT, (enum core_learn_by)by, CORE_LEARN_RAW, 2);
 		struct core_learn_result r = (p.batch = 4, learn(&p));
 
-		assert_true(fabs(loss_of(&l, &p, &r) - r.held_out.learned) < 1e-5);
+		double core = loss_of(&l, &p, &r), off = fabs(core - r.held_out.learned);
+
+		print_message("the core's loss: %.2g apart\n", off);
+		assert_true(off < (core_cpu_best() == CORE_CPU_AMX ? 5e-3 : 1e-5)); /* AMX rounds keys, values and weights of a prompt to bf16 */
 		core_learn_result_finish(&r);
 	}
 	lesson_free(&l);
