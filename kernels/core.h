@@ -235,6 +235,7 @@ const float *core_logits(const struct core_ctx *c, uint32_t i);	/* [vocab] */
 /* Between two passes: fn(arg, i) for each i < n, in any order, on the threads that core_forward() computes with (of a device: on the
  * caller's alone). Returns when all of them have. */
 void core_spread(struct core_ctx *c, void (*fn)(void *arg, uint32_t i), void *arg, uint32_t n);
+
 /* ---- a token in place of logits ----
  *
  * On a device logits are far away: 128 KB a row. There a row may have its token drawn where the logits are. What is computed are the numbers

@@ -75,6 +75,19 @@ def apart(a, b):
     return max(abs(x - y) for x, y in zip(a, b))
 
 
+def with_amx(p):
+    """Then a prompt's activations are rounded to bf16 here and there: sums whose last bits differ may fall on two sides."""
+    return p.call("hello")["model"]["backend"] == "cpu-amx"
+
+
+def blend_bound(p):
+    return 0.05 if with_amx(p) else 0.01
+
+
+def merge_bound(p):
+    return 0.2 if with_amx(p) else 0.1
+
+
 def listed(p, name):
     return next((a for a in p.call("adapters")["adapters"] if a["name"] == name), None)
 
@@ -118,7 +131,7 @@ def test_cat_and_svd_of_full_rank_are_the_blend_and_linear_of_one_is_its_scale()
             fused(p, **{"name": name, "adapters": blend, **fields})
             off = apart(logprobs(p, adapters={name: 1}), logprobs(p, adapters=same))
             print(f"{name}: log-probabilities at most {off:.2g} apart from the blend's")
-            assert off < BLEND_BOUND, (name, off)
+            assert off < blend_bound(p), (name, off)
             assert [text(p, q, adapters={name: 1}) for q in QUESTIONS] == [text(p, q, adapters=same) for q in QUESTIONS]
         assert logprobs(p, adapters={"cat": 1}) != logprobs(p)
 
@@ -133,7 +146,7 @@ def test_a_merged_base_is_a_model_of_its_own_and_agrees_within_the_roundings_of_
         with Weftd(model=f.out + "/merged") as d, Peer(d) as p:
             got = logprobs(p)
             print(f"merged: log-probabilities at most {apart(got, want):.2g} apart from the blend's; the base's {apart(plain, want):.2g}")
-            assert apart(got, want) < MERGE_BOUND < apart(plain, want) / 4
+            assert apart(got, want) < merge_bound(p) < apart(plain, want) / 4
             assert [text(p, q) for q in QUESTIONS] == texts
 
 
@@ -312,6 +325,4 @@ def test_a_drain_waits_for_a_fusion_and_its_timeout_ends_it_cleanly():
             assert f.all() == before
 
 
-# On AMX a prompt's activations are rounded to bf16 here and there: sums whose last bits differ may fall on two sides.
-BLEND_BOUND, MERGE_BOUND = 0.05, 0.2
 run(globals())
