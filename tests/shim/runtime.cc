@@ -404,6 +404,8 @@ cudaError_t cudaStreamSynchronize(cudaStream_t s)
 /* A busy stream gets on by one thing whenever it is asked. */
 cudaError_t cudaStreamQuery(cudaStream_t s)
 {
+	shim_hold hold(shim_lock);
+
 	if (s->done < s->put)
 		run_until(s, s->done + 1);
 	return s->done < s->put ? cudaErrorNotReady : state();
