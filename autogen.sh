@@ -100,9 +100,8 @@ run() {
 	pid=
 }
 
-# `make check`, sooner: all is built first, and tests that share a machine well run beside each other.
+# `make check`, sooner: tests that share a machine well run beside each other.
 check() {
-	make -s -j"$JOBS" check TESTS= >/dev/null
 	failed=
 	make -s -j"$JOBS" check-side-by-side || failed=1
 	make -s check-one-by-one || failed=1
