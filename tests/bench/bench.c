@@ -3,7 +3,8 @@
  * [-q bf16|q8|q4|nf4|Q8_0|Q4_0|Q4_K_M]... [-k f16|f32|int8]... [-f FOLDER]; the folder keeps the models for the next run
  *
  * -a measures adapters instead: a batch of 32 requests, each on an adapter of its own (rank 16, all seven linears), and each on a sum
- * of four of those, against the base alone; with exact factors and with those of 8 bits. The three take turns, step by step.
+ * of four of those, against the base alone; and a prompt of 512 tokens through nothing, one adapter and such a sum; with exact factors and
+ * with those of 8 bits. The three take turns, step by step and prompt by prompt.
  *
  * -l measures what a long context costs: a prompt of 4,096 tokens against prompts of 512, and decode after 4,096 tokens against decode
  * after 64, with each kind of KV that -k names (f16 and int8). All take turns, chunk by chunk and step by step, so that their ratios mean
@@ -184,7 +185,7 @@ static void bench_long(const struct weights *w, const char *folder, int threads)
 
 /* ---- adapters ---- */
 
-enum { REQUESTS = 32, PARTS = 4, TURNS = 9, WARM = 8 };
+enum { REQUESTS = 32, PARTS = 4, TURNS = 9, WARM = 8, PROMPTS = 5 };
 
 static void load_adapters(struct core_adapter **a, const struct core_model *m)
 {
@@ -200,20 +201,28 @@ static void load_adapters(struct core_adapter **a, const struct core_model *m)
 /* A batch: request i on adapters i .. i + parts - 1. */
 struct crowd {
 	struct core_seq *s[REQUESTS];
-	double t[TURNS];
+	double t[TURNS], prompt[PROMPTS];
 };
+
+/* The sum of `parts` adapters, beginning at the i-th; NULL for none. */
+static struct core_blend *sum_of(struct core_adapter **a, uint32_t i, uint32_t parts)
+{
+	struct core_blend_part p[PARTS];
+	struct core_blend *b = NULL;
+
+	for (uint32_t k = 0; k < parts; k++)
+		p[k] = (struct core_blend_part){ a[(i + k) % REQUESTS], 1.0f / (float)parts, NULL };
+	must(core_blend_new(&b, p, parts, &why));
+	return b;
+}
 
 static void crowd_start(struct crowd *w, struct core_ctx *c, struct core_adapter **a, uint32_t parts)
 {
 	struct core_row rows[REQUESTS * WARM];
 
 	for (uint32_t i = 0; i < REQUESTS; i++) {
-		struct core_blend_part p[PARTS];
-		struct core_blend *b = NULL;
+		struct core_blend *b = sum_of(a, i, parts);
 
-		for (uint32_t k = 0; k < parts; k++)
-			p[k] = (struct core_blend_part){ a[(i + k) % REQUESTS], 1.0f / (float)parts, NULL };
-		must(core_blend_new(&b, p, parts, &why));
 		w->s[i] = core_seq_new(c);
 		must(core_seq_set_blend(c, w->s[i], b));
 		core_blend_unref(b);
@@ -234,13 +243,25 @@ static void crowd_step(struct crowd *w, struct core_ctx *c, int turn)
 	w->t[turn] = now() - w->t[turn];
 }
 
+/* A prompt through the blend of the first request. */
+static void crowd_prompt(struct crowd *w, struct core_ctx *c, struct core_adapter **a, uint32_t parts, int turn)
+{
+	struct core_blend *b = sum_of(a, 0, parts);
+	struct core_seq *s = core_seq_new(c);
+
+	must(core_seq_set_blend(c, s, b));
+	core_blend_unref(b);
+	w->prompt[turn] = feed_time(c, s, PROMPT);
+	core_seq_free(c, s);
+}
+
 static void bench_factors(const struct weights *w, const char *folder, int threads)
 {
 	static const uint32_t parts[] = {0, 1, PARTS};
 	struct core_adapter *a[REQUESTS];
 	struct crowd crowd[3];
 	struct bench b;
-	double t[3], read, bytes = 0;
+	double t[3], p[3], read, bytes = 0;
 
 	bench_open(&b, w, folder, threads);
 	load_adapters(a, b.model);
@@ -249,14 +270,21 @@ static void bench_factors(const struct weights *w, const char *folder, int threa
 	for (int turn = 0; turn < TURNS; turn++)
 		for (int k = 0; k < 3; k++)
 			crowd_step(&crowd[k], b.ctx, turn);
+	for (int turn = 0; turn < PROMPTS; turn++)
+		for (int k = turn; k < turn + 3; k++)	/* none always after the same other */
+			crowd_prompt(&crowd[k % 3], b.ctx, a, parts[k % 3], turn);
 	read = read_bandwidth(threads);
-	for (int k = 0; k < 3; k++)
+	for (int k = 0; k < 3; k++) {
 		t[k] = median(crowd[k].t, TURNS);
+		p[k] = median(crowd[k].prompt, PROMPTS);
+	}
 	for (int i = 0; i < REQUESTS; i++)
 		bytes += (double)core_adapter_info(a[i])->bytes;
-	printf("| %-7s | %-7s | %5.2f | %5.2f | %6.1f | %6.1f | %6.1f | %4.1f%% | %4.1f%% | %5.1f | %5.1f |\n", b.name,
+	printf("| %-7s | %-7s | %5.2f | %5.2f | %6.1f | %6.1f | %6.1f | %4.1f%% | %4.1f%% | %5.1f | %5.1f "
+	       "| %5.1f | %5.1f | %5.1f | %4.1f%% | %4.1f%% |\n", b.name,
 	       core_adapter_info(a[0])->exact ? "exact" : "q8", b.bytes / 1e9, bytes / 1e9, REQUESTS / t[0], REQUESTS / t[1],
-	       REQUESTS / t[2], 100 * (1 - t[0] / t[1]), 100 * (1 - t[0] / t[2]), bytes / (t[1] - t[0]) / 1e9, read / 1e9);
+	       REQUESTS / t[2], 100 * (1 - t[0] / t[1]), 100 * (1 - t[0] / t[2]), bytes / (t[1] - t[0]) / 1e9, read / 1e9, PROMPT / p[0],
+	       PROMPT / p[1], PROMPT / p[2], 100 * (1 - p[0] / p[1]), 100 * (1 - p[0] / p[2]));
 	fflush(stdout);
 	for (int k = 0; k < 3; k++)
 		for (int i = 0; i < REQUESTS; i++)
@@ -290,9 +318,11 @@ static const struct kind {
 	 "| weights |    GB | load s | prefill 512 t/s | TOP/s | of int8 peak | of float peak | decode 1 t/s | GB/s | read GB/s | of it | "
 	 "decode 16 t/s |\n|---|---|---|---|---|---|---|---|---|---|---|---|\n",
 	 bench_rates},
-	{'a', "a batch of 32, rank 16, all linears; medians of 9 steps; tokens/s, and what they lose against the base",
-	 "| weights | factors |    GB | of them GB |  base | one each | sums of 4 | one | sums | factors GB/s | read GB/s |\n"
-	 "|---|---|---|---|---|---|---|---|---|---|---|\n",
+	{'a', "a batch of 32, rank 16, all linears, medians of 9 steps, and a prompt of 512, medians of 5; tokens/s, and what they lose "
+	      "against the base",
+	 "| weights | factors |    GB | of them GB |  base | one each | sums of 4 | one | sums | factors GB/s | read GB/s "
+	 "| prompt: base | one | sum of 4 | one | sum |\n"
+	 "|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|\n",
 	 bench_adapters},
 	{'l', "tokens/s, taking turns",
 	 "| weights | KV   | prefill 512 | prefill 4096 | keeps | decode at 64 | decode at 4096 | keeps |\n"
