@@ -152,7 +152,7 @@ static uint32_t claim(const struct weft_job *job, uint32_t cap, bool *generates)
 }
 
 /* In the order of a step; behind each of the last two stands the same of batch class. */
-enum { IMPATIENT = 0, GENERATING = 1, INTERACTIVE_PROMPTS = 3 };
+enum { IMPATIENT = 0, GENERATING = 1, BATCH_GENERATING = 2, INTERACTIVE_PROMPTS = 3 };
 
 static int by_turn(const void *x, const void *y)
 {
@@ -319,6 +319,14 @@ static enum batch_state serve_impatient(struct batch *b, struct batch_turn *turn
 	return state;
 }
 
+/* Rows of the step that batch jobs which generate leave to first tokens that somebody waits for, lest jobs of many choices take all. */
+static uint32_t kept_for_first_tokens(const struct batch *b)
+{
+	uint32_t quarter = (b->cap - b->n) / 4, most = b->prompt_left < quarter ? b->prompt_left : quarter;
+
+	return b->first_tokens < most ? b->first_tokens : most;
+}
+
 /* The whole group turns[0..n), those who waited longest first: as many at a time as can have a row each, or of prompts a piece that
  * is not tiny. */
 static enum batch_state serve_group(struct batch *b, struct batch_turn *turns, uint32_t n, struct weft_job *jobs,
@@ -328,6 +336,8 @@ static enum batch_state serve_group(struct batch *b, struct batch_turn *turns, u
 
 	if (group == IMPATIENT)
 		left = left < 4 ? left : left / 4;
+	else if (group == BATCH_GENERATING)
+		left -= kept_for_first_tokens(b);
 	else if (group >= INTERACTIVE_PROMPTS && left > b->prompt_left)
 		left = b->prompt_left;
 	while (n > 0 && left > 0) {
@@ -354,10 +364,11 @@ enum batch_state batch_build(struct batch *b, struct weft_job *jobs, struct core
 	n = line_up(b, jobs) != 0 ? -1 : collect(b, jobs);
 	if (n < 0)
 		return BATCH_NO_MEMORY;
-	bool generating = false, first_token = false;
+	bool generating = false;
+	b->first_tokens = 0;
 	for (int64_t i = 0; i < n; i++) {
 		generating |= b->turns[i].generates;
-		first_token |= b->turns[i].group == INTERACTIVE_PROMPTS;
+		b->first_tokens += b->turns[i].group == INTERACTIVE_PROMPTS ? b->turns[i].want : 0;
 	}
 	b->prompt_left = generating ? b->beside : b->alone;
 	if (b->prompt_left == 0)
@@ -366,7 +377,7 @@ enum batch_state batch_build(struct batch *b, struct weft_job *jobs, struct core
 		uint32_t before = b->n;
 		for (end = at; end < n && b->turns[end].group == b->turns[at].group; end++)
 			;
-		bool hurry = b->turns[at].group == IMPATIENT && first_token;
+		bool hurry = b->turns[at].group == IMPATIENT && b->first_tokens > 0;
 		enum batch_state state = (hurry ? serve_impatient : serve_group)(b, b->turns + at, (uint32_t)(end - at), jobs, who, &stuck);
 		if (state != BATCH_READY)
 			return state;

@@ -3,13 +3,13 @@
  * Shares of a step, in this order, each divided evenly among the jobs of the group (one that wants less leaves its rest to the others):
  *   1. jobs that had no row for BATCH_PATIENCE steps, together at most a quarter of the rows; beside jobs of 4 also at most a quarter of what
  *      prompts may have;
- *   2. jobs that generate, interactive class; 3. the same, batch class;
+ *   2. jobs that generate, interactive class; 3. the same, batch class: beside jobs of 4 these leave them a quarter of what is left;
  *   4. jobs that are in a prompt or a rebuild, interactive class; 5. the same, batch class: beside rows of 4 only so many as beside
  *      generating jobs, for somebody waits for a first token.
  * A prompt that goes on with the same page of KV as that of a job of higher rank has no row: it takes the page from the prefix cache when it is
  * there. So those who come together compute what they have in common once.
  *
- * So a generating job waits for no more than the one step that runs, whatever prompts arrive, and no job waits for ever. How long a step may
+ * So a generating job of the interactive class waits for no more than the one step that runs, whatever prompts arrive, and no job waits for ever. How long a step may
  * take is the engine's to say: it sets how many rows of prompts and rebuilds fit beside generating jobs, and without them. */
 #ifndef WEFT_DAEMON_BATCH_H
 #define WEFT_DAEMON_BATCH_H
@@ -51,6 +51,7 @@ struct batch {
 	uint32_t pages_left;		/* of the pool, after the rows that are in */
 	uint32_t beside, alone;		/* most rows of prompts and rebuilds in a step with and without generating jobs; 0: no limit */
 	uint32_t prompt_left;		/* of that limit, after the rows that are in */
+	uint32_t first_tokens;		/* rows that jobs of 4 want */
 };
 int batch_init(struct batch *b, uint32_t max_rows);	/* -1: out of memory */
 void batch_finish(struct batch *b);

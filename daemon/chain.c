@@ -309,29 +309,6 @@ static bool remember(struct chain *c, struct weft_job *job, int32_t token)
 	return true;
 }
 
-bool chain_draw(struct chain *c, struct weft_job *job, struct chain_room *room, const float *logits, const struct logits_row *row,
-		uint64_t position, int32_t *token)
-{
-	if (c->n == 0)
-		*token = (int32_t)pick(c, job, row, logits, room->vocab, position);
-	else if (!draw_edited(c, job, room, logits, position, token))
-		return false;
-	return chain_take(c, job, *token);
-}
-
-bool chain_take(struct chain *c, struct weft_job *job, int32_t token)
-{
-	if (!remember(c, job, token))
-		return false;
-	c->generated++;
-	for (size_t i = 0; i < c->n; i++)
-		if (c->links[i].plugin->desc->sampler->accept != NULL && !accept(c, job, i, token, 0))
-			return false;
-	return true;
-}
-
-/* ---- the draw elsewhere ---- */
-
 /* One sampler's part. *last: the kind of the one before it. */
 static bool add_formula(struct core_draw *to, const struct chain_link *l, uint32_t *last)
 {
@@ -356,6 +333,43 @@ static bool add_formula(struct core_draw *to, const struct chain_link *l, uint32
 	}
 	return false;
 }
+
+/* Whether all samplers have formulas and the first one leaves nothing but the most likely token, which is known of every row. */
+static bool takes_best(const struct chain *c)
+{
+	struct core_draw all = {.temperature = 1};
+	uint32_t last = 0;
+
+	for (size_t i = 0; i < c->n; i++)
+		if (!add_formula(&all, &c->links[i], &last))
+			return false;
+	return all.temperature == 0;
+}
+
+bool chain_draw(struct chain *c, struct weft_job *job, struct chain_room *room, const float *logits, const struct logits_row *row,
+		uint64_t position, int32_t *token)
+{
+	if (c->n == 0)
+		*token = (int32_t)pick(c, job, row, logits, room->vocab, position);
+	else if (takes_best(c))
+		*token = row->best;
+	else if (!draw_edited(c, job, room, logits, position, token))
+		return false;
+	return chain_take(c, job, *token);
+}
+
+bool chain_take(struct chain *c, struct weft_job *job, int32_t token)
+{
+	if (!remember(c, job, token))
+		return false;
+	c->generated++;
+	for (size_t i = 0; i < c->n; i++)
+		if (c->links[i].plugin->desc->sampler->accept != NULL && !accept(c, job, i, token, 0))
+			return false;
+	return true;
+}
+
+/* ---- the draw elsewhere ---- */
 
 bool chain_formula(const struct chain *c, const struct weft_job *job, uint64_t position, struct core_draw *out)
 {

@@ -142,6 +142,40 @@ static void temperature_0_takes_the_most_likely_and_ties_go_to_the_lowest_id(voi
 	job_free(job);
 }
 
+/* What temperature's own apply() leaves of the row. */
+static int32_t left_by_apply(struct chain *c, struct weft_job *job)
+{
+	struct weft_candidates cand = {.size = sizeof cand, .n = vocab, .ids = room.ids, .logits = room.logits, .dense = 1};
+
+	memcpy(room.logits, row, vocab * sizeof *row);
+	memcpy(room.ids, room.all, vocab * sizeof *room.ids);
+	run_enter(job, PHASE_SAMPLER, c->links[0].plugin, 0);
+	assert_int_equal(c->links[0].plugin->desc->sampler->apply(c->links[0].self, job, &cand), 0);
+	assert_true(run_leave(job, "apply", 0));
+	assert_int_equal(cand.n, 1);
+	return cand.ids[0];
+}
+
+static void a_greedy_draw_is_known_of_the_row_and_makes_no_candidates(void **state)
+{
+	struct weft_job *job = job_of("seed=1 temperature=0 top_k=3 min_p=0.1");
+	struct chain c;
+
+	assert_true(chain_init(&c, job, 0));
+	assert_int_equal(c.n, 3);
+	for (int i = 0; i < 60; i++) {
+		for (uint32_t k = 0; k < vocab; k++) /* with zeros of both signs, and ties */
+			row[k] = i % 2 ? (float)(floor(6 * uniform()) - 3) : uniform() < 0.5 ? -0.0f : 0.0f;
+		int32_t want = left_by_apply(&c, job);
+		room.logits[0] = 12345;
+		assert_int_equal(draw(&c, job, 9), want);
+		assert_true(room.logits[0] == 12345);
+	}
+	assert_int_equal(c.generated, 60);
+	chain_finish(&c);
+	job_free(job);
+}
+
 static void samplers_run_in_the_order_of_the_request(void **state)
 {
 	/* A narrow top_p after a high temperature keeps many; before it, few. */
@@ -227,6 +261,7 @@ int main(void)
 		cmocka_unit_test(a_chain_of_neutral_samplers_is_empty),
 		cmocka_unit_test(an_empty_chain_draws_by_the_models_own_distribution),
 		cmocka_unit_test(temperature_0_takes_the_most_likely_and_ties_go_to_the_lowest_id),
+		cmocka_unit_test(a_greedy_draw_is_known_of_the_row_and_makes_no_candidates),
 		cmocka_unit_test(samplers_run_in_the_order_of_the_request),
 		cmocka_unit_test(a_draw_depends_on_seed_position_and_choice_alone),
 		cmocka_unit_test(history_is_the_prompt_and_what_was_drawn),

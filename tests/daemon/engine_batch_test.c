@@ -289,6 +289,33 @@ static void a_first_token_waits_for_no_prompts_that_have_waited_long(void **stat
 	assert_int_equal(others, 16); /* and the others have the rest */
 }
 
+/* Searches and jobs of many answers: they have more rows to generate than a step has. */
+static void a_first_token_waits_for_no_batch_jobs_that_generate_many_rows(void **state)
+{
+	uint32_t others = 0, turns[8] = {0};
+
+	begin(2048, ROWS);
+	for (int i = 0; i < 8; i++)
+		add_fed(CLASS_BATCH, 0, 16);
+	build();
+	assert_int_equal(batch.n, ROWS);
+	struct weft_job *prompt = add_fed(CLASS_INTERACTIVE, WEFT_FEED_PROMPT, 9);
+	build();
+	assert_int_equal(rows_of(prompt), 9);
+	assert_int_equal(batch.n, ROWS); /* and what it does not want is theirs */
+	feed(prompt, 0, WEFT_FEED_PROMPT, 300);
+	for (int step = 0; step < 2 * BATCH_PATIENCE; step++) {
+		build();
+		for (int i = 0; i < 8; i++)
+			turns[i] += rows_of(jobs[i]) > 0;
+		others += batch.n - rows_of(prompt);
+		assert_in_range(rows_of(prompt), 9, ROWS / 4);
+	}
+	assert_int_equal(others, 2 * BATCH_PATIENCE * ROWS * 3 / 4);
+	for (int i = 0; i < 8; i++)
+		assert_true(turns[i] > 0);
+}
+
 static void every_job_has_its_turn(void **state)
 {
 	uint32_t last[JOBS] = {0};
@@ -465,6 +492,7 @@ int main(void)
 		cmocka_unit_test_teardown(the_engine_may_keep_prompts_from_making_a_step_long, end),
 		cmocka_unit_test_teardown(a_first_token_waits_for_no_full_step_of_batch_prompts, end),
 		cmocka_unit_test_teardown(a_first_token_waits_for_no_prompts_that_have_waited_long, end),
+		cmocka_unit_test_teardown(a_first_token_waits_for_no_batch_jobs_that_generate_many_rows, end),
 		cmocka_unit_test_teardown(every_job_has_its_turn, end),
 		cmocka_unit_test_teardown(feeds_of_a_job_run_in_order, end),
 		cmocka_unit_test_teardown(the_lowest_job_gives_way_when_pages_are_short, end),
