@@ -1,4 +1,4 @@
-/* queue.c: a heap of ranks. */
+/* queue.c: two heaps of ranks, one for each class. */
 #include "queue.h"
 #include <stdlib.h>
 
@@ -9,7 +9,8 @@ int64_t queue_rank(int64_t now_ms, bool batch, uint32_t priority, int64_t ageing
 
 void queue_finish(struct queue *q)
 {
-	free(q->heap);
+	free(q->of[0].at);
+	free(q->of[1].at);
 	*q = (struct queue){0};
 }
 
@@ -29,67 +30,83 @@ const char *queue_full(const struct queue *q, const struct queue_limits *limits,
 	return NULL;
 }
 
-static void put(struct queue *q, size_t i, struct queue_entry *e)
+static void put(struct queue_heap *h, size_t i, struct queue_entry *e)
 {
-	q->heap[i] = e;
+	h->at[i] = e;
 	e->place = i + 1;
 }
 
-static void settle(struct queue *q, size_t i, struct queue_entry *e)
+static void settle(struct queue_heap *h, size_t i, struct queue_entry *e)
 {
-	while (i > 0 && before(e, q->heap[(i - 1) / 2])) {
-		put(q, i, q->heap[(i - 1) / 2]);
+	while (i > 0 && before(e, h->at[(i - 1) / 2])) {
+		put(h, i, h->at[(i - 1) / 2]);
 		i = (i - 1) / 2;
 	}
-	for (size_t child; (child = 2 * i + 1) < q->n; i = child) {
-		if (child + 1 < q->n && before(q->heap[child + 1], q->heap[child]))
+	for (size_t child; (child = 2 * i + 1) < h->n; i = child) {
+		if (child + 1 < h->n && before(h->at[child + 1], h->at[child]))
 			child++;
-		if (!before(q->heap[child], e))
+		if (!before(h->at[child], e))
 			break;
-		put(q, i, q->heap[child]);
+		put(h, i, h->at[child]);
 	}
-	put(q, i, e);
+	put(h, i, e);
 }
 
 int queue_push(struct queue *q, struct queue_entry *e)
 {
-	if (q->n == q->cap) {
-		size_t cap = q->cap ? 2 * q->cap : 64;
-		struct queue_entry **heap = realloc(q->heap, cap * sizeof *heap);
-		if (!heap)
+	struct queue_heap *h = &q->of[e->batch];
+	if (h->n == h->cap) {
+		size_t cap = h->cap ? 2 * h->cap : 64;
+		struct queue_entry **at = realloc(h->at, cap * sizeof *at);
+		if (!at)
 			return -1;
-		q->heap = heap;
-		q->cap = cap;
+		h->at = at;
+		h->cap = cap;
 	}
+	q->n++;
 	q->tokens += e->tokens;
 	q->bytes += e->bytes;
-	settle(q, q->n++, e);
+	settle(h, h->n++, e);
 	return 0;
 }
 
 void queue_remove(struct queue *q, struct queue_entry *e)
 {
+	struct queue_heap *h = &q->of[e->batch];
 	if (!e->place)
 		return;
 	size_t hole = e->place - 1;
-	struct queue_entry *last = q->heap[--q->n];
+	struct queue_entry *last = h->at[--h->n];
 	e->place = 0;
+	q->n--;
 	q->tokens -= e->tokens;
 	q->bytes -= e->bytes;
 	if (last != e)
-		settle(q, hole, last);
+		settle(h, hole, last);
+}
+
+static struct queue_entry *top(const struct queue_heap *h)
+{
+	return h->n ? h->at[0] : NULL;
 }
 
 struct queue_entry *queue_first(const struct queue *q)
 {
-	return q->n ? q->heap[0] : NULL;
+	struct queue_entry *interactive = top(&q->of[0]), *batch = top(&q->of[1]);
+	return !batch || (interactive && before(interactive, batch)) ? interactive : batch;
+}
+
+struct queue_entry *queue_first_interactive(const struct queue *q)
+{
+	return top(&q->of[0]);
 }
 
 size_t queue_ahead(const struct queue *q, const struct queue_entry *e)
 {
 	size_t ahead = 0;
-	for (size_t i = 0; i < q->n; i++)
-		ahead += q->heap[i] != e && before(q->heap[i], e);
+	for (int k = 0; k < 2; k++)
+		for (size_t i = 0; i < q->of[k].n; i++)
+			ahead += q->of[k].at[i] != e && before(q->of[k].at[i], e);
 	return ahead;
 }
 
@@ -125,16 +142,23 @@ static int last_rank_first(const void *a, const void *b)
 	return before(x, y) ? 1 : -1;
 }
 
-size_t queue_victims(const struct queue_entry *first, struct queue_entry **running, size_t n, const struct queue_room *room,
+size_t queue_kept(size_t places)
+{
+	return places < 4 ? 1 : places / 4;
+}
+
+size_t queue_victims(const struct queue_entry *first, struct queue_entry **running, size_t n, size_t kept, const struct queue_room *room,
 		     struct queue_entry **out)
 {
 	uint64_t slots = room->slots, pages = room->pages;
-	size_t taken = 0;
+	size_t taken = 0, batch = 0;
 	if (first->batch)
 		return 0;
+	for (size_t i = 0; i < n; i++)
+		batch += running[i]->batch;
 	qsort(running, n, sizeof *running, last_rank_first);
 	for (size_t i = 0; i < n && (slots < 1 || pages < first->pages); i++) {
-		if (!running[i]->batch || !before(first, running[i]))
+		if (!running[i]->batch || (!before(first, running[i]) && batch - taken <= kept))
 			continue;
 		out[taken++] = running[i];
 		slots++;

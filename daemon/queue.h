@@ -6,7 +6,9 @@
  * and the lowest rank goes first. So priority 0 goes before 100, interactive before batch, and every job gets older: none is
  * overtaken by jobs that came more than 2 * ageing after it. Pre-empted jobs keep rank and age, so they re-enter before new equals.
  *
- * The order is strict: when the first job does not fit, none behind it slips through, so large jobs do not starve either. */
+ * The order is strict: when the first job does not fit, none behind it slips through, so large jobs do not starve either. But somebody waits
+ * for the first token of an interactive job: batch jobs that have aged past it hold it up only when they would otherwise have less than
+ * queue_kept() of the places. While they have those, batch work goes on; when they have not, the order is strict again. */
 #ifndef WEFT_DAEMON_QUEUE_H
 #define WEFT_DAEMON_QUEUE_H
 
@@ -21,7 +23,7 @@ struct queue_entry {
 	bool batch;
 	uint32_t pages;         /* it may come to hold */
 	uint64_t tokens, bytes; /* against the bounds */
-	size_t place;           /* in the heap, from 1; 0: not waiting */
+	size_t place;           /* in the heap of its class, from 1; 0: not waiting */
 };
 
 struct queue_limits {
@@ -29,8 +31,11 @@ struct queue_limits {
 };
 
 struct queue {
-	struct queue_entry **heap; /* [n]; not owned */
-	size_t n, cap;
+	struct queue_heap {
+		struct queue_entry **at; /* [n]; not owned */
+		size_t n, cap;
+	} of[2]; /* interactive, batch */
+	size_t n; /* of both */
 	uint64_t tokens, bytes; /* of those that wait */
 	double departure_ms;    /* smoothed time between two departures while jobs waited; 0: not known yet */
 	int64_t last_departure_ms;
@@ -43,6 +48,7 @@ const char *queue_full(const struct queue *q, const struct queue_limits *limits,
 int queue_push(struct queue *q, struct queue_entry *e);                 /* -1: out of memory */
 void queue_remove(struct queue *q, struct queue_entry *e);              /* not waiting: nothing happens */
 struct queue_entry *queue_first(const struct queue *q);                 /* NULL: empty */
+struct queue_entry *queue_first_interactive(const struct queue *q);     /* NULL: none waits */
 size_t queue_ahead(const struct queue *q, const struct queue_entry *e); /* how many go before it */
 
 /* A job left the engine for good: learns the pace. */
@@ -54,10 +60,12 @@ struct queue_room {
 	uint32_t slots, pages; /* free */
 };
 bool queue_fits(const struct queue_entry *e, const struct queue_room *room);
-/* Which of running[0..n) to pre-empt so that `first` fits: batch jobs of a later rank, the last rank first, as few as that order
- * needs. Writes them to out[0..n) and returns how many; 0: no need, no right (only interactive jobs pre-empt), or it would not
- * help. Sorts running. */
-size_t queue_victims(const struct queue_entry *first, struct queue_entry **running, size_t n, const struct queue_room *room,
+/* Of so many places for running jobs, those that batch jobs keep once they have aged. */
+size_t queue_kept(size_t places);
+/* Which of running[0..n) to pre-empt so that `first` fits: batch jobs, the last rank first, as few as that order needs; of those that
+ * have aged past it only so many that `kept` batch jobs are left. Writes them to out[0..n) and returns how many; 0: no need, no right
+ * (only interactive jobs pre-empt), or it would not help. Sorts running. */
+size_t queue_victims(const struct queue_entry *first, struct queue_entry **running, size_t n, size_t kept, const struct queue_room *room,
 		     struct queue_entry **out);
 
 #endif

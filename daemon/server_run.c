@@ -32,10 +32,12 @@ void server_put_down(struct server *s, struct job *j)
 	j->weighed = false;
 }
 
-/* A job that has started keeps its memory to its end, also while it is parked; so when none runs, one more may always start. */
+/* A job that has started keeps its memory to its end, also while it is parked; so when none runs, one more may always start, and batch
+ * jobs leave a quarter of it to interactive ones. */
 static bool memory_fits(const struct server *s, const struct job *j)
 {
-	return j->weighed || s->n_running == 0 || s->bytes_started + j->entry.bytes <= (uint64_t)s->conf->max_running_bytes;
+	uint64_t all = (uint64_t)s->conf->max_running_bytes, most = j->entry.batch ? all - all / 4 : all;
+	return j->weighed || s->n_running == 0 || s->bytes_started + j->entry.bytes <= most;
 }
 
 static struct queue_room room(const struct server *s)
@@ -89,7 +91,7 @@ static bool make_room(struct server *s, const struct queue_entry *first)
 	for (size_t i = 0; i < s->n_running; i++)
 		if (s->running[i]->why == WHY_NONE && s->running[i]->in_engine)
 			candidates[n++] = &s->running[i]->entry;
-	n = queue_victims(first, candidates, n, &r, victims);
+	n = queue_victims(first, candidates, n, queue_kept((size_t)s->conf->max_running), &r, victims);
 	for (size_t i = 0; i < n; i++)
 		server_park(s, job_find(&s->jobs, victims[i]->id));
 	return n > 0;
@@ -127,6 +129,32 @@ static void start_task(struct server *s, struct job *j)
 	publish_plain(s, j, "started");
 }
 
+/* Starts it, if need be in the places of batch jobs, or lays it aside where its store is away. False: it has to wait. */
+static bool start_or_stall(struct server *s, const struct queue_entry *e)
+{
+	struct queue_room r = room(s);
+	struct job *j = job_find(&s->jobs, e->id);
+	if (j->journal && s->durable.away) {
+		stall(s, j);
+		return true;
+	}
+	if (must_wait(s, j) || !memory_fits(s, j))
+		return false;
+	if (!queue_fits(e, &r) && !(s->conf->preempt && make_room(s, e)))
+		return false;
+	start(s, j);
+	return true;
+}
+
+/* The interactive job that goes before `first`, a batch job that has aged and has to wait; NULL: none. */
+static struct queue_entry *may_overtake(const struct server *s, const struct queue_entry *first)
+{
+	size_t batch = 0;
+	for (size_t i = 0; i < s->n_running; i++)
+		batch += s->running[i]->entry.batch;
+	return first->batch && batch >= queue_kept((size_t)s->conf->max_running) ? queue_first_interactive(&s->queue) : NULL;
+}
+
 /* Starts what fits, in the order of ranks, and parks batch jobs for an interactive one that does not. */
 void server_start_next(struct server *s)
 {
@@ -135,19 +163,9 @@ void server_start_next(struct server *s)
 		return;
 	while (s->tasks.n < (size_t)s->conf->max_tasks && (first = queue_first(&s->task_queue)))
 		start_task(s, job_find(&s->jobs, first->id));
-	while ((first = queue_first(&s->queue))) {
-		struct queue_room r = room(s);
-		struct job *j = job_find(&s->jobs, first->id);
-		if (j->journal && s->durable.away) {
-			stall(s, j);
-			continue;
-		}
-		if (must_wait(s, j) || !memory_fits(s, j))
+	while ((first = queue_first(&s->queue)))
+		if (!start_or_stall(s, first) && (!(first = may_overtake(s, first)) || !start_or_stall(s, first)))
 			return;
-		if (!queue_fits(first, &r) && !(s->conf->preempt && make_room(s, first)))
-			return;
-		start(s, j);
-	}
 }
 
 /* ---- what the engine says ---- */

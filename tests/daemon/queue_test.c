@@ -144,14 +144,14 @@ static void the_batch_jobs_of_last_rank_give_way_and_no_more_than_needed(void **
 	struct queue_entry *list[] = {&r[0], &r[1], &r[2], &r[3]}, *out[4];
 	struct queue_entry first = {.id = 9, .rank = 50, .pages = 3};
 	struct queue_room room = {.slots = 0, .pages = 0};
-	assert_int_equal(queue_victims(&first, list, 4, &room, out), 1);
+	assert_int_equal(queue_victims(&first, list, 4, 1, &room, out), 1);
 	assert_int_equal(out[0]->id, 2);
 	first.pages = 7;
-	assert_int_equal(queue_victims(&first, list, 4, &room, out), 2);
+	assert_int_equal(queue_victims(&first, list, 4, 1, &room, out), 2);
 	assert_int_equal(out[0]->id, 2);
 	assert_int_equal(out[1]->id, 4);
 	first.pages = 13; /* all batch jobs together hold 12 */
-	assert_int_equal(queue_victims(&first, list, 4, &room, out), 0);
+	assert_int_equal(queue_victims(&first, list, 4, 1, &room, out), 0);
 }
 
 static void nobody_gives_way_to_batch_or_to_a_later_rank_or_for_nothing(void **state)
@@ -159,13 +159,46 @@ static void nobody_gives_way_to_batch_or_to_a_later_rank_or_for_nothing(void **s
 	struct queue_entry aged = running(1, 40, true, 4), *list[] = {&aged}, *out[1];
 	struct queue_room none = {0}, enough = {.slots = 1, .pages = 4};
 	struct queue_entry batch = {.id = 9, .rank = 1, .batch = true, .pages = 1}, first = {.id = 9, .rank = 50, .pages = 3};
-	assert_int_equal(queue_victims(&batch, list, 1, &none, out), 0);
-	assert_int_equal(queue_victims(&first, list, 1, &none, out), 0); /* the batch job has aged past it */
+	assert_int_equal(queue_victims(&batch, list, 1, 1, &none, out), 0);
+	assert_int_equal(queue_victims(&first, list, 1, 1, &none, out), 0); /* the batch job has aged past it */
 	aged.rank = 60;
-	assert_int_equal(queue_victims(&first, list, 1, &none, out), 1);
-	assert_int_equal(queue_victims(&first, list, 1, &enough, out), 0);
+	assert_int_equal(queue_victims(&first, list, 1, 1, &none, out), 1);
+	assert_int_equal(queue_victims(&first, list, 1, 1, &enough, out), 0);
 	assert_true(queue_fits(&first, &enough));
 	assert_false(queue_fits(&first, &none));
+}
+
+static void batch_jobs_that_have_aged_give_way_until_the_kept_ones_are_left(void **state)
+{
+	struct queue_entry r[] = {running(1, 10, true, 4), running(2, 20, true, 4), running(3, 30, false, 4), running(4, 15, true, 4)};
+	struct queue_entry *list[] = {&r[0], &r[1], &r[2], &r[3]}, *out[4];
+	struct queue_entry first = {.id = 9, .rank = 50, .pages = 8};
+	struct queue_room room = {.slots = 0, .pages = 0};
+	assert_int_equal(queue_victims(&first, list, 4, 1, &room, out), 2);
+	assert_int_equal(out[0]->id, 2);
+	assert_int_equal(out[1]->id, 4);
+	assert_int_equal(queue_victims(&first, list, 4, 2, &room, out), 0);
+	r[1].rank = 60; /* younger: has no such right */
+	r[3].rank = 55;
+	assert_int_equal(queue_victims(&first, list, 4, 3, &room, out), 2);
+	assert_int_equal(queue_kept(1), 1);
+	assert_int_equal(queue_kept(16), 4);
+}
+
+static void the_first_interactive_job_is_known_behind_batch_jobs_that_have_aged(void **state)
+{
+	struct queue q = {0};
+	struct queue_entry old = entry(1, 0, true, 100), young = entry(2, AGEING + 2, false, 100), younger = entry(3, AGEING + 3, false, 100);
+	queue_push(&q, &old);
+	assert_null(queue_first_interactive(&q));
+	queue_push(&q, &younger);
+	queue_push(&q, &young);
+	assert_int_equal(queue_first(&q)->id, 1);
+	assert_int_equal(queue_first_interactive(&q)->id, 2);
+	assert_int_equal(queue_ahead(&q, &younger), 2);
+	queue_remove(&q, &young);
+	assert_int_equal(queue_first_interactive(&q)->id, 3);
+	queue_finish(&q);
 }
 
 /* ---- deadlines ---- */
@@ -229,6 +262,8 @@ int main(void)
 		cmocka_unit_test(retry_after_follows_the_pace_and_the_length),
 		cmocka_unit_test(the_batch_jobs_of_last_rank_give_way_and_no_more_than_needed),
 		cmocka_unit_test(nobody_gives_way_to_batch_or_to_a_later_rank_or_for_nothing),
+		cmocka_unit_test(batch_jobs_that_have_aged_give_way_until_the_kept_ones_are_left),
+		cmocka_unit_test(the_first_interactive_job_is_known_behind_batch_jobs_that_have_aged),
 		cmocka_unit_test(deadlines_fire_in_order_and_disarmed_ones_never),
 		cmocka_unit_test(a_far_deadline_does_not_overflow),
 	};

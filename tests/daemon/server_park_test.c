@@ -28,16 +28,16 @@ static void no_work(void *arg)
 {
 }
 
-static void open_server(bool preempt)
+static void open_server(bool preempt, int places)
 {
 	char why[CONF_WHY];
 	struct core_error err;
 	struct engine_params p = {
-		.model = kit.model, .threads = 1, .kv_pages = 128, .max_rows = 64, .max_jobs = 1, .prefix_cache = true, .wake = wake};
+		.model = kit.model, .threads = 1, .kv_pages = 128, .max_rows = 64, .max_jobs = (uint32_t)places, .prefix_cache = true, .wake = wake};
 
 	assert_int_equal(sem_init(&events, 0, 0), 0);
 	assert_int_equal(conf_init(&conf), 0);
-	conf.max_running = 1;
+	conf.max_running = places;
 	conf.preempt = preempt;
 	server = (struct server){.conf = &conf, .model = kit.model, .plugins = plugin_set_ref(kit.plugins), .publish = publish};
 	server.tasks.wake = no_work;
@@ -130,7 +130,7 @@ static void an_interactive_job_is_submitted_right_behind_the_park_command(void *
 	static unsigned kinds[1000];
 	size_t n = 0;
 
-	open_server(true);
+	open_server(true, 1);
 	struct job *batch = ask("batch", 300);
 	hear(batch, has_spoken, NULL, NULL, NULL);
 	assert_true(batch->holding);
@@ -152,7 +152,7 @@ static void an_interactive_job_is_submitted_right_behind_the_park_command(void *
 
 static void with_preempt_no_it_waits(void **state)
 {
-	open_server(false);
+	open_server(false, 1);
 	struct job *batch = ask("batch", 30);
 	hear(batch, has_spoken, NULL, NULL, NULL);
 	struct job *quick = ask("interactive", 2);
@@ -161,6 +161,41 @@ static void with_preempt_no_it_waits(void **state)
 	assert_false(quick->in_engine);
 	hear(quick, has_ended, NULL, NULL, NULL);
 	assert_int_equal(quick->state, JOB_DONE);
+}
+
+/* Batch jobs that waited for the ageing time rank before what comes now. */
+static void batch_jobs_that_have_aged_hold_up_no_interactive_one_but_keep_a_place(void **state)
+{
+	open_server(true, 2);
+	conf.ageing = 0;
+	struct job *batch[3] = {ask("batch", 60), ask("batch", 60), ask("batch", 60)};
+	hear(batch[1], has_spoken, NULL, NULL, NULL);
+	assert_true(batch[0]->holding && batch[1]->holding && !batch[2]->holding);
+	struct job *quick = ask("interactive", 2);
+	assert_true(quick->holding && quick->in_engine);
+	assert_true(batch[0]->holding && !batch[1]->holding);
+	struct job *next = ask("interactive", 2); /* the last place is kept */
+	assert_false(next->holding);
+	assert_true(batch[0]->holding);
+	struct job *all[] = {quick, next, batch[0], batch[1], batch[2]};
+	for (int i = 0; i < 5; i++) {
+		hear(all[i], has_ended, NULL, NULL, NULL);
+		assert_int_equal(all[i]->state, JOB_DONE);
+	}
+}
+
+static void batch_jobs_leave_memory_to_interactive_ones(void **state)
+{
+	open_server(true, 3);
+	struct job *first = ask("batch", 60);
+	assert_true(first->holding);
+	conf.max_running_bytes = 2 * (int64_t)first->entry.bytes;
+	struct job *second = ask("batch", 60);
+	assert_false(second->holding);
+	struct job *quick = ask("interactive", 60);
+	assert_true(quick->holding);
+	hear(second, has_ended, NULL, NULL, NULL);
+	assert_int_equal(second->state, JOB_DONE);
 }
 
 static int setup(void **state)
@@ -180,6 +215,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_teardown(an_interactive_job_is_submitted_right_behind_the_park_command, close_server),
 		cmocka_unit_test_teardown(with_preempt_no_it_waits, close_server),
+		cmocka_unit_test_teardown(batch_jobs_that_have_aged_hold_up_no_interactive_one_but_keep_a_place, close_server),
+		cmocka_unit_test_teardown(batch_jobs_leave_memory_to_interactive_ones, close_server),
 	};
 	return cmocka_run_group_tests_name("places of batch jobs", tests, setup, teardown);
 }
