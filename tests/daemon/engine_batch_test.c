@@ -316,6 +316,67 @@ static void a_first_token_waits_for_no_batch_jobs_that_generate_many_rows(void *
 		assert_true(turns[i] > 0);
 }
 
+/* One step; who has to give way is parked. */
+static void step_with_parking(void)
+{
+	struct weft_job *who;
+
+	while (batch_build(&batch, jobs[0], core, &who) == BATCH_PREEMPT) {
+		batch_clear(&batch);
+		run_park(who);
+	}
+	assert_true(batch.n > 0);
+}
+
+/* What a decoder does between two steps, and the loop, which resumes what was parked when the pool is not full. */
+static void go_on(uint32_t generating)
+{
+	forward();
+	for (uint32_t i = 0; i < n_jobs; i++) {
+		if (jobs[i]->parked && core_ctx_pages_free(core) > 4)
+			assert_true(run_resume(jobs[i]));
+		if (jobs[i]->rebuilding)
+			assert_true(run_rebuild(jobs[i]));
+		if (i < generating && jobs[i]->feeds_done == jobs[i]->n_feeds) {
+			feed_clear(jobs[i]);
+			feed(jobs[i], 0, 0, 16);
+		}
+	}
+}
+
+/* At any moment of a load of batch class that generates more rows than a step has, has more impatient prompts than their share of one, and has
+ * filled the pool, so that some are parked and some are rebuilt: the prompt runs in the next step, whole. */
+static void a_first_token_takes_one_step_beside_any_batch_load(void **state)
+{
+	unsigned parked = 0, rebuilt = 0, impatient = 0, full = 0;
+
+	begin(40, ROWS);
+	for (int i = 0; i < 5; i++)
+		add_fed(CLASS_BATCH, 0, 16);
+	for (int i = 0; i < 24; i++)
+		add_fed(CLASS_BATCH, WEFT_FEED_PROMPT, 400);
+	struct weft_job *prompt = add(CLASS_INTERACTIVE, 0);
+	batch.beside = 20;
+	batch.alone = 50;
+	for (int step = 0; step < 24; step++) {
+		step_with_parking();
+		go_on(5);
+		for (uint32_t i = 0; i < n_jobs; i++) {
+			parked += jobs[i]->parked;
+			rebuilt += jobs[i]->rebuilding;
+			impatient += jobs[i]->waited >= BATCH_PATIENCE;
+		}
+		full += core_ctx_pages_free(core) == 0;
+		prompt->waited = 0;
+		feed(prompt, 0, WEFT_FEED_PROMPT, 9);
+		step_with_parking();
+		assert_int_equal(rows_of(prompt), 9);
+		batch_clear(&batch); /* as if it had not been asked */
+		feed_clear(prompt);
+	}
+	assert_true(parked > 0 && rebuilt > 0 && impatient > 0 && full > 0);
+}
+
 static void every_job_has_its_turn(void **state)
 {
 	uint32_t last[JOBS] = {0};
@@ -493,6 +554,7 @@ int main(void)
 		cmocka_unit_test_teardown(a_first_token_waits_for_no_full_step_of_batch_prompts, end),
 		cmocka_unit_test_teardown(a_first_token_waits_for_no_prompts_that_have_waited_long, end),
 		cmocka_unit_test_teardown(a_first_token_waits_for_no_batch_jobs_that_generate_many_rows, end),
+		cmocka_unit_test_teardown(a_first_token_takes_one_step_beside_any_batch_load, end),
 		cmocka_unit_test_teardown(every_job_has_its_turn, end),
 		cmocka_unit_test_teardown(feeds_of_a_job_run_in_order, end),
 		cmocka_unit_test_teardown(the_lowest_job_gives_way_when_pages_are_short, end),
