@@ -13,8 +13,9 @@ enum { TILE_M = 16, DEPTH = 64 };
 enum { TILES = 4, PANEL = TILES * TILE_M };	/* of rows */
 enum { SLICE = 1024, SMALLEST_GROUP = 16, SLICE_GROUPS = SLICE / SMALLEST_GROUP };	/* of k */
 enum { FEW = 12 };	/* so few rows are as fast without tiles */
-/* Groups between what a step stores and what reads it: a load that meets a store on its way to the cache waits for it. */
-enum { LAG = 2, EARLY = 2, SUMS = 4 };
+/* Groups between a product and its sum (its store is one later), and between bytes unpacked and their product: a load that meets a store on
+ * its way to the cache waits for it. */
+enum { LAG = 3, EARLY = 2, SUMS = 4 };
 enum { SPOTS = 4 };	/* places in a step that fetch something, and runs that are fetched meanwhile */
 
 typedef int32_t tile_sums[TILE_M][LANES];
@@ -48,16 +49,18 @@ struct panel {
 	size_t step;				/* bytes of a group's codes, as they lie in memory */
 };
 
-/* Tile 0: sums [rows][16]; 1: activations [rows][bytes]; 2: codes [bytes / 4][16][4]. */
+/* Tile 0: sums [rows][16]; 1: activations [rows][bytes]; 2: codes [bytes / 4][16][4]; 3, 4, 5: the same, for every other group. */
 static void configure(const struct matrix *w, uint32_t rows)
 {
 	struct tile_config c = { .palette = 1 };
 	uint32_t bytes = w->group < DEPTH ? w->group : DEPTH;
 
-	c.rows[0] = c.rows[1] = (uint8_t)rows;
-	c.bytes[0] = c.bytes[2] = LANES * 4;
-	c.bytes[1] = (uint16_t)bytes;
-	c.rows[2] = (uint8_t)(bytes / 4);
+	for (uint32_t i = 0; i < 6; i += 3) {
+		c.rows[i] = c.rows[i + 1] = (uint8_t)rows;
+		c.bytes[i] = c.bytes[i + 2] = LANES * 4;
+		c.bytes[i + 1] = (uint16_t)bytes;
+		c.rows[i + 2] = (uint8_t)(bytes / 4);
+	}
 	__asm__ volatile("ldtilecfg %0" : : "m"(c));
 }
 
@@ -65,7 +68,8 @@ static void configure(const struct matrix *w, uint32_t rows)
 #define TILE_LOAD(t, from, stride)                                                                                                 \
 	__asm__ volatile("tileloadd (%0,%1,1), %%tmm" #t : : "r"(from), "r"((size_t)(stride)) : "memory")
 #define TILE_STORE(t, to) __asm__ volatile("tilestored %%tmm" #t ", (%0,%1,1)" : : "r"(to), "r"((size_t)LANES * 4) : "memory")
-#define TILE_DOT(codes_are) __asm__ volatile("tdpbs" codes_are "d %%tmm2, %%tmm1, %%tmm0" : :)
+#define TILE_DOT(codes_are, codes, x, sums)                                                                                         \
+	__asm__ volatile("tdpbs" codes_are "d %%tmm" #codes ", %%tmm" #x ", %%tmm" #sums : :)
 
 /* ---- a pass: one tile of rows over a run ---- */
 
@@ -99,19 +103,42 @@ VEC void unpack(struct panel *s, const struct pass *p, uint32_t j)
 	}
 }
 
-VEC void multiply(struct panel *s, const int8_t *q, const uint8_t *codes, uint32_t j, uint32_t steps, bool has_zero)
+VEC void multiply(const struct panel *s, const int8_t *q, const uint8_t *codes, uint32_t j, uint32_t steps, bool has_zero)
 {
-	TILE_ZERO(0);
+	if (j % 2 == 0)
+		TILE_ZERO(0);
+	else
+		TILE_ZERO(3);
 	UNROLL
 	for (uint32_t k = 0; k < steps; k++) {
-		TILE_LOAD(1, q + k * DEPTH, s->ldq);
-		TILE_LOAD(2, codes + k * DEPTH * LANES, 64);
-		if (has_zero)
-			TILE_DOT("u");
-		else
-			TILE_DOT("s");
+		const int8_t *x = q + k * DEPTH;
+		const uint8_t *u = codes + k * DEPTH * LANES;
+
+		if (j % 2 == 0) {
+			TILE_LOAD(1, x, s->ldq);
+			TILE_LOAD(2, u, 64);
+			if (has_zero)
+				TILE_DOT("u", 2, 1, 0);
+			else
+				TILE_DOT("s", 2, 1, 0);
+		} else {
+			TILE_LOAD(4, x, s->ldq);
+			TILE_LOAD(5, u, 64);
+			if (has_zero)
+				TILE_DOT("u", 5, 4, 3);
+			else
+				TILE_DOT("s", 5, 4, 3);
+		}
 	}
-	TILE_STORE(0, s->sums[j % SUMS]);
+}
+
+/* The sums of group j leave their tile a step after the product, which is done by then. */
+VEC void leave(struct panel *s, uint32_t j)
+{
+	if (j % 2 == 0)
+		TILE_STORE(0, s->sums[j % SUMS]);
+	else
+		TILE_STORE(3, s->sums[j % SUMS]);
 }
 
 /* What the j-th group of the run adds to the float sums. */
@@ -156,6 +183,8 @@ VEC void run_pass(struct panel *s, const struct pass *p, float to[TILE_M][LANES]
 			q += group;
 			codes += group * LANES;
 		}
+		if (j >= 1 && j <= groups)
+			leave(s, j - 1);
 		if (j >= LAG)
 			add_group(acc, s, p, t, j - LAG, rows, has_zero, has_min);
 	}
