@@ -10,6 +10,7 @@ enum { REPETITION, PRESENCE, FREQUENCY, LAST_N };
 struct counts {
 	uint32_t all;    /* occurrences in the window */
 	uint32_t answer; /* those drawn */
+	uint32_t place;  /* in the list, with any */
 };
 
 struct penalties {
@@ -17,17 +18,25 @@ struct penalties {
 	uint32_t vocab;
 	uint32_t window;        /* tokens; 0: the whole history */
 	uint64_t seen;          /* tokens accepted */
-	struct counts counts[]; /* [vocab], then the window: uint32_t[window], token << 1 | drawn, place seen % window */
+	uint32_t n;             /* tokens that occur */
+	/* [vocab], then the list of those that occur: uint32_t[vocab]; then the window: uint32_t[window], token << 1 | drawn, place
+	 * seen % window */
+	struct counts counts[];
 };
 
-static uint32_t *window(struct penalties *s)
+static uint32_t *list(const struct penalties *s)
 {
 	return (uint32_t *)(s->counts + s->vocab);
 }
 
+static uint32_t *window(struct penalties *s)
+{
+	return list(s) + s->vocab;
+}
+
 static size_t bytes(uint32_t vocab, uint32_t window)
 {
-	return sizeof(struct penalties) + vocab * sizeof(struct counts) + window * sizeof(uint32_t);
+	return sizeof(struct penalties) + vocab * (sizeof(struct counts) + sizeof(uint32_t)) + window * sizeof(uint32_t);
 }
 
 static int create(const struct weft_host *host, struct weft_job *job, const struct weft_value *params, void **self)
@@ -51,30 +60,55 @@ static int create(const struct weft_host *host, struct weft_job *job, const stru
 	return 0;
 }
 
+/* What a token that occurs loses, once repetition has had its share. */
+static double minus(const struct penalties *s, const struct counts *k)
+{
+	return k->answer ? s->presence + k->answer * s->frequency : 0;
+}
+
+static float punished(const struct penalties *s, uint32_t token, double l)
+{
+	l = l > 0 ? l / s->repetition : l * s->repetition;
+	return logit_from(l - minus(s, &s->counts[token]));
+}
+
 static int apply(void *self, struct weft_job *job, struct weft_candidates *c)
 {
 	const struct penalties *s = self;
 
-	for (uint32_t i = 0; i < c->n; i++) {
-		const struct counts *k = &s->counts[c->ids[i]];
-		double l = c->logits[i];
+	for (uint32_t i = 0; i < s->n && c->dense; i++) {
+		uint32_t token = list(s)[i];
 
-		if (!k->all)
-			continue;
-		l = l > 0 ? l / s->repetition : l * s->repetition;
-		if (k->answer)
-			l -= s->presence + k->answer * s->frequency;
-		c->logits[i] = logit_from(l);
+		c->logits[token] = punished(s, token, c->logits[token]);
 	}
+	for (uint32_t i = 0; i < c->n && !c->dense; i++)
+		if (s->counts[c->ids[i]].all)
+			c->logits[i] = punished(s, (uint32_t)c->ids[i], c->logits[i]);
 	c->sorted = 0;
 	return 0;
 }
 
-static void count(struct penalties *s, uint32_t entry, uint32_t by)
+static void add(struct penalties *s, uint32_t entry)
 {
-	s->counts[entry >> 1].all += by;
-	if (entry & 1)
-		s->counts[entry >> 1].answer += by;
+	struct counts *k = &s->counts[entry >> 1];
+
+	if (!k->all++) {
+		k->place = s->n++;
+		list(s)[k->place] = entry >> 1;
+	}
+	k->answer += entry & 1;
+}
+
+static void take_away(struct penalties *s, uint32_t entry)
+{
+	struct counts *k = &s->counts[entry >> 1];
+
+	k->answer -= entry & 1;
+	if (--k->all)
+		return;
+	uint32_t last = list(s)[--s->n]; /* moves to where this one stood */
+	list(s)[k->place] = last;
+	s->counts[last].place = k->place;
 }
 
 static int accept(void *self, struct weft_job *job, int32_t token, uint32_t from_prompt)
@@ -86,10 +120,10 @@ static int accept(void *self, struct weft_job *job, int32_t token, uint32_t from
 		uint32_t *place = &window(s)[s->seen % s->window];
 
 		if (s->seen >= s->window)
-			count(s, *place, -1u);
+			take_away(s, *place);
 		*place = entry;
 	}
-	count(s, entry, 1);
+	add(s, entry);
 	s->seen++;
 	return 0;
 }
@@ -99,6 +133,27 @@ static int clone(const void *self, void **copy)
 	const struct penalties *s = self;
 
 	return clone_plain(s, bytes(s->vocab, s->window), copy);
+}
+
+static int formula(const void *self, struct weft_formula *out)
+{
+	const struct penalties *s = self;
+
+	if (!WEFT_HAS(out, n_edits))
+		return WEFT_EUNSUPPORTED;
+	out->kind = WEFT_FORMULA_EDITS;
+	out->n_edits = 0;
+	for (uint32_t i = 0; i < s->n; i++) {
+		uint32_t token = list(s)[i];
+
+		if (s->repetition == 1 && !s->counts[token].answer)
+			continue;
+		if (out->n_edits == out->room)
+			return WEFT_EUNSUPPORTED;
+		out->edits[out->n_edits++] = (struct weft_edit){
+			.token = (int32_t)token, .ratio = s->repetition, .minus = minus(s, &s->counts[token])};
+	}
+	return 0;
 }
 
 static const struct weft_param params[] = {
@@ -121,6 +176,7 @@ static const struct weft_sampler sampler = {
 	.accept = accept,
 	.clone = clone,
 	.destroy = free,
+	.formula = formula,
 };
 static const struct weft_plugin plugin = {
 	PLUGIN("penalties", "Makes tokens that were there before less likely."),

@@ -20,8 +20,8 @@
  * Determinism (promise P1): a plugin's result may depend only on its parameters, the tokens and host->uniform(). No clocks,
  *   no addresses, no global counters.
  * Versions: every struct begins with its size; structs grow at the end only. Ask WEFT_HAS(p, field) before using a field that
- *   is newer than minor 0. The major number must match; the minor is information. weft_value, weft_top, weft_drawn and weft_result,
- *   which weftd hands out in arrays, never grow within a major number; an array of weft_param has the stride of its own size field. */
+ *   is newer than minor 0. The major number must match; the minor is information. weft_value, weft_top, weft_drawn, weft_result and
+ *   weft_edit, which stand in arrays, never grow within a major number; an array of weft_param has the stride of its own size field. */
 #ifndef WEFT_PLUGIN_H
 #define WEFT_PLUGIN_H
 
@@ -36,7 +36,7 @@ extern "C" {
 #endif
 
 #define WEFT_ABI_MAJOR 1u
-#define WEFT_ABI_MINOR 1u
+#define WEFT_ABI_MINOR 2u
 #define WEFT_ABI (WEFT_ABI_MAJOR << 16 | WEFT_ABI_MINOR)
 
 /* True when the other side's struct is long enough to hold `field`. */
@@ -137,15 +137,25 @@ enum weft_formula_kind {
 	WEFT_FORMULA_TOP_K,		/* the k best are left, in order */
 	WEFT_FORMULA_TOP_P,		/* in order; the first ones, at least one, until their weights, added one by one in double, reach x times the sum
 					 * that host->weigh() returns for the candidates as they came; x below 1 */
-	WEFT_FORMULA_MIN_P		/* those with l < max + x, in double, are dropped; the others keep their order */
+	WEFT_FORMULA_MIN_P,		/* those with l < max + x, in double, are dropped; the others keep their order */
+	WEFT_FORMULA_EDITS		/* 1.2: of the tokens of edits[0 .. n_edits), each of which is there once, l = (l > 0 ? l / ratio : l * ratio) - minus
+					 * in double, rounded to float; -INFINITY below its range, the greatest float above it. The order becomes unknown */
 };
+struct weft_edit {		/* (1.2) */
+	int32_t token;
+	uint32_t pad_;
+	double ratio, minus;	/* ratio above 0; both finite */
+};
+WEFT_ENDS_WITH(struct weft_edit, minus);
 struct weft_formula {
 	uint32_t size;
 	uint32_t kind;		/* enum weft_formula_kind */
 	double x;
 	uint64_t k;
+	struct weft_edit *edits;	/* 1.2: [room], weftd's, to write to; what needs more has no formula. Asked for with WEFT_HAS(f, n_edits) */
+	uint32_t room, n_edits;		/* n_edits: yours to set */
 };
-WEFT_ENDS_WITH(struct weft_formula, k);
+WEFT_ENDS_WITH(struct weft_formula, n_edits);
 
 enum weft_sampler_flags {
 	WEFT_ARGMAX_INVARIANT = 1,	/* never changes which candidate is first */
@@ -364,7 +374,8 @@ WEFT_EXPORT const struct weft_plugin *weft_plugin(void);
 
 /* CHANGES
  * 1.0  first version
- * 1.1  weft_sampler.formula with struct weft_formula; weft_host.weigh */
+ * 1.1  weft_sampler.formula with struct weft_formula; weft_host.weigh
+ * 1.2  WEFT_FORMULA_EDITS with weft_formula.edits, room and n_edits */
 
 #ifdef __cplusplus
 }

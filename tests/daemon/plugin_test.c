@@ -101,7 +101,7 @@ static void a_malformed_plugin_is_left_out_with_its_reason(void **state)
 		const char *name, *reason;
 	} wrong[] = {
 		{"null", "weft_plugin() returned NULL"},
-		{"bad_major", "built for plugin ABI 2.0, and this is 1.1"},
+		{"bad_major", "built for plugin ABI 2.0, and this is 1.2"},
 		{"bad_size", "struct weft_plugin has the impossible size 4"},
 		{"short_size", "struct weft_plugin has the impossible size"},
 		{"huge_size", "struct weft_plugin has the impossible size 1073741824"},

@@ -178,6 +178,69 @@ static void a_clone_goes_on_as_the_original_does_and_outlives_it(void **state)
 	}
 }
 
+/* An instance with some history. */
+static void *lived(const struct weft_plugin *p, const struct weft_value *v, struct weft_job *j)
+{
+	static const int32_t tokens[] = {1, 2, 4, 2, 3, 3, 0};
+	void *self = NULL;
+
+	assert_int_equal(p->sampler->create(&fake_host, j, v, &self), 0);
+	for (uint32_t i = 0; i < 7 && p->sampler->accept; i++)
+		assert_int_equal(p->sampler->accept(self, j, tokens[i], i < 3), 0);
+	return self;
+}
+
+static void assert_edits(const struct weft_plugin *p, void *self, struct weft_job *j, const struct hard *h)
+{
+	struct weft_edit edits[8];
+	struct weft_formula f = {.size = sizeof f, .edits = edits, .room = 8};
+	struct weft_candidates *c = fake_candidates(h->logits, h->n);
+	float want[HARD_MAX];
+
+	assert_int_equal(p->sampler->formula(self, &f), 0);
+	assert_int_equal(f.kind, WEFT_FORMULA_EDITS);
+	assert_in_range(f.n_edits, 2, 8);
+	memcpy(want, h->logits, sizeof want);
+	for (uint32_t i = 0; i < f.n_edits; i++) {
+		double l = h->logits[edits[i].token];
+
+		assert_true(want[edits[i].token] == h->logits[edits[i].token] && edits[i].ratio > 0);
+		l = (l > 0 ? l / edits[i].ratio : l * edits[i].ratio) - edits[i].minus;
+		want[edits[i].token] = l < -3.4028234663852886e38 ? -INFINITY : l > 3.4028234663852886e38 ? 3.4028234663852886e38f : (float)l;
+	}
+	assert_int_equal(p->sampler->apply(self, j, c), 0);
+	for (uint32_t i = 0; i < h->n; i++)
+		if (!(c->logits[i] == want[i]))
+			fail_msg("%s, \"%s\": the logit of %u is %a, by its formula %a", p->name, h->name, i, c->logits[i], want[i]);
+	fake_candidates_free(c);
+}
+
+static void edits_are_what_apply_does_and_are_refused_where_they_do_not_fit(void **state)
+{
+	static const struct active edit[] = {
+		{"logit_bias", {{NULL, 0}}}, {"penalties", {{"repetition_penalty", 1.3}, {"frequency_penalty", 0.37}}}, {"penalties", {{"presence_penalty", -3}}}};
+
+	for (int k = 0; k < 3 * HARD_CASES; k++) {
+		const struct weft_plugin *p = fake_load(edit[k / HARD_CASES].plugin);
+		struct hard *h = hard_case(k % HARD_CASES);
+		struct weft_job *j = sampler_job(h->n);
+		struct weft_value *v = active_values(p, &edit[k / HARD_CASES]);
+		struct weft_edit one;
+		struct weft_formula small = {.size = sizeof small, .edits = &one, .room = 1};
+		struct weft_formula old = {.size = offsetof(struct weft_formula, edits)}; /* of a host of 1.1 */
+		void *self = h->n < 5 ? NULL : lived(p, v, j);
+
+		if (self) {
+			assert_edits(p, self, j, h);
+			assert_int_not_equal(p->sampler->formula(self, &small), 0);
+			assert_int_not_equal(p->sampler->formula(self, &old), 0);
+			p->sampler->destroy(self);
+		}
+		fake_values_free(p, v);
+		fake_job_free(j);
+	}
+}
+
 static void every_sampler_leaves_a_possible_candidate_on_hard_lists(void **state)
 {
 	for (int k = 0; k < N_SAMPLERS * HARD_CASES; k++) {
@@ -278,6 +341,7 @@ int main(void)
 		cmocka_unit_test(tables_name_type_range_default_and_meaning),
 		cmocka_unit_test(shared_parameters_are_declared_alike),
 		cmocka_unit_test(a_clone_goes_on_as_the_original_does_and_outlives_it),
+		cmocka_unit_test(edits_are_what_apply_does_and_are_refused_where_they_do_not_fit),
 		cmocka_unit_test(every_sampler_leaves_a_possible_candidate_on_hard_lists),
 		cmocka_unit_test(flags_tell_the_truth),
 		cmocka_unit_test(the_tutorial_lists_every_plugin_place_and_parameter),
