@@ -309,14 +309,49 @@ static bool remember(struct chain *c, struct weft_job *job, int32_t token)
 	return true;
 }
 
-/* One sampler's part. *last: the kind of the one before it. */
-static bool add_formula(struct core_draw *to, const struct chain_link *l, uint32_t *last)
-{
-	struct weft_formula f = {.size = sizeof f};
+/* What is being put together. */
+struct formula {
+	struct core_draw *to;
+	struct core_edit *edits;	/* [room], to->n_edits of them in use */
+	uint32_t room;			/* up to CORE_EDITS */
+	uint32_t stages;		/* of edits */
+	uint32_t last;			/* kind of what edits no logits; 0: none yet */
+};
 
-	if (l->plugin->desc->sampler->formula == NULL || l->plugin->desc->sampler->formula(l->self, &f) != 0 || f.kind <= *last)
+static bool is_possible(const struct weft_edit *e, uint32_t vocab)
+{
+	return (uint32_t)e->token < vocab && e->ratio > 0 && isfinite(e->ratio) && isfinite(e->minus);
+}
+
+/* Samplers that edit logits stand before all others; each is a stage. */
+static bool add_edits(struct formula *to, const struct weft_formula *f, uint32_t vocab)
+{
+	if (to->last != 0 || f->n_edits > f->room)
 		return false;
-	*last = f.kind;
+	for (uint32_t i = 0; i < f->n_edits; i++) {
+		const struct weft_edit *e = &f->edits[i];
+		if (!is_possible(e, vocab))
+			return false;
+		to->edits[to->to->n_edits++] = (struct core_edit){e->token, to->stages, e->ratio, e->minus};
+	}
+	to->stages += f->n_edits > 0;
+	return true;
+}
+
+/* One sampler's part. */
+static bool add_formula(struct formula *in, const struct chain_link *l, uint32_t vocab)
+{
+	struct weft_edit edits[CORE_EDITS];
+	struct core_draw *to = in->to;
+	struct weft_formula f = {.size = sizeof f, .edits = edits, .room = in->room - to->n_edits};
+
+	if (l->plugin->desc->sampler->formula == NULL || l->plugin->desc->sampler->formula(l->self, &f) != 0)
+		return false;
+	if (f.kind == WEFT_FORMULA_EDITS)
+		return add_edits(in, &f, vocab);
+	if (f.kind <= in->last)
+		return false;
+	in->last = f.kind;
 	switch (f.kind) {
 	case WEFT_FORMULA_TEMPERATURE:
 		to->temperature = f.x;
@@ -335,13 +370,13 @@ static bool add_formula(struct core_draw *to, const struct chain_link *l, uint32
 }
 
 /* Whether all samplers have formulas and the first one leaves nothing but the most likely token, which is known of every row. */
-static bool takes_best(const struct chain *c)
+static bool takes_best(const struct chain *c, uint32_t vocab)
 {
 	struct core_draw all = {.temperature = 1};
-	uint32_t last = 0;
+	struct formula to = {.to = &all}; /* no room for edits: after them another token may be the most likely one */
 
 	for (size_t i = 0; i < c->n; i++)
-		if (!add_formula(&all, &c->links[i], &last))
+		if (!add_formula(&to, &c->links[i], vocab))
 			return false;
 	return all.temperature == 0;
 }
@@ -351,7 +386,7 @@ bool chain_draw(struct chain *c, struct weft_job *job, struct chain_room *room, 
 {
 	if (c->n == 0)
 		*token = (int32_t)pick(c, job, row, logits, room->vocab, position);
-	else if (takes_best(c))
+	else if (takes_best(c, room->vocab))
 		*token = row->best;
 	else if (!draw_edited(c, job, room, logits, position, token))
 		return false;
@@ -371,13 +406,15 @@ bool chain_take(struct chain *c, struct weft_job *job, int32_t token)
 
 /* ---- the draw elsewhere ---- */
 
-bool chain_formula(const struct chain *c, const struct weft_job *job, uint64_t position, struct core_draw *out)
+bool chain_formula(const struct chain *c, const struct weft_job *job, uint64_t position, struct core_draw *out,
+		   struct core_edit edits[static CORE_EDITS])
 {
-	uint32_t last = 0;
+	struct formula to = {.to = out, .edits = edits, .room = CORE_EDITS};
 
-	*out = (struct core_draw){.uniform = dice(c, job, position), .temperature = 1, .top_p = 1, .min_log_p = -INFINITY};
+	*out = (struct core_draw){
+		.uniform = dice(c, job, position), .edits = edits, .temperature = 1, .top_p = 1, .min_log_p = -INFINITY};
 	for (size_t i = 0; i < c->n; i++)
-		if (!add_formula(out, &c->links[i], &last))
+		if (!add_formula(&to, &c->links[i], job->model->vocab))
 			return false;
 	return out->top_k < job->model->vocab;
 }

@@ -58,8 +58,9 @@ bool chain_draw(struct chain *c, struct weft_job *job, struct chain_room *room, 
 		uint64_t position, int32_t *token);
 
 /* What the next draw is, as numbers that a core may draw by: false where a sampler has no formula, or they stand in another order than that of
- * struct core_draw. A token that was drawn so is taken as chain_draw takes its own. */
-bool chain_formula(const struct chain *c, const struct weft_job *job, uint64_t position, struct core_draw *out);
+ * struct core_draw, or edit too many tokens. out->edits lies in edits. A token that was drawn so is taken as chain_draw takes its own. */
+bool chain_formula(const struct chain *c, const struct weft_job *job, uint64_t position, struct core_draw *out,
+		   struct core_edit edits[static CORE_EDITS]);
 bool chain_take(struct chain *c, struct weft_job *job, int32_t token);
 
 #endif

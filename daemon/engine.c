@@ -371,14 +371,15 @@ static void forward_failed(struct engine *e, const struct core_error *err)
 	b->n = 0;
 }
 
-/* Offers the core to draw where it has the logits. It may decline, row by row. */
+/* Offers the core to draw, and to look up targets, where it has the logits. It may decline, row by row. */
 static void offer_draws(struct engine *e)
 {
+	struct core_edit edits[CORE_EDITS];
 	struct core_draw draw;
 
 	for (uint32_t i = 0; i < e->batch.n; i++) {
 		const struct batch_from *from = &e->batch.from[i];
-		if (e->batch.rows[i].want_logits && feed_draw(from->job, from->feed, from->row, &draw) &&
+		if (e->batch.rows[i].want_logits && feed_draw(from->job, from->feed, from->row, &draw, edits) &&
 		    !core_want_token(e->core, i, &draw))
 			return; /* this core hands out logits */
 	}
@@ -394,14 +395,14 @@ static void measure(void *arg, uint32_t i)
 		feed_measure(from->job, from->feed, core_logits(e->core, i), &e->measured[i]);
 }
 
-/* The i-th row that wanted logits; the core may have drawn its token. */
+/* The i-th row that wanted logits; the core may have drawn its token, or looked up its target. */
 static bool draw_row(struct engine *e, const struct batch_from *from, uint32_t i, struct chain_room *room)
 {
 	const struct core_drawn *token = core_drawn(e->core, i);
 
-	count(&e->stats.core_draws, token != NULL);
+	count(&e->stats.core_rows, token != NULL);
 	if (token != NULL)
-		return feed_token(from->job, from->feed, token);
+		return feed_token(from->job, from->feed, from->row, token);
 	return feed_row(from->job, from->feed, from->row, core_logits(e->core, i), &e->measured[i], room);
 }
 

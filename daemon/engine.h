@@ -161,7 +161,7 @@ uint64_t engine_worst_bytes(const struct engine *e, const struct engine_job *job
 
 struct engine_stats {		/* [any]; read with atomic loads */
 	atomic_uint_fast64_t steps, prompt_rows, generated_rows, draws, preemptions, step_ns, plugin_ns, last_step_at_ns;
-	atomic_uint_fast64_t core_draws;	/* of draws: those that the core has made, where it had the logits (a CUDA device) */
+	atomic_uint_fast64_t core_rows;	/* whose token the core has drawn or looked up, where it had the logits (a CUDA device) */
 	atomic_uint_fast64_t rebuilt_rows;	/* run again after a pre-emption; not in prompt_rows and generated_rows */
 	atomic_uint_fast64_t checkpoints, checkpoint_bytes, checkpoint_ns;	/* made; the time is in plugin_ns, too */
 	/* The prefix cache: how often a prompt or a rebuild found something in it, the tokens that were found and not run, the pages that made

@@ -277,25 +277,45 @@ bool feed_row(struct weft_job *job, struct feed *f, uint32_t row, const float *l
 
 /* ---- where the core draws ---- */
 
-bool feed_draw(const struct weft_job *job, const struct feed *f, uint32_t row, struct core_draw *out)
+static bool has_target(const struct feed *f, uint32_t row)
 {
-	if (row != f->n_tokens - 1 || f->n_choices != 1 || f->top > 0 || f->logits != NULL || (f->targets != NULL && f->targets[row] >= 0))
-		return false;
-	return f->choices[0]->has_chain && chain_formula(&f->choices[0]->chain, job, (uint64_t)f->start + row + 1, out);
+	return f->targets != NULL && f->targets[row] >= 0;
 }
 
-bool feed_token(struct weft_job *job, struct feed *f, const struct core_drawn *drawn)
+bool feed_draw(const struct weft_job *job, const struct feed *f, uint32_t row, struct core_draw *out,
+	       struct core_edit edits[static CORE_EDITS])
 {
-	const struct logits_row row = {.best = drawn->best, .lse = logits_lse(drawn->max, drawn->total)};
-	struct choice *c = f->choices[0];
-	struct weft_drawn *d = &f->draw_results[0];
+	bool draws = row == f->n_tokens - 1 && f->n_choices > 0;
 
-	if (!chain_take(&c->chain, job, drawn->token))
+	if ((row == f->n_tokens - 1 && f->logits != NULL) || draws == has_target(f, row))
 		return false;
+	if (!draws)
+		*out = (struct core_draw){.given = 1 + (uint32_t)f->targets[row]};
+	else if (f->n_choices > 1 || !f->choices[0]->has_chain ||
+		 !chain_formula(&f->choices[0]->chain, job, (uint64_t)f->start + row + 1, out, edits))
+		return false;
+	out->top = f->top;
+	return true;
+}
+
+bool feed_token(struct weft_job *job, struct feed *f, uint32_t row, const struct core_drawn *drawn)
+{
+	const struct logits_row measured = {.best = drawn->best, .lse = logits_lse(drawn->max, drawn->total)};
+	bool target = has_target(f, row);
+	struct weft_drawn *d = target ? &f->target_results[f->targets_done++] : &f->draw_results[0];
+	struct weft_top *top = (struct weft_top *)d->top;
+
 	d->token = drawn->token;
-	d->logprob = wants_sum(f) ? logits_logprob(&row, drawn->logit) : 0;
+	d->logprob = wants_sum(f) ? logits_logprob(&measured, drawn->logit) : 0;
 	d->greedy = drawn->token == drawn->best;
-	d->choice = c->index;
+	d->n_top = (uint32_t)drawn->n_top;
+	for (uint32_t i = 0; i < d->n_top; i++)
+		top[i] = (struct weft_top){drawn->top[i].token, logits_logprob(&measured, drawn->top[i].logit)};
+	if (target)
+		return true;
+	d->choice = f->choices[0]->index;
+	if (!chain_take(&f->choices[0]->chain, job, drawn->token))
+		return false;
 	job->drawn++;
 	return true;
 }

@@ -228,10 +228,12 @@ void feed_measure(const struct weft_job *job, const struct feed *f, const float 
 /* Reduces the logits of one row, which were measured. False: the job has ended, or will when it is not aside any more. [any thread, if the
  * job is aside] */
 bool feed_row(struct weft_job *job, struct feed *f, uint32_t row, const float *logits, const struct measured *m, struct chain_room *room);
-/* Whether a core may draw the row's token: one choice whose samplers have formulas, and no logits are wanted beside it. */
-bool feed_draw(const struct weft_job *job, const struct feed *f, uint32_t row, struct core_draw *out);
-/* In place of feed_row, of a row of which a token was drawn. */
-bool feed_token(struct weft_job *job, struct feed *f, const struct core_drawn *drawn);
+/* Whether a core may do with the row what is wanted of it: either one target, or one choice whose samplers have formulas; and no logits
+ * beside it. out->edits lies in edits. */
+bool feed_draw(const struct weft_job *job, const struct feed *f, uint32_t row, struct core_draw *out,
+	       struct core_edit edits[static CORE_EDITS]);
+/* In place of feed_row, where a core did it. [any thread, if the job is aside] */
+bool feed_token(struct weft_job *job, struct feed *f, uint32_t row, const struct core_drawn *drawn);
 int feed_results(struct weft_job *job, struct weft_result **out);	/* [job->n_feeds], of the arena; -1: out of memory */
 void feed_clear(struct weft_job *job);
 

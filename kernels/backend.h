@@ -15,7 +15,7 @@
 extern "C" {
 #endif
 
-enum { BACKEND_ABI = 5, BACKEND_INPUTS = 4 };
+enum { BACKEND_ABI = 6, BACKEND_INPUTS = 4 };
 #define BACKEND_SYMBOL "weft_backend"
 
 /* ---- the model; borrowed for the life of the module's instance ---- */
@@ -101,7 +101,7 @@ struct backend_pass {
 	uint32_t n_seqs;
 	const uint32_t *wanted; /* rows whose logits are wanted, in the order in which they are handed back */
 	uint32_t n_wanted;
-	const struct core_draw *draws; /* [n_wanted] or NULL; a temperature below 0: logits */
+	const struct core_draw *draws; /* [n_wanted] or NULL; a temperature below 0: logits; in all no more than CORE_PASS_EDITS edits */
 	const uint32_t (*copies)[2]; /* pages {from, to} to copy before anything is written */
 	uint32_t n_copies;
 };

@@ -238,25 +238,46 @@ void core_spread(struct core_ctx *c, void (*fn)(void *arg, uint32_t i), void *ar
 
 /* ---- a token in place of logits ----
  *
- * On a device logits are far away: 128 KB a row. There a row may have its token drawn where the logits are. What is computed are the numbers
- * of weftd's chain of samplers and of its draw, to the last bit (daemon/logits.c; plugins/weft-plugin.h, struct weft_formula), in this order: */
+ * On a device logits are far away: 128 KB a row. There a row may have its token drawn where the logits are, or one that is given looked up, and
+ * the likeliest tokens found. What is computed are the numbers of weftd's chain of samplers and of its draw, to the last bit (daemon/logits.c;
+ * plugins/weft-plugin.h, struct weft_formula), in this order: */
+enum {
+	CORE_EDITS = 2048,	/* most edits of one row */
+	CORE_PASS_EDITS = 65536,	/* of all rows of a pass: a row beyond that gives logits */
+	CORE_TOP = 64		/* most of the likeliest tokens */
+};
+struct core_edit {		/* l = (l > 0 ? l / ratio : l * ratio) - minus in double, rounded to float */
+	int32_t token;
+	uint32_t stage;		/* edits of one token follow each other by stages, each rounded; one for each token in a stage */
+	double ratio, minus;	/* finite, ratio above 0 */
+};
 struct core_draw {
 	double uniform;		/* in [0, 1): where in the cumulative sum the draw falls */
+	const struct core_edit *edits;	/* [n_edits], stages ascending from 0; before all that follows, but for top; copied */
+	uint32_t n_edits;
+	uint32_t top;		/* so many of the likeliest tokens are wanted, too: of the logits as they are */
+	uint32_t given;		/* 1 + a token that is not drawn but looked up, whatever the rest says; 0: draw */
 	double temperature;	/* 1: none; 0: the most likely token, and nothing below */
 	double top_p;		/* 1: all */
 	double min_log_p;	/* candidates whose logits are lower than the greatest by more than -min_log_p are dropped; -INFINITY: none */
 	uint32_t top_k;		/* below the vocabulary; 0: all */
 };
+struct core_top {
+	int32_t token;
+	float logit;
+};
 struct core_drawn {
 	int32_t token, best;	/* best: the most likely one */
-	float logit, max;	/* of token, of best: as they are, no temperature */
+	float logit, max;	/* of token, of best: as they are, no edits, no temperature */
 	double total;		/* sum of exp(logit - max) */
+	const struct core_top *top;	/* [n_top]: the likeliest, ties by id ascending */
+	uint64_t n_top;		/* top, or the vocabulary if that is less */
 };
 
 /* Before core_forward(), whose rows[row] wants logits: it may give a token instead. False: this core hands out logits. */
 bool core_want_token(struct core_ctx *c, uint32_t row, const struct core_draw *d);
 /* Like core_logits(): of the i-th row that wanted logits, which has none then. NULL: it has logits, be it that no token was wanted, or that too
- * many candidates are left over for a device, or that they are no numbers. */
+ * many candidates are left over for a device or too many are as likely as the last of top, or that they are no numbers. */
 const struct core_drawn *core_drawn(const struct core_ctx *c, uint32_t i);
 
 /* ---- adapters and blends ----

@@ -24,7 +24,8 @@ struct device {
 	uint32_t *start, *to, *wanted, (*copies)[2];
 	struct core_draw *asked; /* by the caller's order; a temperature below 0: logits */
 	struct core_draw *draws; /* by the order of logits */
-	uint32_t max_rows;
+	struct core_edit *edits; /* [CORE_PASS_EDITS] of the rows that asked */
+	uint32_t n_edits, max_rows;
 	bool draw; /* somebody asked */
 };
 
@@ -85,10 +86,11 @@ static bool make_lists(struct device *d, uint32_t rows)
 	d->copies = calloc(rows, sizeof(d->copies[0]));
 	d->asked = calloc(rows, sizeof(d->asked[0]));
 	d->draws = calloc(rows, sizeof(d->draws[0]));
+	d->edits = calloc(CORE_PASS_EDITS, sizeof(d->edits[0]));
 	d->max_rows = rows;
 	for (uint32_t i = 0; d->asked && i < rows; i++)
 		d->asked[i].temperature = -1;
-	return d->asked && d->draws && d->rows && d->seqs && d->order && d->start && d->to && d->wanted && d->copies;
+	return d->asked && d->draws && d->edits && d->rows && d->seqs && d->order && d->start && d->to && d->wanted && d->copies;
 }
 
 static int open_instance(struct device *d, const char *what, const char *module, const struct core_ctx_params *p,
@@ -147,6 +149,7 @@ void device_close(struct device *d)
 	free(d->copies);
 	free(d->asked);
 	free(d->draws);
+	free(d->edits);
 	free(d);
 }
 
@@ -310,9 +313,19 @@ static uint32_t list_copies(struct device *d, const struct core_ctx *c)
 
 void device_want_token(struct device *d, uint32_t row, const struct core_draw *draw)
 {
-	if (row >= d->max_rows)
+	struct core_edit *edits = d->edits + d->n_edits;
+
+	if (row >= d->max_rows || draw->n_edits > CORE_EDITS || draw->n_edits > CORE_PASS_EDITS - d->n_edits || draw->top > CORE_TOP)
 		return;
+	if (draw->n_edits)
+		memcpy(edits, draw->edits, draw->n_edits * sizeof(edits[0]));
+	d->n_edits += draw->n_edits;
 	d->asked[row] = *draw;
+	d->asked[row].edits = edits;
+	if (draw->given) {
+		d->asked[row].temperature = 0; /* not below 0, and nothing that costs */
+		d->asked[row].n_edits = 0;
+	}
 	d->draw = true;
 }
 
@@ -327,6 +340,7 @@ void device_forget_tokens(struct device *d)
 	for (uint32_t i = 0; d->draw && i < d->max_rows; i++)
 		d->asked[i].temperature = -1;
 	d->draw = false;
+	d->n_edits = 0;
 }
 
 int device_forward(struct core_ctx *c, struct core_error *err)

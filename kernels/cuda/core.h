@@ -26,12 +26,13 @@ struct pass_arrays {
 	struct dpart *parts;        /* [max_rows * CORE_BLEND_MAX] */
 	struct dembed *embeds;      /* [max_rows * CORE_BLEND_MAX] */
 	uint32_t *pages;            /* [max_rows * max_pages] */
+	struct core_edit *edits;    /* [CORE_PASS_EDITS] */
 };
 
 /* What launches depend on. For a graph it is rounded up. */
 struct pass_shape {
 	uint32_t m, n_wanted, n_decode, splits, n_tiles, n_items, n_pieces;
-	bool embeds, draws;
+	bool embeds, draws, tops; /* tops is no matter of launches */
 };
 
 struct pass_graph {
@@ -89,6 +90,7 @@ struct cuda_core {
 	size_t head_bytes;  /* of the arrays that go in one copy */
 	float *host_logits; /* pinned, as the next one */
 	struct core_drawn *drawn, *host_drawn;
+	struct core_top *tops, *host_tops; /* [max_rows][CORE_TOP] */
 	float *scaled; /* [DRAW_ROWS][ld_vocab] */
 
 	std::vector<struct cuda_adapter *> adapters, loading; /* loading: of those, whose arenas are not yet read, oldest first */

@@ -199,6 +199,7 @@ static size_t lay_arrays(struct cuda_core *c)
 	lay(&c->host.parts, &c->dev.parts, c, &at, rows * CORE_BLEND_MAX);
 	lay(&c->host.embeds, &c->dev.embeds, c, &at, rows * CORE_BLEND_MAX);
 	lay(&c->host.pages, &c->dev.pages, c, &at, rows * c->max_pages);
+	lay(&c->host.edits, &c->dev.edits, c, &at, CORE_PASS_EDITS);
 	return at;
 }
 
@@ -219,6 +220,7 @@ static void want_workspace(struct cuda_core *c, struct plan *p, const struct bac
 	want(c, p, &p->workspace, &c->logits, rows * c->ld_vocab);
 	want(c, p, &p->workspace, &c->scaled, (size_t)DRAW_ROWS * c->ld_vocab);
 	want(c, p, &p->workspace, &c->drawn, rows);
+	want(c, p, &p->workspace, &c->tops, rows * CORE_TOP);
 	want(c, p, &p->workspace, &c->angles, (size_t)c->max_context * c->head_dim);
 	want(c, p, &p->workspace, &c->partial, c->partial_floats);
 	if (ranks_floats(&c->ranks, c->max_rows, c->ld_dim))
@@ -339,6 +341,8 @@ static int load(struct cuda_core *c, const struct backend_params *params, struct
 		p.rc = cudaMallocHost(&c->host_logits, (size_t)c->max_rows * c->ld_vocab * sizeof(float));
 	if (p.rc == cudaSuccess)
 		p.rc = cudaMallocHost(&c->host_drawn, c->max_rows * sizeof(c->host_drawn[0]));
+	if (p.rc == cudaSuccess)
+		p.rc = cudaMallocHost(&c->host_tops, c->max_rows * CORE_TOP * sizeof(c->host_tops[0]));
 	lay_arrays(c);
 	if (p.rc == cudaSuccess)
 		p.rc = fill_angles(c, params->model);
@@ -372,6 +376,7 @@ static void core_close(void *self)
 	if (c->copies)
 		cudaStreamDestroy(c->copies);
 	cudaFreeHost(c->host_drawn);
+	cudaFreeHost(c->host_tops);
 	if (c->stream)
 		cudaStreamDestroy(c->stream);
 	delete[] c->layer;

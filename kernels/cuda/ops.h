@@ -100,14 +100,16 @@ cudaError_t embed_cuda(float *x, uint32_t ld, const struct dmatrix *w, const int
 
 /* ---- drawing ---- */
 
-/* core.h's struct core_draw for each row of logits[m][ld] of n; a temperature below 0: nothing is drawn from that row. scaled[DRAW_ROWS][ld] is
- * room. out: token -1 where nothing was drawn: then the host draws. */
+/* core.h's struct core_draw for each row of logits[m][ld] of n; a temperature below 0: nothing is drawn from that row. Edits lie on the device,
+ * and so do the likeliest tokens: tops[m][CORE_TOP], to which out's own pointers do not point. scaled[DRAW_ROWS][ld] is room. out: token -1
+ * where nothing was drawn: then the host draws. */
 enum { DRAW_ROWS = 64 };
 struct draw_args {
 	const float *logits;
 	uint32_t ld, n, m;
 	const struct core_draw *draw;
 	struct core_drawn *out;
+	struct core_top *tops;
 	float *scaled;
 };
 cudaError_t draw_cuda(const struct draw_args *a, cudaStream_t s);

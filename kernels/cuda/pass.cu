@@ -91,11 +91,20 @@ static void lay_blends(struct cuda_core *c, const struct backend_pass *p, struct
 	c->host.items[s->n_items] = dlora_item{0, 0, 0, 0};
 }
 
-static void lay_draws(struct cuda_core *c, const struct backend_pass *p, struct pass_shape *s)
+static void lay_draws(struct cuda_core *c, const struct backend_pass *p, struct pass_shape *s, uint32_t *n_edits)
 {
 	for (uint32_t i = 0; p->draws && i < p->n_wanted; i++) {
-		c->host.draws[i] = p->draws[i];
-		s->draws |= p->draws[i].temperature >= 0;
+		struct core_draw *d = &c->host.draws[i];
+
+		*d = p->draws[i];
+		if (d->temperature < 0)
+			continue;
+		s->draws = true;
+		s->tops |= d->top > 0;
+		for (uint32_t k = 0; k < d->n_edits; k++)
+			c->host.edits[*n_edits + k] = d->edits[k];
+		d->edits = c->dev.edits + *n_edits;
+		*n_edits += d->n_edits;
 	}
 }
 
@@ -141,12 +150,14 @@ static cudaError_t send(struct cuda_core *c, const void *host, size_t bytes)
 	return bytes ? cudaMemcpyAsync(c->dev_arrays + at, host, bytes, cudaMemcpyHostToDevice, c->stream) : cudaSuccess;
 }
 
-static cudaError_t send_arrays(struct cuda_core *c, const struct pass_shape *s, uint32_t n_parts, uint32_t n_pages)
+static cudaError_t send_arrays(struct cuda_core *c, const struct pass_shape *s, uint32_t n_parts, uint32_t n_pages,
+			       uint32_t n_edits)
 {
 	TRY(send(c, c->host_arrays, c->head_bytes));
 	TRY(send(c, c->host.pieces, s->n_pieces * sizeof(c->host.pieces[0])));
 	TRY(send(c, c->host.parts, n_parts * sizeof(c->host.parts[0])));
 	TRY(send(c, c->host.embeds, s->embeds ? n_parts * sizeof(c->host.embeds[0]) : 0));
+	TRY(send(c, c->host.edits, n_edits * sizeof(c->host.edits[0])));
 	return send(c, c->host.pages, n_pages * sizeof(c->host.pages[0]));
 }
 
@@ -326,7 +337,7 @@ static cudaError_t layer(struct cuda_core *c, const struct pass_shape *s, uint32
 static cudaError_t enqueue(struct cuda_core *c, const struct pass_shape *s)
 {
 	const struct project head = {{&c->head}, {c->logits}, {c->ld_vocab}, 1};
-	const struct draw_args d = {c->logits, c->ld_vocab, c->vocab, s->n_wanted, c->dev.draws, c->drawn, c->scaled};
+	const struct draw_args d = {c->logits, c->ld_vocab, c->vocab, s->n_wanted, c->dev.draws, c->drawn, c->tops, c->scaled};
 	struct lora_embed_args e = {c->dev.items, c->dev.embeds, c->dev.token, s->n_items, c->dim, c->x, c->ld_dim};
 	struct norm_args last = {c->h,      c->x,        c->delta, c->norm, c->dev.wanted,
 				 c->ld_dim, s->n_wanted, c->dim,   c->eps,  forms_for(c, head.w, 1)};
@@ -421,25 +432,30 @@ static cudaError_t fetch_logits(struct cuda_core *c, const struct backend_pass *
 }
 
 /* What the pass gave: tokens, and logits where there are none. */
-static cudaError_t fetch(struct cuda_core *c, const struct backend_pass *p, bool draws)
+static cudaError_t fetch(struct cuda_core *c, const struct backend_pass *p, const struct pass_shape *s)
 {
+	const size_t top = CORE_TOP * sizeof(c->tops[0]);
 	bool some;
 
 	TRY(fetch_logits(c, p, false, &some));
-	if (draws)
+	if (s->draws)
 		TRY(cudaMemcpyAsync(c->host_drawn, c->drawn, p->n_wanted * sizeof(c->drawn[0]), cudaMemcpyDeviceToHost, c->stream));
+	if (s->tops)
+		TRY(cudaMemcpyAsync(c->host_tops, c->tops, p->n_wanted * top, cudaMemcpyDeviceToHost, c->stream));
 	TRY(adapters_beside(c));
 	TRY(cudaStreamSynchronize(c->stream));
-	if (!draws)
+	if (!s->draws)
 		return cudaSuccess;
+	for (uint32_t i = 0; i < p->n_wanted; i++)
+		c->host_drawn[i].top = c->host_tops + (size_t)i * CORE_TOP;
 	TRY(fetch_logits(c, p, true, &some));
 	return some ? cudaStreamSynchronize(c->stream) : cudaSuccess;
 }
 
 static cudaError_t run(struct cuda_core *c, const struct backend_pass *p, bool *draws)
 {
-	struct pass_shape s = {p->n, p->n_wanted, 0, 1, 0, 0, 0, false, false};
-	uint32_t n_pages = 0, n_parts = 0;
+	struct pass_shape s = {p->n, p->n_wanted, 0, 1, 0, 0, 0, false, false, false};
+	uint32_t n_pages = 0, n_parts = 0, n_edits = 0;
 	bool graph;
 
 	lay_rows(c, p, &s, &n_pages);
@@ -447,15 +463,15 @@ static cudaError_t run(struct cuda_core *c, const struct backend_pass *p, bool *
 	lay_blends(c, p, &s, &n_parts);
 	for (uint32_t i = 0; i < p->n_seqs; i++)
 		TRY(adapters_join(c, (struct cuda_blend *)p->seqs[i].blend));
-	lay_draws(c, p, &s);
+	lay_draws(c, p, &s, &n_edits);
 	*draws = s.draws;
 	graph = !c->no_graphs && s.n_decode == s.m && s.n_wanted == s.m && s.m <= GRAPH_ROWS;
 	if (graph)
 		s = fill_up(c, &s);
 	TRY(copy_pages(c, p));
-	TRY(send_arrays(c, &s, n_parts, n_pages));
+	TRY(send_arrays(c, &s, n_parts, n_pages, n_edits));
 	TRY(graph ? run_graph(c, &s) : enqueue(c, &s));
-	return fetch(c, p, s.draws);
+	return fetch(c, p, &s);
 }
 
 int pass_forward(struct cuda_core *c, const struct backend_pass *p, const float **logits, size_t *ld, const struct core_drawn **drawn,

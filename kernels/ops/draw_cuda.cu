@@ -1,8 +1,9 @@
-/* draw_cuda.cu: a token from each row of logits, with the bits of daemon/logits.c and of the samplers that ship.
+/* draw_cuda.cu: a token from each row of logits, and its likeliest tokens, with the bits of daemon/logits.c and of the samplers that ship.
  *
  * Sums are double and keep the daemon's order: four chains for every 256 neighbours, (0 + 1) + (2 + 3), then the blocks one after
  * the other. What is left over after top_k, top_p or min_p lies in a list of at most DRAW_LIST; a row that would need a longer one is
- * not drawn here, and neither is one with NaNs: the host has the last word on them.
+ * not drawn here, and neither is one with NaNs: the host has the last word on them. Edits and the temperature make another row of
+ * logits, which is drawn from; what is said of the row besides is of the logits as they are.
  *
  * Versions:
  *   1  one block a row. The candidates of a list are found by bisection over the order of floats, seven thresholds a pass, which
@@ -356,11 +357,11 @@ DEVICE uint32_t nucleus(const struct room &r, uint32_t n, double goal)
 	return (uint32_t)tell(kept, r);
 }
 
-struct logits_view { /* after the temperature */
+struct logits_view { /* after edits and temperature */
 	const float *x;
 	uint32_t n;
 	float max;
-	bool as_they_are; /* no temperature: total is theirs, too */
+	bool as_they_are; /* neither: total is theirs, too */
 	double total;
 };
 
@@ -414,6 +415,21 @@ DEVICE int32_t draw_token(const struct room &r, const struct logits_view &v, con
 	return (int32_t)pick_from_list(r, n, d.uniform * weigh_list(r, n, v.max));
 }
 
+/* The likeliest tokens. False: not here. */
+DEVICE bool find_top(const struct room &r, const float *x, uint32_t n, uint32_t want, struct core_top *to)
+{
+	uint32_t listed = gather(r, x, n, threshold(r, x, n, want));
+
+	if (listed > DRAW_LIST || listed < want)
+		return false;
+	sort_list(r, listed);
+	for (uint32_t i = threadIdx.x; i < want; i += ROW_THREADS) {
+		to[i].token = (int32_t)(uint32_t)r.list[i];
+		to[i].logit = x[to[i].token];
+	}
+	return true;
+}
+
 /* ---- the row ---- */
 
 /* The greatest logit and the first place where it stands. False: one is NaN or +infinity, or all are -infinity. */
@@ -435,13 +451,37 @@ DEVICE bool find_best(const struct room &r, const float *x, uint32_t n, float *m
 	return block_count(bad, r.scratch) == 0 && top > -INFINITY;
 }
 
-/* scaled = (logits - max) / temperature. A kernel of its own, for a division of doubles takes more registers than the rest has left. */
+DEVICE float edited(const struct core_edit &e, double l)
+{
+	return logit_from((l > 0 ? l / e.ratio : l * e.ratio) - e.minus);
+}
+
+/* Tokens differ within a stage. */
+DEVICE void edit_row(float *x, const struct core_edit *e, uint32_t n)
+{
+	for (uint32_t stage = 0; stage <= e[n - 1].stage; stage++) {
+		sync_block();
+		for (uint32_t i = threadIdx.x; i < n; i += ROW_THREADS)
+			if (e[i].stage == stage)
+				x[e[i].token] = edited(e[i], x[e[i].token]);
+	}
+	sync_block();
+}
+
+/* scaled = (edited logits - max) / temperature. A kernel of its own, for a division of doubles takes more registers than the rest has left. */
 KERNEL BLOCK_OF(ROW_THREADS) temper(const struct draw_args a)
 {
-	const double t = a.draw[blockIdx.x].temperature;
+	const struct core_draw &d = a.draw[blockIdx.x];
+	const double t = d.temperature;
 	const float *x = a.logits + (size_t)blockIdx.x * a.ld;
 	float *scaled = a.scaled + (size_t)blockIdx.x * a.ld, top = -INFINITY;
 
+	if (t >= 0 && d.n_edits) {
+		for (uint32_t i = threadIdx.x; i < a.n; i += ROW_THREADS)
+			scaled[i] = x[i];
+		edit_row(scaled, d.edits, d.n_edits);
+		x = scaled;
+	}
 	if (!(t > 0) || t == 1)
 		return;
 	for (uint32_t i = threadIdx.x; i < a.n; i += ROW_THREADS)
@@ -451,14 +491,30 @@ KERNEL BLOCK_OF(ROW_THREADS) temper(const struct draw_args a)
 		scaled[i] = logit_from((x[i] - (double)top) / t);
 }
 
+/* What row `at` is drawn from. False: it cannot be. */
+DEVICE bool see_view(struct logits_view *v, int32_t *best, const struct room &r, const struct draw_args &a, uint32_t at,
+		     const struct core_draw &d, const struct core_drawn &as_it_is)
+{
+	bool tempered = d.temperature > 0 && d.temperature != 1;
+
+	v->as_they_are = !tempered && !d.n_edits;
+	v->x = (v->as_they_are ? a.logits : a.scaled) + (size_t)at * a.ld;
+	v->n = a.n;
+	v->max = tempered ? 0 : as_it_is.max;
+	v->total = as_it_is.total;
+	*best = as_it_is.best;
+	return !d.n_edits || find_best(r, v->x, a.n, &v->max, best);
+}
+
 KERNEL BLOCK_OF(ROW_THREADS, 1) draw(const struct draw_args a)
 {
 	const uint32_t blocks = blocks_of(a.n), at = blockIdx.x;
 	const struct core_draw d = a.draw[at];
 	const float *x = a.logits + (size_t)at * a.ld;
-	struct core_drawn to = {-1, -1, 0, 0, 0};
+	struct core_drawn to = {-1, -1, 0, 0, 0, NULL, 0};
 	struct room r;
 	struct logits_view v;
+	int32_t best;
 
 	r.chains = shared_at<double>(0, DRAW_CHAINS * blocks);
 	r.sums = shared_at<double>(8 * DRAW_CHAINS * blocks, blocks);
@@ -468,12 +524,13 @@ KERNEL BLOCK_OF(ROW_THREADS, 1) draw(const struct draw_args a)
 	r.scratch = shared_at<float>(40 * blocks + 16 * DRAW_LIST + 8, ROW_WARPS);
 	if (d.temperature >= 0 && find_best(r, x, a.n, &to.max, &to.best)) {
 		to.total = weigh_row(r, x, a.n, to.max);
-		v.as_they_are = d.temperature == 0 || d.temperature == 1;
-		v.x = v.as_they_are ? x : a.scaled + (size_t)at * a.ld;
-		v.n = a.n;
-		v.max = v.as_they_are ? to.max : 0;
-		v.total = to.total;
-		to.token = d.temperature == 0 ? to.best : draw_token(r, v, d);
+		if (d.given)
+			to.token = (int32_t)d.given - 1;
+		else if (see_view(&v, &best, r, a, at, d, to))
+			to.token = d.temperature == 0 ? best : draw_token(r, v, d);
+		to.n_top = d.top < a.n ? d.top : a.n;
+		if (to.token >= 0 && to.n_top && !find_top(r, x, a.n, (uint32_t)to.n_top, a.tops + (size_t)at * CORE_TOP))
+			to.token = -1;
 		to.logit = to.token < 0 ? 0 : x[to.token];
 	}
 	if (threadIdx.x == 0)
@@ -492,6 +549,7 @@ cudaError_t draw_cuda(const struct draw_args *a, cudaStream_t s)
 		part.logits += (size_t)i * a->ld;
 		part.draw += i;
 		part.out += i;
+		part.tops += (size_t)i * CORE_TOP;
 		part.m = a->m - i < DRAW_ROWS ? a->m - i : (uint32_t)DRAW_ROWS;
 		rc = LAUNCH(temper, dim3(part.m), (unsigned)ROW_THREADS, ROW_WARPS * sizeof(float), s, part);
 		if (rc == cudaSuccess)

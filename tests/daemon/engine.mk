@@ -89,6 +89,7 @@ tests_daemon_chain_test_LDADD = $(engine_test_ldadd) -lm
 
 tests_daemon_draw_test_SOURCES = tests/daemon/draw_test.c tests/daemon/draw_device.cc tests/daemon/draw_device.h $(engine_kit)
 tests_daemon_draw_test_CPPFLAGS = $(engine_test_cppflags)
+tests_daemon_draw_test_LDFLAGS = $(AM_LDFLAGS) -Wl,--wrap=core_want_token
 tests_daemon_draw_test_LDADD = kernels/libcudahost.la $(engine_test_ldadd) -lm
 
 tests_daemon_engine_end_test_SOURCES = tests/daemon/engine_end_test.c $(engine_kit)

@@ -93,6 +93,21 @@ static void set_list(struct plugin_args *a, size_t i, char *value)
 		assert_int_equal(plugin_args_set_ints(a, i, ints, n), 0);
 }
 
+/* "3:2.5|7:-100" */
+static void set_map(struct plugin_args *a, size_t i, char *value)
+{
+	int64_t ids[32];
+	double values[32];
+	size_t n = 0;
+	char *rest;
+
+	for (char *s = strtok_r(value, "|", &rest); s != NULL && n < 32; s = strtok_r(NULL, "|", &rest), n++) {
+		ids[n] = atoll(s);
+		values[n] = atof(strchr(s, ':') + 1);
+	}
+	assert_int_equal(plugin_args_set_map(a, i, ids, values, n), 0);
+}
+
 static bool set_param(struct plugin_args *a, const char *name, const char *value)
 {
 	int i = plugin_param_index(a->plugin, name);
@@ -108,6 +123,9 @@ static bool set_param(struct plugin_args *a, const char *name, const char *value
 	case WEFT_INT_LIST:
 	case WEFT_STRING_LIST:
 		set_list(a, (size_t)i, copy);
+		break;
+	case WEFT_TOKEN_MAP:
+		set_map(a, (size_t)i, copy);
 		break;
 	default:
 		plugin_args_set_number(a, (size_t)i, atoll(value), atof(value));
