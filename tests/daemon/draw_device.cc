@@ -17,7 +17,7 @@ template <typename T> static T *put(struct there *t, const T *from, size_t n)
 
 	if (t->rc == cudaSuccess)
 		t->rc = cudaMalloc(&to, (n ? n : 1) * sizeof(T));
-	if (t->rc == cudaSuccess && from)
+	if (t->rc == cudaSuccess && from && n)
 		t->rc = cudaMemcpyAsync(to, from, n * sizeof(T), cudaMemcpyHostToDevice, t->stream);
 	t->memory.push_back(to);
 	return to;
@@ -25,7 +25,7 @@ template <typename T> static T *put(struct there *t, const T *from, size_t n)
 
 template <typename T> static void get(struct there *t, T *to, const T *from, size_t n)
 {
-	if (t->rc == cudaSuccess)
+	if (t->rc == cudaSuccess && n)
 		t->rc = cudaMemcpyAsync(to, from, n * sizeof(T), cudaMemcpyDeviceToHost, t->stream);
 }
 
