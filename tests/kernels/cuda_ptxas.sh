@@ -5,10 +5,9 @@ set -eu
 devices="sm_80 sm_86 sm_89 sm_90"
 # Every step runs these. Others: f32 models are for tests, pairs are made while loading, and attention for heads of 256 (template
 # argument 8) holds more sums than an SM has registers for.
-hot="add_parts embed embed_parts expand generated meet prepare prompt rmsnorm rope_store rope_store_int8 shrink swiglu thin wide"
+hot="add_parts draw embed embed_parts expand generated meet prepare prompt rmsnorm rope_store rope_store_int8 shrink swiglu temper thin wide"
 others="generatedILi8E pair plain_f32 promptILi8E"
 
-hot="$hot draw temper"
 set -- "$top_builddir"/kernels/cuda/*.ptxas "$top_builddir"/kernels/ops/*.ptxas
 [ -f "$1" ] || { echo "SKIP: built without nvcc"; exit 77; }
 awk -v devices="$devices" -v hot="$hot" -v others="$others" '
