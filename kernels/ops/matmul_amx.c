@@ -13,8 +13,8 @@ enum { TILE_M = 16, DEPTH = 64 };
 enum { TILES = 4, PANEL = TILES * TILE_M };	/* of rows */
 enum { SLICE = 1024, SMALLEST_GROUP = 16, SLICE_GROUPS = SLICE / SMALLEST_GROUP };	/* of k */
 enum { FEW = 12 };	/* so few rows are as fast without tiles */
-/* Groups between a product and its sum (its store is one later), and between bytes unpacked and their product: a load that meets a store on
- * its way to the cache waits for it. */
+/* Groups between a product and its sum (one less where it is stored at once), and between bytes unpacked and their product: a load that meets a
+ * store on its way to the cache waits for it. */
 enum { LAG = 3, EARLY = 2, SUMS = 4 };
 enum { SPOTS = 4 };	/* places in a step that fetch something, and runs that are fetched meanwhile */
 
@@ -103,9 +103,9 @@ VEC void unpack(struct panel *s, const struct pass *p, uint32_t j)
 	}
 }
 
-VEC void multiply(const struct panel *s, const int8_t *q, const uint8_t *codes, uint32_t j, uint32_t steps, bool has_zero)
+VEC void multiply(const struct panel *s, const int8_t *q, const uint8_t *codes, uint32_t set, uint32_t steps, bool has_zero)
 {
-	if (j % 2 == 0)
+	if (set == 0)
 		TILE_ZERO(0);
 	else
 		TILE_ZERO(3);
@@ -114,7 +114,7 @@ VEC void multiply(const struct panel *s, const int8_t *q, const uint8_t *codes, 
 		const int8_t *x = q + k * DEPTH;
 		const uint8_t *u = codes + k * DEPTH * LANES;
 
-		if (j % 2 == 0) {
+		if (set == 0) {
 			TILE_LOAD(1, x, s->ldq);
 			TILE_LOAD(2, u, 64);
 			if (has_zero)
@@ -132,10 +132,10 @@ VEC void multiply(const struct panel *s, const int8_t *q, const uint8_t *codes, 
 	}
 }
 
-/* The sums of group j leave their tile a step after the product, which is done by then. */
-VEC void leave(struct panel *s, uint32_t j)
+/* The sums of group j leave their tile. */
+VEC void leave(struct panel *s, uint32_t j, uint32_t set)
 {
-	if (j % 2 == 0)
+	if (set == 0)
 		TILE_STORE(0, s->sums[j % SUMS]);
 	else
 		TILE_STORE(3, s->sums[j % SUMS]);
@@ -165,7 +165,10 @@ VEC void add_group(v16 acc[TILE_M], const struct panel *s, const struct pass *p,
 VEC void run_pass(struct panel *s, const struct pass *p, float to[TILE_M][LANES], const struct tile_rows *t, uint32_t rows, uint32_t steps,
 		  bool has_zero, bool has_min)
 {
-	const uint32_t groups = s->groups, group = s->w->group;
+	/* A group of one product leaves its tile a step later, when that is done, and the next one has the other set of tiles. Two products hide
+	 * each other, and runs of such groups are too short for one more step. */
+	const bool late = steps == 1;
+	const uint32_t groups = s->groups, group = s->w->group, lag = late ? LAG : LAG - 1;
 	const int8_t *q = p->q;
 	const uint8_t *codes = p->codes;
 	v16 acc[TILE_M];
@@ -175,18 +178,20 @@ VEC void run_pass(struct panel *s, const struct pass *p, float to[TILE_M][LANES]
 		acc[i] = s->g0 ? v16_load(to[i]) : v16_zero();
 	for (uint32_t j = 0; p->packed && j < EARLY && j < groups; j++)
 		unpack(s, p, j);
-	for (uint32_t j = 0; j < groups + LAG; j++) {
+	for (uint32_t j = 0; j < groups + lag; j++) {
 		if (j < groups) {
 			if (p->packed && j + EARLY < groups)
 				unpack(s, p, j + EARLY);
-			multiply(s, q, codes, j, steps, has_zero);
+			multiply(s, q, codes, late ? j % 2 : 0, steps, has_zero);
 			q += group;
 			codes += group * LANES;
 		}
-		if (j >= 1 && j <= groups)
-			leave(s, j - 1);
-		if (j >= LAG)
-			add_group(acc, s, p, t, j - LAG, rows, has_zero, has_min);
+		if (!late && j < groups)
+			leave(s, j, 0);
+		if (late && j >= 1 && j <= groups)
+			leave(s, j - 1, (j - 1) % 2);
+		if (j >= lag)
+			add_group(acc, s, p, t, j - lag, rows, has_zero, has_min);
 	}
 	UNROLL
 	for (uint32_t i = 0; i < rows; i++)
