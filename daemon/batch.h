@@ -9,8 +9,9 @@
  * A prompt that goes on with the same page of KV as that of a job of higher rank has no row: it takes the page from the prefix cache when it is
  * there. So those who come together compute what they have in common once.
  *
- * So a generating job of the interactive class waits for no more than the one step that runs, whatever prompts arrive, and no job waits for ever. How long a step may
- * take is the engine's to say: it sets how many rows of prompts and rebuilds fit beside generating jobs, and without them. */
+ * So a generating job of the interactive class waits for no more than the one step that runs, whatever prompts arrive, and no job waits for
+ * ever. How long a step may take is the engine's to say: it sets how many rows of prompts and rebuilds fit beside generating jobs, and
+ * without them. */
 #ifndef WEFT_DAEMON_BATCH_H
 #define WEFT_DAEMON_BATCH_H
 

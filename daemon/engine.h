@@ -156,7 +156,7 @@ uint32_t engine_context(const struct engine *e);
 /* [loop] Host memory that a job may take at worst, in bytes: the engine's side of it, and all events that it may cause (struct
  * engine_event with texts, tokens, log-probabilities and lists of likely tokens) if they were kept together until its end. By the
  * parameters max_tokens, n, echo, logprobs and prompt_logprobs if the decoder has them; samplers whose parameters the request names
- * count with two arrays over the vocabulary. Pages are not in it. */
+ * count with 16 bytes for each token of vocabulary and context. Pages are not in it. */
 uint64_t engine_worst_bytes(const struct engine *e, const struct engine_job *job);
 
 struct engine_stats {		/* [any]; read with atomic loads */

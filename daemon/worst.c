@@ -80,7 +80,8 @@ uint32_t worst_pages(const struct run_model *m, const struct engine_job *job)
 
 enum {
 	BESIDE = 64,         /* what malloc adds to the blocks of an event */
-	HELD_BACK = 64 << 10 /* text and tokens that a choice may not show yet */
+	HELD_BACK = 64 << 10, /* text and tokens that a choice may not show yet */
+	PER_TOKEN = 16       /* of a sampler's instance, for each token of vocabulary and context (tests/plugins/contract.c) */
 };
 
 /* Of one choice: what the samplers that the request speaks of may hold. The others are neutral and make no instance. */
@@ -93,7 +94,7 @@ static uint64_t sampler_bytes(const struct run_model *m, const struct engine_job
 		bool named = false;
 		for (size_t k = 0; k < a->plugin->desc->n_params; k++)
 			named |= a->values[k].set != 0;
-		sum += named ? 8 * ((uint64_t)m->vocab + m->context) : 0;
+		sum += named ? PER_TOKEN * ((uint64_t)m->vocab + m->context) : 0;
 	}
 	return sum;
 }

@@ -2,6 +2,7 @@
 #include "samplers.h"
 
 #include <ctype.h>
+#include <malloc.h>
 
 struct active {
 	const char *plugin;
@@ -133,6 +134,22 @@ static void assert_same(const struct weft_candidates *a, const struct weft_candi
 	assert_int_equal(a->n, b->n);
 	assert_memory_equal(a->ids, b->ids, a->n * sizeof(a->ids[0]));
 	assert_memory_equal(a->logits, b->logits, a->n * sizeof(a->logits[0]));
+}
+
+/* weftd refuses what may need more memory than it has, and counts with no more (daemon/worst.c). */
+static void an_instance_has_16_bytes_a_token_of_vocabulary_and_context_at_most(void **state)
+{
+	enum { VOCAB = 20000, CONTEXT = 2048 };
+
+	for (int k = 0; k < N_SAMPLERS; k++) {
+		const struct weft_plugin *p = fake_load(samplers[k].plugin);
+		struct weft_job *j = sampler_job(VOCAB);
+		void *self = NULL;
+
+		assert_int_equal(p->sampler->create(&fake_host, j, active_values(p, &samplers[k]), &self), 0);
+		assert_in_range(malloc_usable_size(self), 1, 16 * (VOCAB + CONTEXT));
+		p->sampler->destroy(self);
+	}
 }
 
 static void a_clone_goes_on_as_the_original_does_and_outlives_it(void **state)
@@ -340,6 +357,7 @@ int main(void)
 		cmocka_unit_test(the_default_chain_is_in_the_documented_order),
 		cmocka_unit_test(tables_name_type_range_default_and_meaning),
 		cmocka_unit_test(shared_parameters_are_declared_alike),
+		cmocka_unit_test(an_instance_has_16_bytes_a_token_of_vocabulary_and_context_at_most),
 		cmocka_unit_test(a_clone_goes_on_as_the_original_does_and_outlives_it),
 		cmocka_unit_test(edits_are_what_apply_does_and_are_refused_where_they_do_not_fit),
 		cmocka_unit_test(every_sampler_leaves_a_possible_candidate_on_hard_lists),
