@@ -35,13 +35,6 @@ static int counts(struct db *db, struct store_batch *b)
 		if (kind == TALLY_COMPLETION)
 			b->completion_tokens = n;
 	}
-	if (b->cancelled) { /* rows that wait for the tidying */
-		static const enum store_state waiting[] = {STORE_QUEUED, STORE_DELAYED, STORE_BURIED};
-		for (int i = 0; i < 3; i++) {
-			b->count[STORE_CANCELLED] += b->count[waiting[i]];
-			b->count[waiting[i]] = 0;
-		}
-	}
 	return sql_end(&q);
 }
 
@@ -184,7 +177,7 @@ int op_batch_list(struct db *db, struct store_op *op)
  */
 
 /* Locks the row of the op's batch. 1: it is there, and of this identity. */
-static int lock_batch(struct db *db, const struct store_op *op, uint64_t *rows)
+static int lock_batch(struct db *db, const struct store_op *op, bool *cancelled)
 {
 	char identity[sizeof(op->identity)] = "";
 	struct sql q;
@@ -193,8 +186,8 @@ static int lock_batch(struct db *db, const struct store_op *op, uint64_t *rows)
 	int found = sql_row(&q);
 	if (found == 1) {
 		sql_get_text_in(&q, 0, identity, sizeof(identity));
-		if (rows)
-			*rows = sql_get_u64(&q, 1);
+		if (cancelled)
+			*cancelled = sql_get_int(&q, 3) != 0;
 	}
 	int rc = sql_end(&q);
 	return rc < 0 ? rc : found && strcmp(identity, op->identity) == 0;
@@ -208,31 +201,68 @@ int op_batch_seal(struct db *db, struct store_op *op)
 	return SQL_RUN(db, SQL_BATCH_SEAL, (int64_t)op->batch, db->now);
 }
 
+/* Ends the rows of a cancelled batch that wait, in order of their numbers; cancel_row is how far it came, -1 when it is through. */
+static int cancel_rows(struct db *db, uint64_t batch, const char *identity, int64_t from)
+{
+	struct held held[TIDY_AT_ONCE];
+	int64_t next = from;
+	int n = 0, unended = 0;
+	struct sql q;
+	sql_start(&q, db, SQL_TIDY_ROWS);
+	sql_int(&q, (int64_t)batch);
+	sql_int(&q, from);
+	sql_int(&q, TIDY_AT_ONCE);
+	for (; n < TIDY_AT_ONCE && sql_row(&q) == 1; n++) {
+		struct held h = {.id = sql_get_u64(&q, 0), .batch = batch, .state = (enum store_state)sql_get_int(&q, 2)};
+		next = sql_get_int(&q, 1) + 1;
+		snprintf(h.identity, sizeof(h.identity), "%s", identity);
+		if (!store_state_final(h.state))
+			held[unended++] = h;
+	}
+	int rc = sql_end(&q);
+	for (int i = 0; i < unended && rc >= 0; i++)
+		if (held[i].state == STORE_RUNNING) /* claimed while the batch was being cancelled */
+			rc = SQL_RUN(db, SQL_ORDER, (int64_t)held[i].id, STORE_CANCEL, 0);
+		else
+			rc = move_end(db, &held[i], STORE_CANCELLED, "cancelled", "the batch was cancelled");
+	if (rc >= 0)
+		rc = SQL_RUN(db, SQL_TIDY_CANCEL_AT, (int64_t)batch, n < TIDY_AT_ONCE ? -1 : next);
+	return rc < 0 ? rc : 1;
+}
+
+/* The first rows end here, so that a small batch is through at once; the rest little by little. Until then they count as what they
+ * are: who sees that a batch has ended finds the results of all its rows. */
 int op_batch_cancel(struct db *db, struct store_op *op)
 {
 	int rc = lock_batch(db, op, NULL);
 	if (rc <= 0)
 		return rc < 0 ? rc : not_found(op);
-	db->news = true;
+	db->news = db->untidy = true;
 	rc = SQL_RUN(db, SQL_BATCH_CANCEL, (int64_t)op->batch);
 	if (rc >= 0)
 		rc = SQL_RUN(db, SQL_BATCH_SEAL, (int64_t)op->batch, db->now); /* no more rows come */
-	return rc < 0 ? rc : SQL_RUN(db, SQL_BATCH_ORDERS, (int64_t)op->batch, STORE_CANCEL);
+	if (rc >= 0)
+		rc = SQL_RUN(db, SQL_BATCH_ORDERS, (int64_t)op->batch, STORE_CANCEL);
+	if (rc >= 0)
+		rc = cancel_rows(db, op->batch, op->identity, 0);
+	return rc < 0 ? rc : 0;
 }
 
 int op_batch_close(struct db *db, struct store_op *op)
 {
-	static const enum store_state open[] = {STORE_QUEUED, STORE_DELAYED, STORE_BURIED, STORE_RUNNING};
+	static const enum store_state open[] = {STORE_RUNNING, STORE_QUEUED, STORE_DELAYED, STORE_BURIED};
 	struct store_batch b = {.id = op->batch};
-	int rc = lock_batch(db, op, NULL);
+	bool cancelled = false;
+	int rc = lock_batch(db, op, &cancelled);
 	if (rc <= 0)
 		return rc < 0 ? rc : not_found(op);
 	rc = tally_flush(db);
 	if (rc >= 0)
 		rc = counts(db, &b);
-	for (int i = 0; i < 4 && rc >= 0; i++)
+	for (int i = 0; i < (cancelled ? 1 : 4) && rc >= 0; i++) /* what waits in a cancelled one never runs */
 		if (b.count[open[i]])
 			return op_finish(op, STORE_CONFLICT, "rows of the batch wait or run; cancel it first");
+	db->untidy = true;
 	return rc < 0 ? rc : SQL_RUN(db, SQL_BATCH_CLOSE, (int64_t)op->batch);
 }
 
@@ -394,35 +424,6 @@ int op_batch_retry(struct db *db, struct store_op *op)
 /* ---- little by little -----------------------------------------------------------------------------------------------------------
  */
 
-/* Ends the rows of a cancelled batch that wait, in order of their numbers; cancel_row is how far it came, -1 when it is through. */
-static int cancel_rows(struct db *db, uint64_t batch, const char *identity, int64_t from)
-{
-	struct held held[TIDY_AT_ONCE];
-	int64_t next = from;
-	int n = 0, unended = 0;
-	struct sql q;
-	sql_start(&q, db, SQL_TIDY_ROWS);
-	sql_int(&q, (int64_t)batch);
-	sql_int(&q, from);
-	sql_int(&q, TIDY_AT_ONCE);
-	for (; n < TIDY_AT_ONCE && sql_row(&q) == 1; n++) {
-		struct held h = {.id = sql_get_u64(&q, 0), .batch = batch, .state = (enum store_state)sql_get_int(&q, 2)};
-		next = sql_get_int(&q, 1) + 1;
-		snprintf(h.identity, sizeof(h.identity), "%s", identity);
-		if (!store_state_final(h.state))
-			held[unended++] = h;
-	}
-	int rc = sql_end(&q);
-	for (int i = 0; i < unended && rc >= 0; i++)
-		if (held[i].state == STORE_RUNNING) /* claimed while the batch was being cancelled */
-			rc = SQL_RUN(db, SQL_ORDER, (int64_t)held[i].id, STORE_CANCEL, 0);
-		else
-			rc = move_end(db, &held[i], STORE_CANCELLED, "cancelled", "the batch was cancelled");
-	if (rc >= 0)
-		rc = SQL_RUN(db, SQL_TIDY_CANCEL_AT, (int64_t)batch, n < TIDY_AT_ONCE ? -1 : next);
-	return rc < 0 ? rc : 1;
-}
-
 static int tidy_cancelled(struct db *db)
 {
 	char identity[64] = "";
@@ -502,6 +503,7 @@ static int tidy_fleet(struct db *db)
 
 int store_tidy(struct db *db)
 {
+	db->untidy = false;
 	int rc = tidy_cancelled(db);
 	if (rc == 0)
 		rc = tidy_closed(db);

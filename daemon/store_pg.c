@@ -757,7 +757,7 @@ static int pg_tidy(void *self, char text[static STORE_TEXT])
 
 static bool pg_wants_tidy(void *self)
 {
-	return false;
+	return ((struct pg_store *)self)->db.untidy;
 }
 
 /* ---- hints ----------------------------------------------------------------------------------------------------------------------

@@ -57,6 +57,7 @@ struct db {
 	int64_t lease_ms;
 	int64_t now;           /* of the open transaction, by the store's clock */
 	bool news;             /* it changed something that other daemons wait for */
+	bool untidy;           /* store_tidy() has work */
 	struct tally tally;    /* of it */
 	char text[STORE_TEXT]; /* of the last failure */
 	int64_t watch_below;   /* of a fleet: transactions below this number have all ended */

@@ -652,7 +652,8 @@ static int lite_tidy(void *self, char text[static STORE_TEXT])
 
 static bool lite_wants_tidy(void *self)
 {
-	return ((struct sqlite_store *)self)->wal_pages >= CHECKPOINT_PAGES;
+	const struct sqlite_store *s = self;
+	return s->db.untidy || s->wal_pages >= CHECKPOINT_PAGES;
 }
 
 static int lite_hint_fd(void *self)

@@ -315,11 +315,13 @@ static void a_cancelled_batch_ends_little_by_little(struct kit *k)
 	struct store_op *c = kit_claim(k, 0, 10);
 	CHECK_INT(c->n_out, 10);
 	CHECK_INT(kit_batch(k, STORE_OP_BATCH_CANCEL, batch), STORE_OK);
-	struct store_op *v = batch_view(k, batch);
-	CHECK(v->batches[0].cancelled && v->batches[0].sealed);
-	CHECK_INT(v->batches[0].count[STORE_CANCELLED], N - 10);
-	CHECK_INT(v->batches[0].count[STORE_RUNNING], 10);
-	CHECK_INT(v->batches[0].count[STORE_QUEUED], 0);
+	struct store_op *v = batch_view(k, batch), *r = results(k, batch, 0, false, 0, 0);
+	const struct store_batch *b = &v->batches[0];
+	CHECK(b->cancelled && b->sealed && b->count[STORE_CANCELLED] > 0 && b->ended_at == 0);
+	CHECK_INT(b->count[STORE_RUNNING], 10);
+	CHECK_INT(b->count[STORE_CANCELLED] + b->count[STORE_QUEUED], N - 10);
+	CHECK(b->count[STORE_CANCELLED] <= r->n_out); /* a row that counts as ended has its result */
+	store_op_free(r);
 	store_op_free(v);
 	struct store_op *none = kit_claim(k, 5, 5);
 	CHECK_INT(none->n_out, 0);
@@ -338,7 +340,7 @@ static void a_cancelled_batch_ends_little_by_little(struct kit *k)
 	size_t n = 0;
 	uint64_t cursor = 0;
 	for (int i = 0; n < N && i < 1000; i++) {
-		struct store_op *r = results(k, batch, cursor, false, 0, 0);
+		r = results(k, batch, cursor, false, 0, 0);
 		n += r->n_out;
 		cursor = r->cursor;
 		for (size_t m = 0; m < r->n_out; m++)
@@ -352,6 +354,22 @@ static void a_cancelled_batch_ends_little_by_little(struct kit *k)
 	CHECK_INT(v->batches[0].count[STORE_CANCELLED], N);
 	CHECK(v->batches[0].ended_at > 0);
 	store_op_free(v);
+}
+
+static void a_cancelled_batch_is_closed_while_its_rows_end(struct kit *k)
+{
+	enum { N = 1000 };
+	uint64_t batch, id = batch_of(k, N, &batch);
+	struct store_op *c = kit_claim(k, 0, 1);
+	CHECK_INT(c->n_out, 1);
+	CHECK_INT(kit_batch(k, STORE_OP_BATCH_CANCEL, batch), STORE_OK);
+	CHECK_INT(kit_batch(k, STORE_OP_BATCH_CLOSE, batch), STORE_CONFLICT);
+	CHECK_INT(kit_log(k, c->jobs[0].id, c->jobs[0].token, 0, 2, done, STORE_CANCELLED), STORE_OK);
+	store_op_free(c);
+	CHECK_INT(kit_batch(k, STORE_OP_BATCH_CLOSE, batch), STORE_OK);
+	for (int i = 0; i < 1000 && kit_state(k, id + N - 1) != STORE_NOTFOUND; i++)
+		kit_wait(k, 20);
+	CHECK_INT(kit_state(k, id + N - 1), STORE_NOTFOUND);
 }
 
 static void a_closed_batch_is_forgotten(struct kit *k)
@@ -382,6 +400,7 @@ const struct fact facts_of_batches[] = {
 	FACT(a_batch_ends_with_its_last_row),
 	FACT(failed_rows_are_tried_again_as_new_jobs),
 	FACT(a_cancelled_batch_ends_little_by_little),
+	FACT(a_cancelled_batch_is_closed_while_its_rows_end),
 	FACT(a_closed_batch_is_forgotten),
 	{0},
 };
