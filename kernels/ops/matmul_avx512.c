@@ -28,13 +28,22 @@ struct place {
 	uint32_t pass, passes;	/* this tile reads the weights for the pass-th of `passes` times */
 };
 
+/* Into the first cache, or into the second. */
+VEC void fetch(const void *at, bool first)
+{
+	if (first)
+		_mm_prefetch(at, _MM_HINT_T0);
+	else
+		_mm_prefetch(at, _MM_HINT_T1);
+}
+
 /* One group: n[i][b] = -zero * sum + codes . q
  *
  * What comes next is fetched into the cache meanwhile, `ahead` bytes per step. In one pass: a little ahead in the same blocks. In
  * several: the blocks that follow, a part in each pass; the arithmetic takes about as long as memory does, and without this the
  * two would take turns. */
 VEC void int_group(__m512i n[INT_ROWS][MATMUL_CHUNK], const unsigned char *c, const char *next, size_t ahead, size_t stride,
-		   const int8_t *q, size_t ldq, uint32_t rows, uint32_t blocks, uint32_t group, unsigned bits)
+		   const int8_t *q, size_t ldq, uint32_t rows, uint32_t blocks, uint32_t group, unsigned bits, bool first)
 {
 	const __m512i low = _mm512_set1_epi8(15);
 
@@ -44,10 +53,7 @@ VEC void int_group(__m512i n[INT_ROWS][MATMUL_CHUNK], const unsigned char *c, co
 		UNROLL
 		for (uint32_t b = 0; b < blocks; b++) {
 			u[b] = v[b] = _mm512_loadu_si512(c + b * stride);
-			if (blocks == MATMUL_CHUNK)
-				_mm_prefetch(next + b * stride, _MM_HINT_T0);
-			else
-				_mm_prefetch(next + b * stride, _MM_HINT_T1);
+			fetch(next + b * stride, first);
 			if (bits == 4) {
 				u[b] = _mm512_and_si512(_mm512_srli_epi16(v[b], 4), low);
 				v[b] = _mm512_and_si512(v[b], low);
@@ -75,32 +81,33 @@ VEC void int_group(__m512i n[INT_ROWS][MATMUL_CHUNK], const unsigned char *c, co
 }
 
 /* A line in so many groups of the factors that the next part needs: `bytes` of them per group and block. */
-VEC void fetch_factors(const void *next, size_t block_bytes, uint32_t g, uint32_t bytes)
+VEC void fetch_factors(const void *next, size_t block_bytes, uint32_t g, uint32_t bytes, bool first)
 {
 	for (uint32_t b = 0; b < MATMUL_CHUNK && g * bytes % 64 == 0; b++)
-		_mm_prefetch((const char *)next + b * block_bytes + (size_t)g * bytes, _MM_HINT_T0);
+		fetch((const char *)next + b * block_bytes + (size_t)g * bytes, first);
 }
 
 /* Where one pass of all blocks fetches codes: further on, and from the end of its blocks in those of the next part. The factors of
  * the next part are too few bytes per block for the hardware to see them coming. */
-VEC const char *fetch_one_pass(const struct place *p, const unsigned char *codes, uint32_t g, size_t step)
+VEC const char *fetch_one_pass(const struct place *p, const unsigned char *codes, uint32_t g, size_t step, bool first)
 {
 	const struct matrix *w = p->w;
 	size_t stride = matrix_block_bytes(w), high = matrix_block_scales(w), sub = (size_t)w->groups * LANES, next = p->b0 + MATMUL_CHUNK;
 
 	if (w->group >= 32 && w->two_level) {	/* shorter groups: the instructions cost more than they save */
-		fetch_factors(w->sub_scales + next * sub, sub, g, LANES);
+		fetch_factors(w->sub_scales + next * sub, sub, g, LANES, first);
 		if (w->has_min)
-			fetch_factors(w->sub_mins + next * sub, sub, g, LANES);
+			fetch_factors(w->sub_mins + next * sub, sub, g, LANES, first);
 	} else if (w->group >= 32) {
-		fetch_factors(w->scales + next * high, high * 2, g, LANES * 2);
+		fetch_factors(w->scales + next * high, high * 2, g, LANES * 2, first);
 		if (w->has_min)
-			fetch_factors(w->mins + next * high, high * 2, g, LANES * 2);
+			fetch_factors(w->mins + next * high, high * 2, g, LANES * 2, first);
 	}
 	return (const char *)codes + AHEAD + (g * step + AHEAD < stride ? 0 : (MATMUL_CHUNK - 1) * stride);
 }
 
-VEC void int_tile(const struct place *p, uint32_t rows, uint32_t blocks, unsigned bits)
+/* first: see int_one_pass(). */
+VEC void int_tile(const struct place *p, uint32_t rows, uint32_t blocks, unsigned bits, bool first)
 {
 	const struct matrix *w = p->w;
 	v16 acc[INT_ROWS][MATMUL_CHUNK];
@@ -126,10 +133,11 @@ VEC void int_tile(const struct place *p, uint32_t rows, uint32_t blocks, unsigne
 			for (uint32_t b = 0; b < blocks; b++)
 				n[i][b] = _mm512_set1_epi32(-(int32_t)w->zero * sum[i * w->groups]);
 		if (blocks == MATMUL_CHUNK)
-			int_group(n, codes, fetch_one_pass(p, codes, g, step), 64, stride, q, p->x->ldq, rows, blocks, w->group, bits);
+			int_group(n, codes, fetch_one_pass(p, codes, g, step, first), 64, stride, q, p->x->ldq, rows, blocks, w->group,
+				  bits, first);
 		else
 			int_group(n, codes, next + g * step / p->passes, 64 / p->passes, stride, q, p->x->ldq, rows, blocks, w->group,
-				  bits);
+				  bits, false);
 		if (p->passes > 1 && p->x->guest)
 			guest_step(p->x->guest);
 		UNROLL
@@ -164,22 +172,22 @@ VEC void int_rows(const struct place *p, uint32_t rows, uint32_t blocks, unsigne
 {
 	switch (rows) {
 	case 1:
-		int_tile(p, 1, blocks, bits);
+		int_tile(p, 1, blocks, bits, false);
 		break;
 	case 2:
-		int_tile(p, 2, blocks, bits);
+		int_tile(p, 2, blocks, bits, false);
 		break;
 	case 3:
-		int_tile(p, 3, blocks, bits);
+		int_tile(p, 3, blocks, bits, false);
 		break;
 	case 4:
-		int_tile(p, 4, blocks, bits);
+		int_tile(p, 4, blocks, bits, false);
 		break;
 	case 5:
-		int_tile(p, 5, blocks, bits);
+		int_tile(p, 5, blocks, bits, false);
 		break;
 	default:
-		int_tile(p, INT_ROWS, blocks, bits);
+		int_tile(p, INT_ROWS, blocks, bits, false);
 	}
 }
 
@@ -196,13 +204,26 @@ VEC void int_blocks(struct place *p, uint32_t m, uint32_t blocks, unsigned bits)
 	}
 }
 
+/* Few rows: more blocks give the chains that hide latency. The weights pass once, and what fetches them decides how fast: an AMD core has
+ * so few misses of its first cache under way at a time that it gets half of what its second one fetches. */
+VEC void int_one_pass(const struct place *p, uint32_t m, unsigned bits)
+{
+	const bool first = __builtin_cpu_is("intel");
+
+	if (m == 1 && first)
+		int_tile(p, 1, MATMUL_CHUNK, bits, true);
+	else if (m == 1)
+		int_tile(p, 1, MATMUL_CHUNK, bits, false);
+	else if (first)
+		int_tile(p, 2, MATMUL_CHUNK, bits, true);
+	else
+		int_tile(p, 2, MATMUL_CHUNK, bits, false);
+}
+
 VEC void int_bits(struct place p, uint32_t m, uint32_t b1, unsigned bits)
 {
-	if (m <= 2 && b1 - p.b0 == MATMUL_CHUNK) {	/* few rows: more blocks give the chains that hide latency */
-		if (m == 1)
-			int_tile(&p, 1, MATMUL_CHUNK, bits);
-		else
-			int_tile(&p, 2, MATMUL_CHUNK, bits);
+	if (m <= 2 && b1 - p.b0 == MATMUL_CHUNK) {
+		int_one_pass(&p, m, bits);
 		return;
 	}
 	if (p.x->guest)
