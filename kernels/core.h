@@ -38,8 +38,9 @@ struct core_error {
 int core_fail(struct core_error *err, int code, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 
 /* Which bits this core computes. Whoever changes them (an operator's order of sums, a polynomial) raises it, so that no answer begins
- * on some bits and ends on others. 2: softmax in base 2. tests/kernels/ops_bits.c notices a change. AMX has bits of its own: core_ctx_bits(). */
-enum { CORE_BITS = 2, CORE_BITS_TILES = 1 << 16 };
+ * on some bits and ends on others. 2: softmax in base 2; 3: prompts over keys and values of f16 by exact sums. tests/kernels/ops_bits.c
+ * notices a change. AMX has bits of its own: core_ctx_bits(). */
+enum { CORE_BITS = 3, CORE_BITS_TILES = 1 << 16 };
 
 /* ---- model ---- */
 

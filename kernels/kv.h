@@ -3,7 +3,7 @@
  * A page is 16 tokens of every layer and KV head:
  *
  *     [layer][kv head] { K [head_dim][16 tokens], V [16 tokens][head_pad] }      f16 or f32; why so: ops/attention.h
- *     [layer][kv head] { K, V, scales of K, scales of V }                        int8: ops/attention_int8.h
+ *     [layer][kv head] { K, V, scales of K, scales of V }                        int8: ops/attention_words.h
  *
  * Pages are counted: a fork shares all pages of its parent, and whoever writes into a page that another sequence also holds
  * copies it first. Only the last, partly filled page of a sequence is ever written to. Whole pages may stay in a cache (kv_cache.h) that

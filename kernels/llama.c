@@ -67,10 +67,10 @@ static void store_row(void *arg, uint32_t i)
 	}
 }
 
-/* Prompt rows may have attention of their own. */
+/* Prompt rows have attention of their own. */
 static attention_fn *attention_of(const struct core_ctx *c, enum core_path path)
 {
-	bool own = path == CORE_PROMPT && c->ops->attention_prompt && c->kv.shape.kind != KV_F32;
+	bool own = path == CORE_PROMPT && c->kv.shape.kind != KV_F32;
 
 	return own ? c->ops->attention_prompt : c->ops->attention;
 }

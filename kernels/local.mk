@@ -19,7 +19,7 @@ kernels_libcore_la_SOURCES = \
 	kernels/quant_nf4.c kernels/quant_nf4.h \
 	kernels/shard.c kernels/shard.h \
 	kernels/ops/attention.c kernels/ops/attention.h \
-	kernels/ops/attention_int8.c kernels/ops/attention_int8.h \
+	kernels/ops/attention_words.c kernels/ops/attention_words.h \
 	kernels/ops/attention_prompt.c \
 	kernels/ops/expo.h \
 	kernels/ops/guest.h \
@@ -42,7 +42,7 @@ cpu_paths =
 if X86
 noinst_LTLIBRARIES += kernels/libavx2.la kernels/libavx512.la
 cpu_paths += kernels/libavx2.la kernels/libavx512.la
-vec_sources = kernels/ops/vec16.h kernels/ops/words16.h kernels/ops/attention_vec.h kernels/ops/attention_int8_vec.h \
+vec_sources = kernels/ops/vec16.h kernels/ops/words16.h kernels/ops/attention_vec.h kernels/ops/attention_words_vec.h \
 	kernels/ops/matmul_vec.h kernels/ops/quantize_vec.h kernels/ops/rmsnorm_vec.h kernels/ops/swiglu_vec.h
 kernels_libavx2_la_SOURCES = kernels/ops/matmul_avx2.c kernels/ops/vec_avx2.c $(vec_sources)
 kernels_libavx2_la_CFLAGS = $(AM_CFLAGS) -mavx2 -mfma -mf16c -O3

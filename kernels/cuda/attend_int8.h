@@ -1,4 +1,4 @@
-/* attend_int8.h: keys and values in 8 bits, by the exact sums of integers that ops/attention_int8.h tells.
+/* attend_int8.h: keys and values in 8 bits, by the exact sums of integers that ops/attention_words.h tells.
  *
  * Tensor cores multiply bytes, and queries and softmax's weights have 16 bits: 256 * high + low. Each product is made twice, with the
  * high bytes and with the low ones: as many mma as f16 takes, no byte is widened, and no bit is lost or depends on an order. The two sums

@@ -117,7 +117,7 @@ cudaError_t draw_cuda(const struct draw_args *a, cudaStream_t s);
 /* ---- KV and attention ---- */
 
 /* Pages of 16 tokens, in the order of the fragments: per page [layer][kv head] { K, V }, each [pad * 16] f16; or int8:
- * { K, V, scales of K, scales of V }, each [pad * 16] bytes, then f32 [16]: the values of ops/attention_int8.h. pad = head_dim rounded up to 32,
+ * { K, V, scales of K, scales of V }, each [pad * 16] bytes, then f32 [16]: the values of ops/attention_words.h. pad = head_dim rounded up to 32,
  * zeros there. kv_k_at and kv_v_at say which element is where. */
 enum { KV_PAGE = 16 };
 struct dkv {
@@ -175,7 +175,7 @@ struct rope_args {
 };
 cudaError_t rope_store_cuda(const struct rope_args *a, cudaStream_t s);
 
-/* ops/attention.h with q and p in f16, sums in f32; int8: ops/attention_int8.h, its integers. Two paths (P1 allows one for prompts and one for generated tokens):
+/* ops/attention.h with q and p in f16, sums in f32; int8: ops/attention_words.h, its integers. Two paths (P1 allows one for prompts and one for generated tokens):
  * generated: keys in splits of ATTENTION_SPLIT, four warps with a quarter of a split each, blocks of 64 keys; warps, then
  *            splits, meet
  * in order. prompt: blocks of 64 keys, one after the other. */

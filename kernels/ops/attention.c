@@ -5,7 +5,7 @@
 #include <string.h>
 
 #include "../format/blocks.h"
-#include "attention_int8.h"
+#include "attention_words.h"
 #include "expo.h"
 
 static float value_at(const unsigned char *base, size_t i, bool half)
@@ -93,7 +93,7 @@ static void attend_head(float *out, const float *q, const struct kv_view *kv, ui
 void attention_plain(float *out, const float *q, uint32_t heads, const struct kv_view *kv, uint32_t n_keys)
 {
 	if (kv->kind == KV_INT8) {
-		attention_int8_plain(out, q, heads, kv, n_keys);
+		attention_words_row(out, q, heads, kv, n_keys);
 		return;
 	}
 	for (uint32_t h = 0; h < heads; h++)

@@ -10,7 +10,8 @@
  * c = 2^(m - m'), l[lane] = l[lane] * c + the block's p in page order, acc[d] = acc[d] * c, then fma(p[t], V[t][d], acc[d]) for
  * t ascending over the row's own keys. At the end out[d] = acc[d] / l, the lanes of l meeting as a tree (8, 4, 2, 1).
  *
- * Prompt rows, where there are tiles of bf16 (AMX), have an order of their own. f16 and int8 only; the same blocks; bf() rounds to 8 bits,
+ * Prompt rows of f16 have an order of their own: that of attention_words.h, or where there are tiles of bf16 (AMX) this one, which int8 has
+ * there, too: the same blocks; bf() rounds to 8 bits,
  * ties away from 0, cut() cuts off to 8 bits. A dot of 32 is a sum of the even and one of the odd elements, each in one chain of fma
  * from 0, and then the sum of both; numbers below 2^-126 are 0 there. Per block, keys past the row's last having weights of 0:
  *
@@ -30,7 +31,7 @@ enum { ATTENTION_BLOCK = 64, ATTENTION_MAX_HEAD = 256, PAGE = 16 };
 /* Of a tile: enough that reading and widening K and V costs little beside using them, few enough that all stays in the caches. */
 enum { ATTENTION_QUERIES = 64, ATTENTION_PROMPT = 256 };
 
-/* INT8: attention_int8.h tells the layout and what is computed. */
+/* INT8: attention_words.h tells the layout and what is computed. */
 enum kv_kind { KV_F32, KV_F16, KV_INT8 };
 
 static inline size_t kv_value_bytes(enum kv_kind k)
@@ -60,7 +61,7 @@ static inline unsigned char *kv_page_v(const struct kv_view *v, uint32_t i)
 /* Rows of one sequence at positions that follow each other: row r sees keys 0 .. n_keys + r - 1, n_keys > 0. */
 struct attention_tile {
 	struct kv_view kv;
-	uint32_t rows, heads;		/* rows * heads <= ATTENTION_QUERIES, of prompt rows with tiles ATTENTION_PROMPT; or one row */
+	uint32_t rows, heads;		/* rows * heads <= ATTENTION_QUERIES, of prompt rows ATTENTION_PROMPT; or one row */
 	uint32_t n_keys;
 	const float *q[ATTENTION_PROMPT];	/* [rows] each [heads][head_dim], rotated, not scaled */
 	float *out[ATTENTION_PROMPT];		/* [rows] each [heads][head_dim] */
@@ -72,6 +73,7 @@ typedef void kv_store_fn(const struct kv_view *kv, uint32_t position, const floa
 
 attention_fn attention_tile_plain, attention_avx2, attention_avx512;
 attention_fn attention_prompt_plain, attention_prompt_amx;	/* prompt rows with tiles */
+attention_fn attention_words_plain, attention_words_avx2, attention_words_avx512;	/* prompt rows without; attention_words.h */
 kv_store_fn kv_store_plain, kv_store_avx2, kv_store_avx512;
 
 /* The reference: one row. out[heads][head_dim], q[heads][head_dim], keys 0 .. n_keys - 1. */

@@ -9,7 +9,7 @@
 
 #include <math.h>
 
-#include "attention_int8.h"
+#include "attention_words.h"
 #include "vec16.h"
 
 enum { SIDE = 16, DEPTH = 32, WORDS = SIDE * DEPTH, FLOATS = SIDE * SIDE };	/* of a tile: rows; pairs as words; f32 */

@@ -1,4 +1,4 @@
-/* attention_cuda.cu: ops/attention.h and ops/attention_int8.h on tensor cores, over paged KV whose pages lie in the order of the
+/* attention_cuda.cu: ops/attention.h and ops/attention_words.h on tensor cores, over paged KV whose pages lie in the order of the
  * fragments. What becomes of a block of keys is in cuda/attend_half.h and cuda/attend_int8.h.
  *
  * A tile is 16 rows: the query heads that share a KV head.

@@ -5,7 +5,7 @@
 #include <string.h>
 
 #include "../format/blocks.h"
-#include "attention_int8.h"
+#include "attention_words.h"
 #include "expo.h"
 
 enum { DEPTH = 32 };

@@ -4,7 +4,7 @@
  * both products run on them as matrix products with ATT_QUERIES x ATT_VECTORS sums in registers. Such tiling changes no element's
  * order. A block that some rows do not see whole goes row by row. */
 #include "attention.h"
-#include "attention_int8_vec.h"
+#include "attention_words_vec.h"
 #include "vec16.h"
 
 #ifdef __AVX512F__
@@ -235,12 +235,14 @@ VEC void attend_heads(const struct attention_tile *t, uint32_t head, uint32_t he
 
 VEC void attention_vec(const struct attention_tile *t)
 {
+	if (t->kv.kind == KV_INT8) {
+		attention_words_vec(t);
+		return;
+	}
 	for (uint32_t head = 0; head < t->heads; head += ATTENTION_QUERIES) {
 		uint32_t heads = t->heads - head < ATTENTION_QUERIES ? t->heads - head : ATTENTION_QUERIES;
 
-		if (t->kv.kind == KV_INT8)
-			attend_int8_heads(t, head, heads);
-		else if (t->kv.kind == KV_F16)
+		if (t->kv.kind == KV_F16)
 			attend_heads(t, head, heads, true);
 		else
 			attend_heads(t, head, heads, false);

@@ -23,7 +23,7 @@ struct ops {
 	/* Or NULL, both. Where they are, they multiply rows of the prompt's path, and all rows by weights of bf16: core_ctx_bits(). */
 	split_fn *split;
 	tiles_fn *tiles;
-	/* Of prompt rows, with KV in f16 or int8; NULL: attention. It is there where tiles are. */
+	/* Of prompt rows, with KV in f16 or int8. The bits are other ones where tiles are. */
 	attention_fn *attention_prompt;
 };
 

@@ -24,6 +24,11 @@ void attention_avx512(const struct attention_tile *t)
 	attention_vec(t);
 }
 
+void attention_words_avx512(const struct attention_tile *t)
+{
+	attention_words_vec(t);
+}
+
 void swiglu_avx512(float *out, const float *gate, const float *up, uint32_t n)
 {
 	swiglu_vec(out, gate, up, n);

@@ -28,6 +28,11 @@ VEC void sums_dot(sums16 *s, words32 a, words32 b)
 VEC v16 sums_float(sums16 s) { return _mm512_cvtepi32_ps(s); }
 /* 16 floats rounded to words that can hold them. */
 VEC void words_put(int16_t *p, v16 a) { _mm256_storeu_si256((__m256i *)p, _mm512_cvtepi32_epi16(_mm512_cvtps_epi32(a))); }
+/* Pairs of two floats each, rounded; what no word holds is of no matter, but what is no number becomes 0. */
+VEC words32 words_two(v16 even, v16 odd)
+{
+	return _mm512_mask_blend_epi16(0xaaaaaaaa, _mm512_cvtps_epi32(even), _mm512_slli_epi32(_mm512_cvtps_epi32(odd), 16));
+}
 
 #else
 
@@ -70,7 +75,55 @@ VEC void words_put(int16_t *p, v16 a)
 
 	_mm256_storeu_si256((__m256i *)p, _mm256_permute4x64_epi64(w, 0xd8));
 }
+VEC __m256i words_two_8(__m256 even, __m256 odd)
+{
+	return _mm256_blend_epi16(_mm256_cvtps_epi32(even), _mm256_slli_epi32(_mm256_cvtps_epi32(odd), 16), 0xaa);
+}
+VEC words32 words_two(v16 even, v16 odd)
+{
+	return (words32){ words_two_8(even.lo, odd.lo), words_two_8(even.hi, odd.hi) };
+}
 
 #endif
+
+/* ---- the largest magnitudes of f16, found as integers; what is no number counts as infinity ---- */
+
+VEC __m256i halves_magnitudes(const unsigned char *p)
+{
+	return _mm256_and_si256(_mm256_loadu_si256((const __m256i *)(const void *)p), _mm256_set1_epi16(0x7fff));
+}
+
+/* Of n rows of 16, lane by lane. */
+VEC v16 halves_top_of_lanes(const unsigned char *p, uint32_t n)
+{
+	__m256i top = _mm256_setzero_si256();
+
+	for (uint32_t i = 0; i < n; i++)
+		top = _mm256_max_epu16(top, halves_magnitudes(p + 32 * (size_t)i));
+	top = _mm256_min_epu16(top, _mm256_set1_epi16(0x7c00));
+	return v16_half(&top);
+}
+
+/* Of the first n of each of 16 rows, which are `ld` apart, a multiple of 16. */
+VEC v16 halves_top_of_rows(const unsigned char *p, size_t ld, uint32_t n)
+{
+	static const uint16_t first[32] = { [0 ... 15] = 0xffff };
+	const __m256i last = _mm256_loadu_si256((const __m256i *)(const void *)(first + (16 - n % 16) % 16));
+	uint16_t row[16];
+
+	for (uint32_t i = 0; i < 16; i++, p += 2 * ld) {
+		__m256i top = _mm256_and_si256(halves_magnitudes(p + (n - 1) / 16 * 32), last);
+		__m128i half;
+		unsigned best;
+
+		for (uint32_t j = 0; j + 16 < n; j += 16)
+			top = _mm256_max_epu16(top, halves_magnitudes(p + 2 * j));
+		half = _mm_max_epu16(_mm256_castsi256_si128(top), _mm256_extracti128_si256(top, 1));
+		/* The instruction finds the least. */
+		best = 0xffff ^ (unsigned)_mm_extract_epi16(_mm_minpos_epu16(_mm_xor_si128(half, _mm_set1_epi16(-1))), 0);
+		row[i] = (uint16_t)(best < 0x7c00 ? best : 0x7c00);
+	}
+	return v16_half(row);
+}
 
 #endif

@@ -17,9 +17,9 @@ extern "C" {
 #include "kernels/ops/ops.h"
 #include "kernels/pack.h"
 
-/* Of attention_int8.h, whose power_of_two() is another one than a device's. */
+/* Of attention_words.h, whose power_of_two() is another one than a device's. */
 kv_store_fn kv_store_int8_plain;
-void attention_int8_plain(float *out, const float *q, uint32_t heads, const struct kv_view *kv, uint32_t n_keys);
+void attention_words_row(float *out, const float *q, uint32_t heads, const struct kv_view *kv, uint32_t n_keys);
 }
 
 #include "kernels/cuda/weights.h"
@@ -781,7 +781,7 @@ struct story {
 				struct kv_view s = view(h);
 				size_t at = (size_t)i * ldq + (size_t)h * (heads / kv_heads) * hd;
 
-				(int8 ? attention_int8_plain : attention_plain)(&want[at], &q[at], heads / kv_heads, &s, i + 1);
+				(int8 ? attention_words_row : attention_plain)(&want[at], &q[at], heads / kv_heads, &s, i + 1);
 			}
 	}
 

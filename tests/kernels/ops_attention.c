@@ -1,6 +1,6 @@
 /* ops_attention.c: attention over pages: the same bits everywhere, near double, blind to what pages hold past the last key. */
 #include "ops_test.h"
-#include "kernels/ops/attention_int8.h"
+#include "kernels/ops/attention_words.h"
 
 enum { PAGES = 24, TOKENS = PAGES * PAGE };
 
@@ -132,10 +132,16 @@ static void rows_of_a_tile_get_the_bits_that_they_have_alone(void **state)
 		}
 }
 
-/* ---- prompt rows, where there are tiles ---- */
+/* ---- prompt rows ---- */
+
+static attention_fn *prompt_reference(const char *cpu)
+{
+	return !strcmp(cpu, "amx") ? attention_prompt_plain : attention_words_plain;
+}
 
 /* Rows of a tile, in got, and each alone, in want: by this operator. */
-static void compare_prompt(struct cache *c, uint32_t rows, uint32_t heads, uint32_t n_keys, attention_fn *alone, const char *what)
+static void compare_prompt(struct cache *c, uint32_t rows, uint32_t heads, uint32_t n_keys, const char *cpu, attention_fn *alone,
+			   const char *what)
 {
 	uint32_t width = heads * c->view.head_dim, ld = width + 16;
 	size_t bytes = (size_t)rows * ld * sizeof(float);
@@ -151,10 +157,10 @@ static void compare_prompt(struct cache *c, uint32_t rows, uint32_t heads, uint3
 		one.out[0] = want + (rows - 1 - r) * ld;
 		alone(&one);
 	}
-	ops_for(CORE_CPU_AMX)->attention_prompt(&t);
+	ops_named(cpu)->attention_prompt(&t);
 	for (size_t i = 0; i < (size_t)rows * ld; i++)
 		if (memcmp(&got[i], &want[i], sizeof(float)) && !(isnan(got[i]) && isnan(want[i]) && i % ld < width))
-			fail_msg("%s: %s, head_dim %u, %u heads, row %u of %u, %u keys, element %u: %a, expected %a", what,
+			fail_msg("%s: %s, %s, head_dim %u, %u heads, row %u of %u, %u keys, element %u: %a, expected %a", what, cpu,
 				 kind_names[c->view.kind], c->view.head_dim, heads, rows - 1 - (uint32_t)(i / ld), rows, n_keys,
 				 (uint32_t)(i % ld), (double)got[i], (double)want[i]);
 	free(q);
@@ -162,21 +168,10 @@ static void compare_prompt(struct cache *c, uint32_t rows, uint32_t heads, uint3
 	free(want);
 }
 
-static bool amx_is_here(void)
-{
-	bool here = false;
-
-	for (const char *const *cpu = cpus_here(); *cpu; cpu++)
-		here = here || !strcmp(*cpu, "amx");
-	return here;
-}
-
-static void prompt_rows_get_the_bits_of_their_reference(void **state)
+static void each_cpus_prompt_rows(const char *cpu)
 {
 	static const uint32_t shapes[][2] = { { 1, 1 }, { 1, 9 }, { 3, 5 }, { 5, 4 }, { 17, 1 } };
 
-	if (!amx_is_here())
-		skip();
 	for (unsigned d = 0; d < sizeof(dims) / sizeof(dims[0]); d++)
 		for (enum kv_kind kind = KV_F16; kind <= KV_INT8; kind++) {
 			struct cache c = cache_new(ops_for(CORE_CPU_PLAIN), dims[d], kind);
@@ -185,20 +180,25 @@ static void prompt_rows_get_the_bits_of_their_reference(void **state)
 				const uint32_t *shape = shapes[n % 5];
 
 				if (keys[n] + shape[0] - 1 <= TOKENS)
-					compare_prompt(&c, shape[0], shape[1], keys[n], attention_prompt_plain, "not the reference's");
+					compare_prompt(&c, shape[0], shape[1], keys[n], cpu, prompt_reference(cpu), "not the reference's");
 			}
 			cache_free(&c);
 		}
 }
 
+static void prompt_rows_get_the_bits_of_their_reference(void **state)
+{
+	for (const char *const *cpu = cpus_here() + 1; *cpu; cpu++)
+		each_cpus_prompt_rows(*cpu);
+}
+
 /* Also where a row has what is no number in its V: rows before it must not see it. */
-static void prompt_rows_of_a_tile_get_the_bits_that_they_have_alone(void **state)
+static void each_cpus_tiles(const char *cpu)
 {
 	static const uint32_t shapes[][2] = { { 2, 1 }, { 256, 1 }, { 33, 1 }, { 64, 4 }, { 17, 8 }, { 32, 8 }, { 3, 71 }, { 1, 300 }, { 5, 3 } };
+	attention_fn *own = ops_named(cpu)->attention_prompt;
 	float nan[256];
 
-	if (!amx_is_here())
-		skip();
 	for (int j = 0; j < 256; j++)
 		nan[j] = j % 9 ? 1 : NAN;
 	for (unsigned d = 0; d < sizeof(dims) / sizeof(dims[0]); d++)
@@ -208,37 +208,43 @@ static void prompt_rows_of_a_tile_get_the_bits_that_they_have_alone(void **state
 			for (unsigned i = 0; i < sizeof(shapes) / sizeof(shapes[0]); i++)
 				for (unsigned n = 0; n < sizeof(keys) / sizeof(keys[0]); n++)
 					if (keys[n] + shapes[i][0] - 1 <= TOKENS)
-						compare_prompt(&c, shapes[i][0], shapes[i][1], keys[n], ops_for(CORE_CPU_AMX)->attention_prompt,
-							       "not what it is alone");
+						compare_prompt(&c, shapes[i][0], shapes[i][1], keys[n], cpu, own, "not what it is alone");
 			ops_for(CORE_CPU_PLAIN)->kv_store(&c.view, 70, c.k, nan);
-			compare_prompt(&c, 9, 4, 66, ops_for(CORE_CPU_AMX)->attention_prompt, "no number, and not what it is alone");
-			compare_prompt(&c, 3, 2, 69, attention_prompt_plain, "no number, and not the reference's");
+			compare_prompt(&c, 9, 4, 66, cpu, own, "no number, and not what it is alone");
+			compare_prompt(&c, 3, 2, 69, cpu, prompt_reference(cpu), "no number, and not the reference's");
+			ops_for(CORE_CPU_PLAIN)->kv_store(&c.view, 68, nan, c.v);
+			compare_prompt(&c, 3, 2, 67, cpu, prompt_reference(cpu), "no number in K, and not the reference's");
 			cache_free(&c);
 		}
+}
+
+static void prompt_rows_of_a_tile_get_the_bits_that_they_have_alone(void **state)
+{
+	for (const char *const *cpu = cpus_here() + 1; *cpu; cpu++)
+		each_cpus_tiles(*cpu);
 }
 
 static void prompt_rows_are_blind_to_what_is_behind(void **state)
 {
 	float nan[64], q[32 * 64], before[32 * 64], after[32 * 64];
 
-	if (!amx_is_here())
-		skip();
 	for (int j = 0; j < 64; j++)
 		nan[j] = NAN;
-	for (enum kv_kind kind = KV_F16; kind <= KV_INT8; kind++)
-		for (unsigned n = 0; n < sizeof(keys) / sizeof(keys[0]) - 1; n++) {
-			struct cache c = cache_new(ops_for(CORE_CPU_AVX512), 64, kind);
-			struct attention_tile t = { .kv = c.view, .rows = 1, .heads = 32, .n_keys = keys[n], .q = { q }, .out = { before } };
+	for (const char *const *cpu = cpus_here(); *cpu; cpu++)
+		for (unsigned n = 0; n < 2 * (sizeof(keys) / sizeof(keys[0]) - 1); n++) {
+			const struct ops *ops = ops_named(*cpu);
+			struct cache c = cache_new(ops, 64, n % 2 ? KV_F16 : KV_INT8);
+			struct attention_tile t = { .kv = c.view, .rows = 1, .heads = 32, .n_keys = keys[n / 2], .q = { q }, .out = { before } };
 
 			fill_hard(q, 32 * 64);
-			attention_prompt_amx(&t);
-			for (uint32_t i = keys[n]; i < TOKENS; i++)
-				ops_for(CORE_CPU_AVX512)->kv_store(&c.view, i, nan, nan);
+			ops->attention_prompt(&t);
+			for (uint32_t i = keys[n / 2]; i < TOKENS; i++)
+				ops->kv_store(&c.view, i, nan, nan);
 			t.out[0] = after;
-			attention_prompt_amx(&t);
+			ops->attention_prompt(&t);
 			assert_memory_equal(before, after, sizeof(after));
 			t.n_keys++;	/* but a number that is none shows */
-			attention_prompt_amx(&t);
+			ops->attention_prompt(&t);
 			for (int j = 0; j < 32 * 64; j++)
 				assert_true(isnan(after[j]));
 			cache_free(&c);
@@ -300,7 +306,7 @@ static double score_slack(const float *k, uint32_t head_dim, double q_top)
 
 	for (uint32_t d = 0; d < head_dim; d++)
 		sum += fabs(k[d]);
-	return sum * q_top / (2 * INT8_WORD) / sqrt(head_dim);
+	return sum * q_top / (2 * INT16_MAX) / sqrt(head_dim);
 }
 
 static void near_double(enum kv_kind kind)
@@ -345,10 +351,14 @@ static void near_double(enum kv_kind kind)
 				/* a score is off by head_dim roundings of its terms; e^x turns that into a relative error of each
 				 * weight */
 				double bound = spread * ((dims[d] * size + keys[i] + 20) * 6e-8 * 2 + 2 * (exp(off) - 1));
+				/* a weight is 2^-126 at least */
+				bound += keys[i] * v_top * 0x1p-126;
 				/* and half a code of each weight, which is no more than the block's largest */
 				if (kind == KV_INT8)
-					bound += ATTENTION_BLOCK * v_top / (2 * INT8_WORD);
-				assert_true(fabs(out[j] - exact) <= bound);
+					bound += ATTENTION_BLOCK * v_top / (2 * INT16_MAX);
+				if (!(fabs(out[j] - exact) <= bound))
+					fail_msg("%s, head_dim %u, %u keys, element %u: %g, exactly %g, off by %g of at most %g", kind_names[kind],
+						 dims[d], keys[i], j, (double)out[j], exact, fabs(out[j] - exact), bound);
 			}
 		}
 		cache_free(&c);
@@ -432,9 +442,9 @@ static void bytes_change_little_also_beside_outliers_and_a_sink(void **state)
 	}
 }
 
-/* Root of the mean square of what 8 bits of q, K, V and the weights change, in parts of the output's: a fraction of what bytes in pages
- * change. */
-static double what_tiles_change(uint32_t head_dim, enum kv_kind kind, float outlier, float sink)
+/* Root of the mean square of what the prompt's rounding of q, K, V and the weights changes, in parts of the output's: a fraction of what
+ * bytes in pages change. */
+static double what_prompts_change(uint32_t head_dim, enum kv_kind kind, float outlier, float sink, attention_fn *prompt)
 {
 	struct cache c = cache_new(ops_for(CORE_CPU_PLAIN), head_dim, kind);
 	float q[4 * 256], a[4 * 256], b[4 * 256];
@@ -451,7 +461,7 @@ static double what_tiles_change(uint32_t head_dim, enum kv_kind kind, float outl
 	cache_fill(&c, ops_for(CORE_CPU_PLAIN), head_dim, kind);
 	t.kv = c.view;
 	attention_plain(a, q, 4, &c.view, TOKENS);
-	attention_prompt_plain(&t);
+	prompt(&t);
 	for (uint32_t i = 0; i < 4 * head_dim; i++) {
 		off += pow(a[i] - b[i], 2);
 		size += pow(a[i], 2);
@@ -460,19 +470,26 @@ static double what_tiles_change(uint32_t head_dim, enum kv_kind kind, float outl
 	return sqrt(off / size);
 }
 
+static void near_the_other_ones(uint32_t head_dim, enum kv_kind kind, attention_fn *prompt, const char *by, double most_even,
+				double most_hard, double most_sink)
+{
+	double even = what_prompts_change(head_dim, kind, 0, 0, prompt), hard = what_prompts_change(head_dim, kind, 20, 0, prompt),
+	       sink = what_prompts_change(head_dim, kind, 0, 8, prompt);
+
+	print_message("head_dim %u, %s: %s change %.2g of the output; %.2g beside outliers, %.2g beside a sink\n", head_dim, kind_names[kind], by,
+		      even, hard, sink);
+	assert_true(even > 0 && even <= most_even);
+	assert_true(hard <= most_hard);
+	assert_true(sink <= most_sink);
+}
+
 static void prompt_rows_are_near_the_other_ones(void **state)
 {
-	for (unsigned d = 3; d < sizeof(dims) / sizeof(dims[0]); d++)
-		for (enum kv_kind kind = KV_F16; kind <= KV_INT8; kind++) {
-			double even = what_tiles_change(dims[d], kind, 0, 0), hard = what_tiles_change(dims[d], kind, 20, 0),
-			       sink = what_tiles_change(dims[d], kind, 0, 8);
-
-			print_message("head_dim %u, %s: tiles change %.2g of the output; %.2g beside outliers, %.2g beside a sink\n", dims[d],
-				      kind_names[kind], even, hard, sink);
-			assert_true(even > 0 && even <= 0.004);
-			assert_true(hard <= 0.02);
-			assert_true(sink <= 0.004);
-		}
+	for (unsigned d = 3; d < sizeof(dims) / sizeof(dims[0]); d++) {
+		near_the_other_ones(dims[d], KV_F16, attention_prompt_plain, "tiles", 0.004, 0.02, 0.004);
+		near_the_other_ones(dims[d], KV_INT8, attention_prompt_plain, "tiles", 0.004, 0.02, 0.004);
+		near_the_other_ones(dims[d], KV_F16, attention_words_plain, "words", 0.0005, 0.003, 0.003);
+	}
 }
 
 /* Nothing to find the scale of: tokens of zeros, queries of zeros, and numbers near the ends of what f32 holds. */

@@ -6,7 +6,9 @@
 
 static const char *const known[] = {
 	[2] = "438d87d9ce9f6c536522c29076e7821c",
+	[3] = "438d87d9ce9f6c536522c29076e7821c", /* 2's, and of prompt rows: */
 };
+static const char known_prompts[] = "2f3292610efa0c8880ccfacab7c19daf";
 
 /* Of what AMX computes in place of some of them; whoever changes that raises CORE_BITS_TILES. */
 static const char known_tiles[] = "6cedb7256d8391d60c8dd77dbf9d27b3";
@@ -59,7 +61,8 @@ static void take_tiles(enum tensor_type type, enum pack_form form)
 	free((void *)t.data);
 }
 
-static void take_attention(enum kv_kind kind, bool prompt)
+/* prompt: NULL, or what prompt rows have. */
+static void take_attention(enum kv_kind kind, attention_fn *prompt)
 {
 	enum { DIM = 80, KEYS = 131, PAGES = (KEYS + PAGE - 1) / PAGE };
 	size_t page = (size_t)PAGE * 2 * DIM * kv_value_bytes(kind) + (kind == KV_INT8 ? 2 * PAGE * sizeof(float) : 0);
@@ -77,7 +80,7 @@ static void take_attention(enum kv_kind kind, bool prompt)
 	}
 	fill_hard(q, 3 * DIM);
 	if (prompt)
-		attention_prompt_plain(&(struct attention_tile){ .kv = kv, .rows = 1, .heads = 3, .n_keys = KEYS, .q = { q }, .out = { out } });
+		prompt(&(struct attention_tile){ .kv = kv, .rows = 1, .heads = 3, .n_keys = KEYS, .q = { q }, .out = { out } });
 	else
 		attention_plain(out, q, 3, &kv, KEYS);
 	take(out, sizeof(out));
@@ -108,9 +111,9 @@ static void the_operators_compute_the_bits_of_core_bits(void **state)
 	take_product(TENSOR_F32, PACK_Q8);
 	take_product(TENSOR_F32, PACK_Q4);
 	take_product(TENSOR_F32, PACK_FACTOR);
-	take_attention(KV_F32, false);
-	take_attention(KV_F16, false);
-	take_attention(KV_INT8, false);
+	take_attention(KV_F32, NULL);
+	take_attention(KV_F16, NULL);
+	take_attention(KV_INT8, NULL);
 	take_rows();
 	take_product(TENSOR_NF4, PACK_KEEP);	/* the last: a kind that came later */
 	crypto_generichash_final(&all, digest, sizeof(digest));
@@ -130,12 +133,27 @@ static void tiles_and_prompts_attention_compute_the_bits_of_core_bits_tiles(void
 	take_tiles(TENSOR_F32, PACK_Q8);
 	take_tiles(TENSOR_F32, PACK_Q4);
 	take_tiles(TENSOR_NF4, PACK_KEEP);
-	take_attention(KV_F16, true);
-	take_attention(KV_INT8, true);
+	take_attention(KV_F16, attention_prompt_plain);
+	take_attention(KV_INT8, attention_prompt_plain);
 	crypto_generichash_final(&all, digest, sizeof(digest));
 	sodium_bin2hex(hex, sizeof(hex), digest, sizeof(digest));
 	if (strcmp(hex, known_tiles))
 		fail_msg("AMX's bits are %s: not those of CORE_BITS_TILES %#x. Was that intended? Then raise it (core.h).", hex, CORE_BITS_TILES);
+}
+
+/* The last: what came later draws its numbers later. */
+static void prompt_rows_compute_the_bits_of_core_bits(void **state)
+{
+	unsigned char digest[16];
+	char hex[33];
+
+	crypto_generichash_init(&all, NULL, 0, sizeof(digest));
+	take_attention(KV_F16, attention_words_plain);
+	take_attention(KV_INT8, attention_words_plain);
+	crypto_generichash_final(&all, digest, sizeof(digest));
+	sodium_bin2hex(hex, sizeof(hex), digest, sizeof(digest));
+	if (strcmp(hex, known_prompts))
+		fail_msg("the bits of prompt rows are %s: not those of CORE_BITS %d. Was that intended? Then raise it (core.h).", hex, CORE_BITS);
 }
 
 int main(void)
@@ -143,6 +161,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(the_operators_compute_the_bits_of_core_bits),
 		cmocka_unit_test(tiles_and_prompts_attention_compute_the_bits_of_core_bits_tiles),
+		cmocka_unit_test(prompt_rows_compute_the_bits_of_core_bits),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
