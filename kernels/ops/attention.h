@@ -10,9 +10,8 @@
  * c = 2^(m - m'), l[lane] = l[lane] * c + the block's p in page order, acc[d] = acc[d] * c, then fma(p[t], V[t][d], acc[d]) for
  * t ascending over the row's own keys. At the end out[d] = acc[d] / l, the lanes of l meeting as a tree (8, 4, 2, 1).
  *
- * Prompt rows of f16 have an order of their own: that of attention_words.h, or where there are tiles of bf16 (AMX) this one, which int8 has
- * there, too: the same blocks; bf() rounds to 8 bits,
- * ties away from 0, cut() cuts off to 8 bits. A dot of 32 is a sum of the even and one of the odd elements, each in one chain of fma
+ * Prompt rows over f16 have an order of their own: that of attention_words.h. Where there are tiles of bf16 (AMX) prompt rows over f16 and
+ * int8 have this one. The same blocks; bf() rounds to 8 bits, ties away from 0, cut() cuts off to 8 bits. A dot of 32 is a sum of the even and one of the odd elements, each in one chain of fma
  * from 0, and then the sum of both; numbers below 2^-126 are 0 there. Per block, keys past the row's last having weights of 0:
  *
  *     s[t] = sum of dots of 32 of bf(q) bf(K), d ascending        q multiplied as above first; K of int8: bf(code * scale)
