@@ -42,7 +42,7 @@ cpu_paths =
 if X86
 noinst_LTLIBRARIES += kernels/libavx2.la kernels/libavx512.la
 cpu_paths += kernels/libavx2.la kernels/libavx512.la
-vec_sources = kernels/ops/vec16.h kernels/ops/words16.h kernels/ops/attention_vec.h kernels/ops/attention_words_vec.h \
+vec_sources = kernels/ops/ahead.h kernels/ops/vec16.h kernels/ops/words16.h kernels/ops/attention_vec.h kernels/ops/attention_words_vec.h \
 	kernels/ops/matmul_vec.h kernels/ops/quantize_vec.h kernels/ops/rmsnorm_vec.h kernels/ops/swiglu_vec.h
 kernels_libavx2_la_SOURCES = kernels/ops/matmul_avx2.c kernels/ops/vec_avx2.c $(vec_sources)
 kernels_libavx2_la_CFLAGS = $(AM_CFLAGS) -mavx2 -mfma -mf16c -O3

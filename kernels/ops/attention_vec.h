@@ -22,6 +22,7 @@ struct attention_state {
 	float *k;			/* [head_dim][ATTENTION_BLOCK] the block, widened */
 	float *v;			/* [ATTENTION_BLOCK][pad] */
 	float m[ATTENTION_QUERIES], factor[ATTENTION_QUERIES];
+	struct ahead ahead;
 	uint32_t dim, pad;
 };
 enum { ATTENTION_STATE = 2 * ATTENTION_QUERIES * ATTENTION_MAX_HEAD + ATTENTION_QUERIES * (ATTENTION_BLOCK + 16) +
@@ -64,20 +65,14 @@ VEC void kv_store_vec(const struct kv_view *kv, uint32_t position, const float *
 	}
 }
 
-/* The block at `base` to f32: `n` keys of it. The next block's bytes, of pages that lie anywhere, are asked for meanwhile. */
-VEC void widen_block(struct attention_state *s, const struct kv_view *kv, uint32_t base, uint32_t n, bool more, bool half)
+/* The block at `base` to f32: `n` keys of it. */
+VEC void widen_block(struct attention_state *s, const struct kv_view *kv, uint32_t base, uint32_t n, bool half)
 {
-	size_t step = (size_t)PAGE * (half ? 2 : 4) * 2;	/* of K and V for one dimension: the two lie one after the other */
-
 	for (uint32_t t0 = 0; t0 < n; t0 += PAGE) {
 		const unsigned char *k = kv_page_k(kv, (base + t0) / PAGE), *v = kv_page_v(kv, (base + t0) / PAGE);
-		const unsigned char *next = more ? kv_page_k(kv, (base + ATTENTION_BLOCK + t0) / PAGE) : k;
 
-		for (uint32_t d = 0; d < s->dim; d++) {
-			for (size_t at = 0; at < step; at += 64)
-				__builtin_prefetch(next + d * step + at, 0, 2);
+		for (uint32_t d = 0; d < s->dim; d++)
 			v16_store(s->k + d * ATTENTION_BLOCK + t0, kv_load(k, (size_t)d * PAGE, half));
-		}
 		for (uint32_t t = 0; t < PAGE && t0 + t < n; t++)
 			for (uint32_t d = 0; d < s->pad; d += 16)
 				v16_store(s->v + (t0 + t) * s->pad + d, kv_load(v, (size_t)t * s->pad + d, half));
@@ -85,7 +80,7 @@ VEC void widen_block(struct attention_state *s, const struct kv_view *kv, uint32
 }
 
 /* out[queries][vectors] of `rows` products: a[q * lda + i] * b[i * ldb + lanes], i ascending, on top of what out * factor is. */
-VEC void product(float *out, size_t ldo, const float *factor, const float *a, size_t lda, const float *b, size_t ldb, uint32_t n,
+VEC void product(struct ahead *ahead, float *out, size_t ldo, const float *factor, const float *a, size_t lda, const float *b, size_t ldb, uint32_t n,
 		 uint32_t queries, uint32_t vectors)
 {
 	v16 sum[ATT_QUERIES][ATT_VECTORS];
@@ -98,6 +93,7 @@ VEC void product(float *out, size_t ldo, const float *factor, const float *a, si
 	for (uint32_t i = 0; i < n; i++) {
 		v16 x[ATT_VECTORS];
 
+		ahead_step(ahead);
 		UNROLL
 		for (uint32_t j = 0; j < vectors; j++)
 			x[j] = v16_load(b + i * ldb + 16 * j);
@@ -118,8 +114,8 @@ VEC void product(float *out, size_t ldo, const float *factor, const float *a, si
 }
 
 /* The same for any number of queries and a width of any multiple of 16. */
-VEC void products(float *out, size_t ldo, const float *factor, const float *a, size_t lda, const float *b, size_t ldb, uint32_t n,
-		  uint32_t queries, uint32_t width)
+VEC void products(struct ahead *ahead, float *out, size_t ldo, const float *factor, const float *a, size_t lda, const float *b, size_t ldb,
+		  uint32_t n, uint32_t queries, uint32_t width)
 {
 	for (uint32_t q = 0; q < queries;) {
 		uint32_t step = queries - q >= ATT_QUERIES ? ATT_QUERIES : 1, d = 0;
@@ -127,14 +123,14 @@ VEC void products(float *out, size_t ldo, const float *factor, const float *a, s
 
 		for (; d + 16 * ATT_VECTORS <= width; d += 16 * ATT_VECTORS)
 			if (step == 1)
-				product(out + q * ldo + d, ldo, f, a + q * lda, lda, b + d, ldb, n, 1, ATT_VECTORS);
+				product(ahead, out + q * ldo + d, ldo, f, a + q * lda, lda, b + d, ldb, n, 1, ATT_VECTORS);
 			else
-				product(out + q * ldo + d, ldo, f, a + q * lda, lda, b + d, ldb, n, ATT_QUERIES, ATT_VECTORS);
+				product(ahead, out + q * ldo + d, ldo, f, a + q * lda, lda, b + d, ldb, n, ATT_QUERIES, ATT_VECTORS);
 		for (; ATT_VECTORS > 1 && d < width; d += 16)
 			if (step == 1)
-				product(out + q * ldo + d, ldo, f, a + q * lda, lda, b + d, ldb, n, 1, 1);
+				product(ahead, out + q * ldo + d, ldo, f, a + q * lda, lda, b + d, ldb, n, 1, 1);
 			else
-				product(out + q * ldo + d, ldo, f, a + q * lda, lda, b + d, ldb, n, ATT_QUERIES, 1);
+				product(ahead, out + q * ldo + d, ldo, f, a + q * lda, lda, b + d, ldb, n, ATT_QUERIES, 1);
 		q += step;
 	}
 }
@@ -173,10 +169,10 @@ VEC void attend_block(struct attention_state *s, uint32_t first, uint32_t count,
 {
 	float *p = s->p + first * ATTENTION_BLOCK;
 
-	products(p, ATTENTION_BLOCK, NULL, s->q + first * s->pad, s->pad, s->k, ATTENTION_BLOCK, s->dim, count, ATTENTION_BLOCK);
+	products(&s->ahead, p, ATTENTION_BLOCK, NULL, s->q + first * s->pad, s->pad, s->k, ATTENTION_BLOCK, s->dim, count, ATTENTION_BLOCK);
 	for (uint32_t i = 0; i < count; i++)
 		s->factor[first + i] = weigh(p + i * ATTENTION_BLOCK, s->l + (first + i) * 16, &s->m[first + i], n);
-	products(s->acc + first * s->pad, s->pad, s->factor + first, p, ATTENTION_BLOCK, s->v, s->pad, n, count, s->pad);
+	products(&s->ahead, s->acc + first * s->pad, s->pad, s->factor + first, p, ATTENTION_BLOCK, s->v, s->pad, n, count, s->pad);
 }
 
 /* Memory for `queries` of them, cut from a block of ATTENTION_STATE floats. */
@@ -198,6 +194,7 @@ VEC void attend_heads(const struct attention_tile *t, uint32_t head, uint32_t he
 	__attribute__((aligned(64))) float memory[ATTENTION_STATE];
 	const uint32_t queries = t->rows * heads, keys = t->n_keys + t->rows - 1;
 	const float scale = EXPO_LOG2E / sqrtf((float)t->kv.head_dim);
+	const uint32_t turns = (queries + ATT_QUERIES - 1) / ATT_QUERIES * (t->kv.head_dim + t->kv.head_pad) * ATTENTION_BLOCK / (16 * ATT_VECTORS);
 	struct attention_state s;
 
 	place_state(&s, memory, &t->kv, queries);
@@ -213,7 +210,8 @@ VEC void attend_heads(const struct attention_tile *t, uint32_t head, uint32_t he
 	for (uint32_t base = 0; base < keys; base += ATTENTION_BLOCK) {
 		uint32_t n = keys - base < ATTENTION_BLOCK ? keys - base : ATTENTION_BLOCK;
 
-		widen_block(&s, &t->kv, base, n, keys - base >= 2 * ATTENTION_BLOCK, half);
+		ahead_begin(&s.ahead, &t->kv, base, keys, turns);
+		widen_block(&s, &t->kv, base, n, half);
 		if (base + ATTENTION_BLOCK <= t->n_keys) {
 			attend_block(&s, 0, queries, ATTENTION_BLOCK);
 			continue;

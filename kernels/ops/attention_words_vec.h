@@ -3,6 +3,7 @@
 #ifndef WEFT_OPS_ATTENTION_WORDS_VEC_H
 #define WEFT_OPS_ATTENTION_WORDS_VEC_H
 
+#include "ahead.h"
 #include "attention_words.h"
 #include "quantize_vec.h"
 #include "vec16.h"
@@ -30,6 +31,7 @@ struct words_state {
 	float unit[ATTENTION_PROMPT], m[ATTENTION_PROMPT];
 	float top[WORDS_SIDE], was[WORDS_SIDE], is[WORDS_SIDE];
 	struct word_limits limit;
+	struct ahead ahead;
 	uint32_t dim, pad;
 };
 enum { WORDS_STATE = ATTENTION_PROMPT * ((4 + 2) * ATTENTION_MAX_HEAD + 4 * 16) + WORDS_SIDE * (4 + 2) * ATTENTION_BLOCK +
@@ -51,23 +53,18 @@ VEC void kv_store_int8_vec(const struct kv_view *kv, uint32_t position, const fl
 	kv_put_v(kv, position, &c);
 }
 
-/* The block at `base` to words: `n` keys of it. The next block's bytes are asked for meanwhile. */
-VEC void widen_bytes(struct words_state *s, const struct kv_view *kv, uint32_t base, uint32_t n, bool more)
+/* The block at `base` to words: `n` keys of it. */
+VEC void widen_bytes(struct words_state *s, const struct kv_view *kv, uint32_t base, uint32_t n)
 {
 	for (uint32_t t0 = 0; t0 < n; t0 += PAGE) {
 		const unsigned char *k = kv_page_k(kv, (base + t0) / PAGE), *v = kv_page_v(kv, (base + t0) / PAGE);
-		const unsigned char *next = more ? kv_page_k(kv, (base + ATTENTION_BLOCK + t0) / PAGE) : k;
 		const float *scale = kv_page_scales(kv, (base + t0) / PAGE);
 
-		for (uint32_t d = 0; d < s->dim / 2; d++) {	/* of K and V there are as many lines */
-			__builtin_prefetch(next + d * 64, 0, 2);
+		for (uint32_t d = 0; d < s->dim / 2; d++)
 			words_store(s->k + (d * ATTENTION_BLOCK + t0) * 2, words_bytes(k + d * 2 * PAGE));
-		}
 		for (uint32_t t = 0; t < PAGE / 2; t++)
 			for (uint32_t d = 0; d < s->pad; d += 16)
 				words_store(s->v + ((t0 / 2 + t) * s->pad + d) * 2, words_bytes(v + ((size_t)t * s->pad + d) * 2));
-		__builtin_prefetch(next + (s->dim / 2) * 64, 0, 2);
-		__builtin_prefetch(next + (s->dim / 2 + 1) * 64, 0, 2);
 		v16_store(s->k_scale + t0, v16_load(scale));
 		v16_store(s->v_scale + t0, v16_load(scale + PAGE));
 	}
@@ -81,23 +78,19 @@ VEC v16 token_scales(float *scale, v16 top, float limit)
 }
 
 /* The same of f16. What is no number becomes 0 as a word. */
-VEC void widen_halves(struct words_state *s, const struct kv_view *kv, uint32_t base, uint32_t n, bool more)
+VEC void widen_halves(struct words_state *s, const struct kv_view *kv, uint32_t base, uint32_t n)
 {
 	const size_t row = s->pad * 2;
 
 	for (uint32_t t0 = 0; t0 < n; t0 += PAGE) {
 		const unsigned char *k = kv_page_k(kv, (base + t0) / PAGE), *v = kv_page_v(kv, (base + t0) / PAGE);
-		const unsigned char *next = more ? kv_page_k(kv, (base + ATTENTION_BLOCK + t0) / PAGE) : k;
 		__attribute__((aligned(64))) float inverse[PAGE];
 		v16 by;
 
 		by = token_scales(s->k_scale + t0, halves_top_of_lanes(k, s->dim), HALF_K);
-		for (uint32_t d = 0; d < s->dim / 2; d++) {
-			__builtin_prefetch(next + d * 128, 0, 2);
-			__builtin_prefetch(next + d * 128 + 64, 0, 2);
+		for (uint32_t d = 0; d < s->dim / 2; d++)
 			words_store(s->k + (d * ATTENTION_BLOCK + t0) * 2,
 				    words_two(v16_mul(v16_half(k + d * 64), by), v16_mul(v16_half(k + d * 64 + 32), by)));
-		}
 		v16_store(inverse, token_scales(s->v_scale + t0, halves_top_of_rows(v, s->pad, s->dim), HALF_V));
 		for (uint32_t t = 0; t < PAGE; t += 2)
 			for (uint32_t d = 0; d < s->pad; d += 16)
@@ -115,6 +108,7 @@ struct words_product {
 	uint32_t n;
 	const float *scale;		/* out = sum * scale[lane]; NULL: out = out * was[q] + sum * is[q] */
 	const float *was, *is;
+	struct ahead *ahead;
 };
 
 /* Of queries from q0 on, lanes from d on. */
@@ -131,6 +125,7 @@ VEC void words_tile(const struct words_product *p, uint32_t q0, uint32_t d, uint
 	for (uint32_t i = 0; i < p->n; i++) {
 		words32 x[WORDS_VECTORS];
 
+		ahead_step(p->ahead);
 		UNROLL
 		for (uint32_t j = 0; j < vectors; j++)
 			x[j] = words_load(b + i * p->ldb + 32 * j);
@@ -240,6 +235,7 @@ VEC void attend_words_side(struct words_state *s, uint32_t first, uint32_t count
 		.ldb = 2 * ATTENTION_BLOCK,
 		.n = s->dim / 2,
 		.scale = s->k_scale,
+		.ahead = &s->ahead,
 	}, outputs = {
 		.out = s->acc + first * s->pad,
 		.ldo = s->pad,
@@ -250,6 +246,7 @@ VEC void attend_words_side(struct words_state *s, uint32_t first, uint32_t count
 		.n = (n + 1) / 2,
 		.was = s->was,
 		.is = s->is,
+		.ahead = &s->ahead,
 	};
 
 	words_products(&scores, count, ATTENTION_BLOCK);
@@ -313,6 +310,8 @@ VEC void attend_words_heads(const struct attention_tile *t, uint32_t head, uint3
 {
 	__attribute__((aligned(64))) unsigned char memory[WORDS_STATE];
 	const uint32_t queries = t->rows * heads, keys = t->n_keys + t->rows - 1;
+	const uint32_t turns = (queries + WORDS_QUERIES - 1) / WORDS_QUERIES * (t->kv.head_dim + t->kv.head_pad) / 2 * ATTENTION_BLOCK /
+			       (16 * WORDS_VECTORS);
 	struct words_state s;
 
 	place_words(&s, memory, &t->kv, queries);
@@ -321,10 +320,11 @@ VEC void attend_words_heads(const struct attention_tile *t, uint32_t head, uint3
 	for (uint32_t base = 0; base < keys; base += ATTENTION_BLOCK) {
 		uint32_t n = keys - base < ATTENTION_BLOCK ? keys - base : ATTENTION_BLOCK;
 
+		ahead_begin(&s.ahead, &t->kv, base, keys, turns);
 		if (half)
-			widen_halves(&s, &t->kv, base, n, keys - base >= 2 * ATTENTION_BLOCK);
+			widen_halves(&s, &t->kv, base, n);
 		else
-			widen_bytes(&s, &t->kv, base, n, keys - base >= 2 * ATTENTION_BLOCK);
+			widen_bytes(&s, &t->kv, base, n);
 		if (base + ATTENTION_BLOCK <= t->n_keys) {
 			attend_words_block(&s, 0, queries, ATTENTION_BLOCK);
 			continue;
