@@ -8,10 +8,11 @@
 #include "vec16.h"
 
 #ifdef __AVX512F__
-enum { ATT_QUERIES = 4, ATT_VECTORS = 4 };
+enum { ATT_QUERIES = 4, ATT_VECTORS = 4, FEW_QUERIES = 8, FEW_VECTORS = 2 };
 #else
-enum { ATT_QUERIES = 4, ATT_VECTORS = 1 };
+enum { ATT_QUERIES = 4, ATT_VECTORS = 1, FEW_QUERIES = 4, FEW_VECTORS = 1 };
 #endif
+enum { FEW_MOST = 16 };		/* queries that take K and V as they lie: to write them down wide would cost more than it saves */
 
 /* All rows are 64-byte aligned; pad is head_pad. */
 struct attention_state {
@@ -175,6 +176,117 @@ VEC void attend_block(struct attention_state *s, uint32_t first, uint32_t count,
 	products(&s->ahead, s->acc + first * s->pad, s->pad, s->factor + first, p, ATTENTION_BLOCK, s->v, s->pad, n, count, s->pad);
 }
 
+/* ---- few queries: the same sums, of K and V as they lie ---- */
+
+/* Of `queries` from q0 on: scores of a page's 16 keys. */
+VEC void few_scores(struct attention_state *s, uint32_t q0, const unsigned char *k, float *p, uint32_t queries, bool half)
+{
+	const float *q = s->q + q0 * s->pad;
+	v16 sum[FEW_QUERIES];
+
+	UNROLL
+	for (uint32_t i = 0; i < queries; i++)
+		sum[i] = v16_zero();
+	for (uint32_t d = 0; d < s->dim; d++) {
+		v16 x = kv_load(k, (size_t)d * PAGE, half);
+
+		ahead_step(&s->ahead);
+		UNROLL
+		for (uint32_t i = 0; i < queries; i++)
+			sum[i] = v16_fma(x, v16_all(q[i * s->pad + d]), sum[i]);
+	}
+	UNROLL
+	for (uint32_t i = 0; i < queries; i++)
+		v16_store(p + (q0 + i) * ATTENTION_BLOCK, sum[i]);
+}
+
+/* Their outputs of n keys, dimensions from d on. */
+VEC void few_outputs(struct attention_state *s, uint32_t q0, uint32_t d, const unsigned char *const page[], uint32_t n, uint32_t queries,
+		     uint32_t vectors, bool half)
+{
+	const float *p = s->p + q0 * ATTENTION_BLOCK;
+	float *out = s->acc + q0 * s->pad + d;
+	v16 sum[FEW_QUERIES][FEW_VECTORS];
+
+	UNROLL
+	for (uint32_t i = 0; i < queries; i++)
+		UNROLL
+		for (uint32_t j = 0; j < vectors; j++)
+			sum[i][j] = v16_mul(v16_load(out + i * s->pad + 16 * j), v16_all(s->factor[q0 + i]));
+	for (uint32_t t = 0; t < n; t++) {
+		const size_t at = (size_t)(t % PAGE) * s->pad + d;
+		v16 x[FEW_VECTORS];
+
+		ahead_step(&s->ahead);
+		UNROLL
+		for (uint32_t j = 0; j < vectors; j++)
+			x[j] = kv_load(page[t / PAGE], at + 16 * j, half);
+		UNROLL
+		for (uint32_t i = 0; i < queries; i++)
+			UNROLL
+			for (uint32_t j = 0; j < vectors; j++)
+				sum[i][j] = v16_fma(x[j], v16_all(p[i * ATTENTION_BLOCK + t]), sum[i][j]);
+	}
+	UNROLL
+	for (uint32_t i = 0; i < queries; i++)
+		UNROLL
+		for (uint32_t j = 0; j < vectors; j++)
+			v16_store(out + i * s->pad + 16 * j, sum[i][j]);
+}
+
+VEC void few_side_scores(struct attention_state *s, uint32_t q0, const unsigned char *const page[], uint32_t n, uint32_t queries, bool half)
+{
+	for (uint32_t t = 0; t < n; t += PAGE)
+		few_scores(s, q0, page[t / PAGE], s->p + t, queries, half);
+}
+
+VEC void few_side_outputs(struct attention_state *s, uint32_t q0, const unsigned char *const page[], uint32_t n, uint32_t queries, bool half)
+{
+	uint32_t d = 0;
+
+	for (; d + 16 * FEW_VECTORS <= s->pad; d += 16 * FEW_VECTORS)
+		few_outputs(s, q0, d, page, n, queries, FEW_VECTORS, half);
+	for (; FEW_VECTORS > 1 && d < s->pad; d += 16)
+		few_outputs(s, q0, d, page, n, queries, 1, half);
+}
+
+/* How many of those that are left go together. */
+VEC uint32_t few_step(uint32_t left)
+{
+	return left >= FEW_QUERIES ? FEW_QUERIES : left >= 4 ? 4 : 1;
+}
+
+/* All queries take in n keys of the block at `base`. */
+VEC void attend_few(struct attention_state *s, const struct kv_view *kv, uint32_t base, uint32_t count, uint32_t n, bool half)
+{
+	const unsigned char *k[ATTENTION_BLOCK / PAGE], *v[ATTENTION_BLOCK / PAGE];
+
+	for (uint32_t t = 0; t < n; t += PAGE) {
+		k[t / PAGE] = kv_page_k(kv, (base + t) / PAGE);
+		v[t / PAGE] = kv_page_v(kv, (base + t) / PAGE);
+	}
+	for (uint32_t q0 = 0, step; q0 < count; q0 += step) {
+		step = few_step(count - q0);
+		if (step == FEW_QUERIES)
+			few_side_scores(s, q0, k, n, FEW_QUERIES, half);
+		else if (step == 4)
+			few_side_scores(s, q0, k, n, 4, half);
+		else
+			few_side_scores(s, q0, k, n, 1, half);
+	}
+	for (uint32_t i = 0; i < count; i++)
+		s->factor[i] = weigh(s->p + i * ATTENTION_BLOCK, s->l + i * 16, &s->m[i], n);
+	for (uint32_t q0 = 0, step; q0 < count; q0 += step) {
+		step = few_step(count - q0);
+		if (step == FEW_QUERIES)
+			few_side_outputs(s, q0, v, n, FEW_QUERIES, half);
+		else if (step == 4)
+			few_side_outputs(s, q0, v, n, 4, half);
+		else
+			few_side_outputs(s, q0, v, n, 1, half);
+	}
+}
+
 /* Memory for `queries` of them, cut from a block of ATTENTION_STATE floats. */
 VEC void place_state(struct attention_state *s, float *at, const struct kv_view *kv, uint32_t queries)
 {
@@ -195,6 +307,7 @@ VEC void attend_heads(const struct attention_tile *t, uint32_t head, uint32_t he
 	const uint32_t queries = t->rows * heads, keys = t->n_keys + t->rows - 1;
 	const float scale = EXPO_LOG2E / sqrtf((float)t->kv.head_dim);
 	const uint32_t turns = (queries + ATT_QUERIES - 1) / ATT_QUERIES * (t->kv.head_dim + t->kv.head_pad) * ATTENTION_BLOCK / (16 * ATT_VECTORS);
+	const bool few = t->rows == 1 && queries <= FEW_MOST;
 	struct attention_state s;
 
 	place_state(&s, memory, &t->kv, queries);
@@ -211,6 +324,10 @@ VEC void attend_heads(const struct attention_tile *t, uint32_t head, uint32_t he
 		uint32_t n = keys - base < ATTENTION_BLOCK ? keys - base : ATTENTION_BLOCK;
 
 		ahead_begin(&s.ahead, &t->kv, base, keys, turns);
+		if (few) {
+			attend_few(&s, &t->kv, base, queries, n, half);
+			continue;
+		}
 		widen_block(&s, &t->kv, base, n, half);
 		if (base + ATTENTION_BLOCK <= t->n_keys) {
 			attend_block(&s, 0, queries, ATTENTION_BLOCK);
