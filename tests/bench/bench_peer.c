@@ -325,6 +325,14 @@ static bool wanted(const struct column *c, char *const *types, int n)
 	return found;
 }
 
+static bool known(const char *type)
+{
+	for (int i = 0; i < COLUMNS; i++)
+		if (!strcmp(type, columns[i].type))
+			return true;
+	return false;
+}
+
 /* Commands, between which "--" stands. false: none, too many, or too long. */
 static bool take_commands(char **words, int n)
 {
@@ -356,7 +364,7 @@ int main(int argc, char **argv)
 			options.rounds = atoi(optarg);
 		else if (opt == 'f')
 			options.folder = optarg;
-		else if (opt == 'q' && n < COLUMNS)
+		else if (opt == 'q' && n < COLUMNS && known(optarg))
 			types[n++] = optarg;
 		else
 			usage();
