@@ -1,7 +1,7 @@
 /* matmul_avx2.c: integers by maddubs (u8 * s8, pairs summed in 16 bits) and madd (to 32 bits).
  *
- * The 16-bit pair sums are exact: activations are -127 .. 127. Signed bytes (zero = 128) go in as |w| and sign(x, w), at most
- * 2 * 128 * 127 = 32512; other types have codes up to 63. */
+ * The 16-bit sums are exact: activations are -127 .. 127. Signed bytes (zero = 128) go in as |w| and sign(x, w), a pair of them at most
+ * 2 * 128 * 127 = 32512; other types have codes up to 63, and sums of several pairs fit. */
 #include "matmul_vec.h"
 
 enum { INT_ROWS = 4 };
@@ -24,43 +24,103 @@ VEC __m256i four(const int8_t *q)
 
 enum code_kind { CODES_4, CODES_8, CODES_SIGNED };
 
-/* Sums of pairs of codes . q, 8 rows: of 4 k, or for CODES_4 of 8 k, at most 4 * 15 * 127. v and u are the low and high nibbles;
- * for CODES_SIGNED the signed weight and its magnitude. */
-VEC __m256i pairs(__m256i v, __m256i u, const int8_t *q, enum code_kind kind)
+/* As instructions of ours: with the intrinsics GCC 12 loses more of these sums to memory. */
+VEC void add_words(__m256i *sum, __m256i a)
 {
-	if (kind == CODES_SIGNED)
-		return _mm256_maddubs_epi16(u, _mm256_sign_epi8(four(q), v));
-	if (kind == CODES_8)
-		return _mm256_maddubs_epi16(v, four(q));
-	return _mm256_add_epi16(_mm256_maddubs_epi16(v, four(q)), _mm256_maddubs_epi16(u, four(q + 4)));
+	__asm__("vpaddw %1, %0, %0" : "+x"(*sum) : "x"(a));
 }
 
-/* One group of one block: n[i][half] += codes . q */
+VEC void add_longs(__m256i *sum, __m256i a)
+{
+	__asm__("vpaddd %1, %0, %0" : "+x"(*sum) : "x"(a));
+}
+
+/* One group of one block: n[i][half] += codes . q; of signed bytes. */
+VEC void signed_group(__m256i n[INT_ROWS][2], const unsigned char *c, const int8_t *q, size_t ldq, uint32_t rows, uint32_t group)
+{
+	const __m256i flip = _mm256_set1_epi8(-128);
+
+	for (uint32_t k = 0; k < group; k += 4, c += 64)
+		UNROLL
+		for (int h = 0; h < 2; h++) {
+			__m256i w = _mm256_loadu_si256((const __m256i *)(c + 32 * h)), size;
+
+			w = _mm256_xor_si256(w, flip);
+			size = _mm256_abs_epi8(w);
+			UNROLL
+			for (uint32_t i = 0; i < rows; i++)
+				add_longs(&n[i][h], _mm256_madd_epi16(_mm256_maddubs_epi16(size, _mm256_sign_epi8(four(q + i * ldq + k), w)),
+								   _mm256_set1_epi16(1)));
+		}
+}
+
+/* sum[i][half] of a line of 64 bytes: pairs of codes . q, of 4 k or, of nibbles, of 8. */
+VEC void unsigned_line(__m256i sum[INT_ROWS][2], const unsigned char *c, const int8_t *q, size_t ldq, uint32_t rows, unsigned bits, bool begin)
+{
+	const __m256i low = _mm256_set1_epi8(15);
+	__m256i v[2], u[2];
+
+	if (bits == 4 && rows <= 2)
+		_mm_prefetch((const char *)c + FAR, _MM_HINT_T1);
+	UNROLL
+	for (int h = 0; h < 2; h++) {
+		u[h] = v[h] = _mm256_loadu_si256((const __m256i *)(c + 32 * h));
+		if (bits == 4) {
+			u[h] = _mm256_and_si256(_mm256_srli_epi16(v[h], 4), low);
+			v[h] = _mm256_and_si256(v[h], low);
+		}
+	}
+	UNROLL
+	for (uint32_t i = 0; i < rows; i++) {
+		__m256i x = four(q + i * ldq);
+
+		UNROLL
+		for (int h = 0; h < 2; h++)
+			if (begin)
+				sum[i][h] = _mm256_maddubs_epi16(v[h], x);
+			else
+				add_words(&sum[i][h], _mm256_maddubs_epi16(v[h], x));
+		if (bits == 8)
+			continue;
+		x = four(q + i * ldq + 4);
+		UNROLL
+		for (int h = 0; h < 2; h++)
+			add_words(&sum[i][h], _mm256_maddubs_epi16(u[h], x));
+	}
+}
+
+/* One group of one block: n[i][half] += codes . q; of codes below 64, or of nibbles. 16 bits hold the pair sums of two lines, 2 * 2 * 63 * 127,
+ * and of four of nibbles, 4 * 4 * 15 * 127. */
+VEC void unsigned_group(__m256i n[INT_ROWS][2], const unsigned char *c, const int8_t *q, size_t ldq, uint32_t rows, uint32_t group,
+			unsigned bits, uint32_t lines)
+{
+	const uint32_t step = 32 / bits;
+
+	for (uint32_t k = 0; k < group; k += step * lines, c += 64 * lines) {
+		__m256i sum[INT_ROWS][2];
+
+		UNROLL
+		for (uint32_t l = 0; l < lines; l++)
+			unsigned_line(sum, c + 64 * l, q + k + step * l, ldq, rows, bits, l == 0);
+		UNROLL
+		for (uint32_t i = 0; i < rows; i++)
+			UNROLL
+			for (int h = 0; h < 2; h++)
+				n[i][h] = _mm256_add_epi32(n[i][h], _mm256_madd_epi16(sum[i][h], _mm256_set1_epi16(1)));
+	}
+}
+
 VEC void int_group(__m256i n[INT_ROWS][2], const unsigned char *c, const int8_t *q, size_t ldq, uint32_t rows, uint32_t group,
 		   enum code_kind kind)
 {
-	const __m256i low = _mm256_set1_epi8(15), flip = _mm256_set1_epi8(-128);
-
-	for (uint32_t k = 0; k < group; k += kind == CODES_4 ? 8 : 4, c += 64) {
-		if (kind == CODES_4 && rows <= 2)
-			_mm_prefetch((const char *)c + FAR, _MM_HINT_T1);
-		UNROLL
-		for (int h = 0; h < 2; h++) {
-			__m256i v = _mm256_loadu_si256((const __m256i *)(c + 32 * h)), u = v;
-
-			if (kind == CODES_4) {
-				u = _mm256_and_si256(_mm256_srli_epi16(v, 4), low);
-				v = _mm256_and_si256(v, low);
-			} else if (kind == CODES_SIGNED) {
-				v = _mm256_xor_si256(v, flip);
-				u = _mm256_abs_epi8(v);
-			}
-			UNROLL
-			for (uint32_t i = 0; i < rows; i++)
-				n[i][h] = _mm256_add_epi32(
-					n[i][h], _mm256_madd_epi16(pairs(v, u, q + i * ldq + k, kind), _mm256_set1_epi16(1)));
-		}
-	}
+	if (kind == CODES_SIGNED)
+		signed_group(n, c, q, ldq, rows, group);
+	else if (kind == CODES_8)
+		unsigned_group(n, c, q, ldq, rows, group, 8, 2);
+	else if (group == 16)
+		unsigned_group(n, c, q, ldq, rows, group, 4, 2);
+	else
+		unsigned_group(n, c, q, ldq, rows, group, 4, 4);
 }
 
 VEC void int_tile(float *out, size_t ldo, const struct matrix *w, const struct rows *x, uint32_t first, uint32_t rows, uint32_t b,

@@ -208,6 +208,52 @@ static void every_file_type_multiplies_to_the_same_bits_everywhere(void **state)
 		}
 }
 
+/* The largest codes there are times activations of one sign: sums of fewer bits than 32 must hold them. */
+static void sums_hold_the_largest_codes(const struct matrix *w, int8_t q, const char *what)
+{
+	enum { M = 7 };
+	size_t ldo = w->blocks * LANES;
+	struct activations a = make_rows(w, M);
+	float *want;
+
+	for (uint32_t i = 0; i < M; i++) {
+		memset(a.q + i * a.rows.ldq, q, w->kpad);
+		for (uint32_t g = 0; g < w->groups; g++)
+			a.sum[i * w->groups + g] = q * (int32_t)w->group;
+	}
+	want = multiply(ops_for(CORE_CPU_PLAIN), w, &a, M, ldo);
+	for (const char *const *cpu = cpus_here() + 1; *cpu; cpu++)
+		for (uint32_t m = 1; m <= M; m++) {
+			float *got = multiply(ops_named(*cpu), w, &a, m, ldo);
+
+			if (memcmp(got, want, m * ldo * sizeof(float)))
+				fail_msg("%s, codes of %u bits in groups of %u, all activations %d, %u rows, %s", what, w->bits, w->group, q, m, *cpu);
+			free(got);
+		}
+	free(want);
+	free_rows(&a);
+}
+
+static void the_largest_codes_overflow_nowhere(void **state)
+{
+	for (int i = 0; i < N_TYPES; i++) {
+		struct tensor t = random_tensor(all_types[i], 40, 768);
+		struct matrix w;
+
+		pack_whole(&w, &t, PACK_KEEP);
+		if (w.kind == PACK_INT)
+			for (int signed_largest = 0; signed_largest < 2; signed_largest++) {
+				int code = w.bits == 4 ? 0xff : w.zero == 128 ? signed_largest ? 0xff : 0 : 63;
+
+				memset(w.codes, code, w.blocks * matrix_block_bytes(&w));
+				sums_hold_the_largest_codes(&w, 127, t.name);
+				sums_hold_the_largest_codes(&w, -127, t.name);
+			}
+		free(w.codes);
+		free((void *)t.data);
+	}
+}
+
 /* More inputs than a slice of the AMX tiles takes, in slices of unequal length; full tiles of rows, some that are not, and several panels. */
 static void long_rows_multiply_to_the_same_bits_everywhere(void **state)
 {
@@ -526,6 +572,7 @@ int main(void)
 		cmocka_unit_test(rows_of_gguf_query_heads_are_put_back_into_hf_order),
 		cmocka_unit_test(what_is_fetched_meanwhile_is_shared_among_the_calls),
 		cmocka_unit_test(every_file_type_multiplies_to_the_same_bits_everywhere),
+		cmocka_unit_test(the_largest_codes_overflow_nowhere),
 		cmocka_unit_test(long_rows_multiply_to_the_same_bits_everywhere),
 		cmocka_unit_test(nf4_multiplies_to_the_same_bits_with_and_without_double_quantisation),
 		cmocka_unit_test(own_formats_multiply_to_the_same_bits_at_any_length),
