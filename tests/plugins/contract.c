@@ -143,12 +143,15 @@ static void an_instance_has_16_bytes_a_token_of_vocabulary_and_context_at_most(v
 
 	for (int k = 0; k < N_SAMPLERS; k++) {
 		const struct weft_plugin *p = fake_load(samplers[k].plugin);
+		struct weft_value *v = active_values(p, &samplers[k]);
 		struct weft_job *j = sampler_job(VOCAB);
 		void *self = NULL;
 
-		assert_int_equal(p->sampler->create(&fake_host, j, active_values(p, &samplers[k]), &self), 0);
+		assert_int_equal(p->sampler->create(&fake_host, j, v, &self), 0);
 		assert_in_range(malloc_usable_size(self), 1, 16 * (VOCAB + CONTEXT));
 		p->sampler->destroy(self);
+		fake_job_free(j);
+		free(v);
 	}
 }
 
