@@ -151,7 +151,7 @@ static void an_instance_has_16_bytes_a_token_of_vocabulary_and_context_at_most(v
 		assert_in_range(malloc_usable_size(self), 1, 16 * (VOCAB + CONTEXT));
 		p->sampler->destroy(self);
 		fake_job_free(j);
-		free(v);
+		fake_values_free(p, v);
 	}
 }
 
