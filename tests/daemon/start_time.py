@@ -50,7 +50,7 @@ def begin(what, args, cache, packed):
 
 def main():
     ap = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    ap.add_argument("--model", required=True)
+    ap.add_argument("--model", required=True, type=os.path.abspath)  # weftd runs in a folder of its own
     ap.add_argument("--quant", default="q8")
     ap.add_argument("--rounds", type=int, default=3)
     ap.add_argument("--kv-memory", type=int, default=128, help="MiB")
