@@ -81,8 +81,8 @@ VEC void widen_block(struct attention_state *s, const struct kv_view *kv, uint32
 }
 
 /* out[queries][vectors] of `rows` products: a[q * lda + i] * b[i * ldb + lanes], i ascending, on top of what out * factor is. */
-VEC void product(struct ahead *ahead, float *out, size_t ldo, const float *factor, const float *a, size_t lda, const float *b, size_t ldb, uint32_t n,
-		 uint32_t queries, uint32_t vectors)
+VEC void product(struct ahead *ahead, float *out, size_t ldo, const float *factor, const float *a, size_t lda, const float *b, size_t ldb,
+		 uint32_t n, uint32_t queries, uint32_t vectors)
 {
 	v16 sum[ATT_QUERIES][ATT_VECTORS];
 
@@ -234,26 +234,33 @@ VEC void few_outputs(struct attention_state *s, uint32_t q0, uint32_t d, const u
 			v16_store(out + i * s->pad + 16 * j, sum[i][j]);
 }
 
-VEC void few_side_scores(struct attention_state *s, uint32_t q0, const unsigned char *const page[], uint32_t n, uint32_t queries, bool half)
-{
-	for (uint32_t t = 0; t < n; t += PAGE)
-		few_scores(s, q0, page[t / PAGE], s->p + t, queries, half);
-}
-
-VEC void few_side_outputs(struct attention_state *s, uint32_t q0, const unsigned char *const page[], uint32_t n, uint32_t queries, bool half)
+/* Scores or outputs of `queries` from q0 on; page: of K, or of V. */
+VEC void few_side(struct attention_state *s, uint32_t q0, const unsigned char *const page[], uint32_t n, uint32_t queries, bool scores, bool half)
 {
 	uint32_t d = 0;
 
+	if (scores) {
+		for (uint32_t t = 0; t < n; t += PAGE)
+			few_scores(s, q0, page[t / PAGE], s->p + t, queries, half);
+		return;
+	}
 	for (; d + 16 * FEW_VECTORS <= s->pad; d += 16 * FEW_VECTORS)
 		few_outputs(s, q0, d, page, n, queries, FEW_VECTORS, half);
 	for (; FEW_VECTORS > 1 && d < s->pad; d += 16)
 		few_outputs(s, q0, d, page, n, queries, 1, half);
 }
 
-/* How many of those that are left go together. */
-VEC uint32_t few_step(uint32_t left)
+VEC void few_sides(struct attention_state *s, uint32_t count, const unsigned char *const page[], uint32_t n, bool scores, bool half)
 {
-	return left >= FEW_QUERIES ? FEW_QUERIES : left >= 4 ? 4 : 1;
+	for (uint32_t q0 = 0, step; q0 < count; q0 += step) {
+		step = count - q0 >= FEW_QUERIES ? FEW_QUERIES : count - q0 >= 4 ? 4 : 1;
+		if (step == FEW_QUERIES)
+			few_side(s, q0, page, n, FEW_QUERIES, scores, half);
+		else if (step == 4)
+			few_side(s, q0, page, n, 4, scores, half);
+		else
+			few_side(s, q0, page, n, 1, scores, half);
+	}
 }
 
 /* All queries take in n keys of the block at `base`. */
@@ -265,26 +272,10 @@ VEC void attend_few(struct attention_state *s, const struct kv_view *kv, uint32_
 		k[t / PAGE] = kv_page_k(kv, (base + t) / PAGE);
 		v[t / PAGE] = kv_page_v(kv, (base + t) / PAGE);
 	}
-	for (uint32_t q0 = 0, step; q0 < count; q0 += step) {
-		step = few_step(count - q0);
-		if (step == FEW_QUERIES)
-			few_side_scores(s, q0, k, n, FEW_QUERIES, half);
-		else if (step == 4)
-			few_side_scores(s, q0, k, n, 4, half);
-		else
-			few_side_scores(s, q0, k, n, 1, half);
-	}
+	few_sides(s, count, k, n, true, half);
 	for (uint32_t i = 0; i < count; i++)
 		s->factor[i] = weigh(s->p + i * ATTENTION_BLOCK, s->l + i * 16, &s->m[i], n);
-	for (uint32_t q0 = 0, step; q0 < count; q0 += step) {
-		step = few_step(count - q0);
-		if (step == FEW_QUERIES)
-			few_side_outputs(s, q0, v, n, FEW_QUERIES, half);
-		else if (step == 4)
-			few_side_outputs(s, q0, v, n, 4, half);
-		else
-			few_side_outputs(s, q0, v, n, 1, half);
-	}
+	few_sides(s, count, v, n, false, half);
 }
 
 /* Memory for `queries` of them, cut from a block of ATTENTION_STATE floats. */
@@ -306,7 +297,8 @@ VEC void attend_heads(const struct attention_tile *t, uint32_t head, uint32_t he
 	__attribute__((aligned(64))) float memory[ATTENTION_STATE];
 	const uint32_t queries = t->rows * heads, keys = t->n_keys + t->rows - 1;
 	const float scale = EXPO_LOG2E / sqrtf((float)t->kv.head_dim);
-	const uint32_t turns = (queries + ATT_QUERIES - 1) / ATT_QUERIES * (t->kv.head_dim + t->kv.head_pad) * ATTENTION_BLOCK / (16 * ATT_VECTORS);
+	const uint32_t turns = (queries + ATT_QUERIES - 1) / ATT_QUERIES * (t->kv.head_dim + t->kv.head_pad) * ATTENTION_BLOCK /
+			       (16 * ATT_VECTORS);
 	const bool few = t->rows == 1 && queries <= FEW_MOST;
 	struct attention_state s;
 

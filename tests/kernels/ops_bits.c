@@ -6,7 +6,7 @@
 
 static const char *const known[] = {
 	[2] = "438d87d9ce9f6c536522c29076e7821c",
-	[3] = "438d87d9ce9f6c536522c29076e7821c", /* 2's, and of prompt rows: */
+	[3] = "438d87d9ce9f6c536522c29076e7821c", /* 2's, and known_prompts */
 };
 static const char known_prompts[] = "2f3292610efa0c8880ccfacab7c19daf";
 
@@ -14,6 +14,23 @@ static const char known_prompts[] = "2f3292610efa0c8880ccfacab7c19daf";
 static const char known_tiles[] = "6cedb7256d8391d60c8dd77dbf9d27b3";
 
 static crypto_generichash_state all;
+
+static void begin(void)
+{
+	crypto_generichash_init(&all, NULL, 0, 16);
+}
+
+/* Of what was taken since begin(). version: as it is called in core.h. */
+static void is_known(const char *known_hex, const char *what, const char *version)
+{
+	unsigned char digest[16];
+	char hex[33];
+
+	crypto_generichash_final(&all, digest, sizeof(digest));
+	sodium_bin2hex(hex, sizeof(hex), digest, sizeof(digest));
+	if (!known_hex || strcmp(hex, known_hex))
+		fail_msg("the bits of %s are %s: not those of this %s. Was that intended? Then raise it (core.h).", what, hex, version);
+}
 
 static void take(const void *p, size_t n)
 {
@@ -102,10 +119,7 @@ static void take_rows(void)
 
 static void the_operators_compute_the_bits_of_core_bits(void **state)
 {
-	unsigned char digest[16];
-	char hex[33];
-
-	crypto_generichash_init(&all, NULL, 0, sizeof(digest));
+	begin();
 	for (int i = 0; i < N_TYPES && all_types[i] != TENSOR_NF4; i++)
 		take_product(all_types[i], PACK_KEEP);
 	take_product(TENSOR_F32, PACK_Q8);
@@ -116,18 +130,12 @@ static void the_operators_compute_the_bits_of_core_bits(void **state)
 	take_attention(KV_INT8, NULL);
 	take_rows();
 	take_product(TENSOR_NF4, PACK_KEEP);	/* the last: a kind that came later */
-	crypto_generichash_final(&all, digest, sizeof(digest));
-	sodium_bin2hex(hex, sizeof(hex), digest, sizeof(digest));
-	if (CORE_BITS >= sizeof(known) / sizeof(known[0]) || strcmp(hex, known[CORE_BITS]))
-		fail_msg("the operators' bits are %s: not those of CORE_BITS %d. Was that intended? Then raise it (core.h).", hex, CORE_BITS);
+	is_known(CORE_BITS < sizeof(known) / sizeof(known[0]) ? known[CORE_BITS] : NULL, "the operators", "CORE_BITS");
 }
 
 static void tiles_and_prompts_attention_compute_the_bits_of_core_bits_tiles(void **state)
 {
-	unsigned char digest[16];
-	char hex[33];
-
-	crypto_generichash_init(&all, NULL, 0, sizeof(digest));
+	begin();
 	take_tiles(TENSOR_BF16, PACK_KEEP);
 	take_tiles(TENSOR_F16, PACK_KEEP);
 	take_tiles(TENSOR_F32, PACK_Q8);
@@ -135,25 +143,16 @@ static void tiles_and_prompts_attention_compute_the_bits_of_core_bits_tiles(void
 	take_tiles(TENSOR_NF4, PACK_KEEP);
 	take_attention(KV_F16, attention_prompt_plain);
 	take_attention(KV_INT8, attention_prompt_plain);
-	crypto_generichash_final(&all, digest, sizeof(digest));
-	sodium_bin2hex(hex, sizeof(hex), digest, sizeof(digest));
-	if (strcmp(hex, known_tiles))
-		fail_msg("AMX's bits are %s: not those of CORE_BITS_TILES %#x. Was that intended? Then raise it (core.h).", hex, CORE_BITS_TILES);
+	is_known(known_tiles, "AMX", "CORE_BITS_TILES");
 }
 
 /* The last: what came later draws its numbers later. */
 static void prompt_rows_compute_the_bits_of_core_bits(void **state)
 {
-	unsigned char digest[16];
-	char hex[33];
-
-	crypto_generichash_init(&all, NULL, 0, sizeof(digest));
+	begin();
 	take_attention(KV_F16, attention_words_plain);
 	take_attention(KV_INT8, attention_words_plain);
-	crypto_generichash_final(&all, digest, sizeof(digest));
-	sodium_bin2hex(hex, sizeof(hex), digest, sizeof(digest));
-	if (strcmp(hex, known_prompts))
-		fail_msg("the bits of prompt rows are %s: not those of CORE_BITS %d. Was that intended? Then raise it (core.h).", hex, CORE_BITS);
+	is_known(known_prompts, "prompt rows", "CORE_BITS");
 }
 
 int main(void)
