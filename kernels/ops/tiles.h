@@ -54,7 +54,7 @@ typedef void split_fn(const struct planes *p, uint32_t i, const float *x, uint32
  * 16 * b1. guest: what to fetch meanwhile (guest.h), or NULL. */
 typedef void tiles_fn(float *out, size_t ldo, const struct matrix *w, const struct planes *x, uint32_t m, uint32_t b0, uint32_t b1,
 		      struct guest *guest);
-enum { TILES_CHUNK = 16, TILES_FEW = 32 };	/* up to so many rows there is no gain in more than MATMUL_CHUNK blocks at a time */
+enum { TILES_CHUNK = 24, TILES_FEW = 32 };	/* up to so many rows there is no gain in more than MATMUL_CHUNK blocks at a time */
 
 split_fn split_plain, split_amx;
 tiles_fn tiles_plain, tiles_amx;

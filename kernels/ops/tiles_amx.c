@@ -2,8 +2,8 @@
  *
  * Two tiles of rows by two blocks of W are under way at a time: four products for four loads. Up to 32 rows, their sums stay in tiles
  * over all of k (up to 16 rows: one tile of rows by four blocks); more rows go slice by slice along k, and their sums rest in `out`
- * meanwhile, so that 32 rows of a slice stay in the first cache and W's slice in the second. W is read as it lies where it is bf16,
- * other kinds are staged as bf16 once for all rows.
+ * meanwhile, so that 32 rows of a slice stay in the first cache and W's slice in the second. W passes by the first cache, and what the
+ * next tiles need is fetched a few lines a step. W is read as it lies where it is bf16, other kinds are staged as bf16 once for all rows.
  *
  * The instructions are written out: see matmul_amx.c. */
 #include <immintrin.h>
@@ -14,7 +14,7 @@
 #include "tiles.h"
 
 enum { ROWS = TILES_ROWS, TILE = 1024 };	/* bytes */
-enum { SLICE = 256 };			/* of k: what is staged at a time, of one plane */
+enum { SLICE = 512, FEW_SLICE = 256 };	/* of k: what is staged at a time. 32 rows of it take 32 KiB, those of two planes of half as much, too */
 
 /* A slice of W, as tiles: block b, plane p, step t at at + b * block + p * plane + t * TILE. */
 struct slice {
@@ -42,6 +42,9 @@ struct tile_config {
 #define TILE_ZERO(t) __asm__ volatile("tilezero %%tmm" #t : :)
 #define TILE_LOAD(t, from, stride)                                                                                                 \
 	__asm__ volatile("tileloadd (%0,%1,1), %%tmm" #t : : "r"(from), "r"((size_t)(stride)) : "memory")
+/* What is not read again before it has left the first cache. */
+#define TILE_PASS(t, from, stride)                                                                                                 \
+	__asm__ volatile("tileloaddt1 (%0,%1,1), %%tmm" #t : : "r"(from), "r"((size_t)(stride)) : "memory")
 #define TILE_STORE(t, to, stride)                                                                                                  \
 	__asm__ volatile("tilestored %%tmm" #t ", (%0,%1,1)" : : "r"(to), "r"((size_t)(stride)) : "memory")
 #define TILE_DOT(sum, x, w) __asm__ volatile("tdpbf16ps %%tmm" #w ", %%tmm" #x ", %%tmm" #sum : :)
@@ -174,6 +177,11 @@ VEC uint32_t planes_of(enum pack_kind kind)
 	return kind == PACK_F16 ? 2 : 1;
 }
 
+VEC uint32_t x_planes(enum pack_kind kind)
+{
+	return kind == PACK_F16 || kind == PACK_BF16 ? 2 : 1;
+}
+
 /* Block b of the slice, at its place in the room. Past the last k: zeros. */
 static void stage_block(const struct slice *s, const struct matrix *w, uint32_t b, char *to)
 {
@@ -243,9 +251,9 @@ VEC void dots_2x2(bool second)
 
 VEC void load_w(const char *w, size_t block, bool second)
 {
-	TILE_LOAD(6, w, 64);
+	TILE_PASS(6, w, 64);
 	if (second)
-		TILE_LOAD(7, w + block, 64);
+		TILE_PASS(7, w + block, 64);
 }
 
 VEC void load_x(const uint16_t *x, size_t next)
@@ -254,14 +262,39 @@ VEC void load_x(const uint16_t *x, size_t next)
 	TILE_LOAD(5, x + next, 64);
 }
 
-VEC void steps_2x2(const struct product *p, const struct slice *s, uint32_t i, const char *w, bool second, struct guest *guest,
-		   enum pack_kind kind)
+/* What is fetched while a unit multiplies: the sums of the next one, to be written, and its part of the x that the next rows read. */
+struct ahead {
+	const float *out;
+	size_t ldo;
+	uint32_t rows;			/* of `out`, a step */
+	const char *x[4];		/* two tiles of each plane, and where they end in the first */
+	const char *end;
+	uint32_t lines;			/* of each, a step */
+};
+
+VEC void fetch_ahead(struct ahead *a, enum pack_kind kind)
+{
+	for (uint32_t i = 0; i < a->rows; i++, a->out += a->ldo) {
+		__builtin_prefetch(a->out, 1, 3);
+		__builtin_prefetch(a->out + LANES, 1, 3);
+	}
+	for (uint32_t i = 0; i < a->lines && a->x[0] < a->end; i++) {
+		UNROLL
+		for (uint32_t k = 0; k < 2 * x_planes(kind); k++, a->x[k - 1] += 64)
+			_mm_prefetch(a->x[k], _MM_HINT_T1);
+	}
+}
+
+VEC void steps_2x2(const struct product *p, const struct slice *s, uint32_t i, const char *w, bool second, struct ahead *ahead,
+		   struct guest *guest, enum pack_kind kind)
 {
 	size_t next = p->x->stride * ROWS, at = x_at(p, i, s->k0);
 
 	for (uint32_t t = 0; t < s->steps; t++, at += TILE / 2, w += TILE) {
 		if (guest)
 			guest_step(guest);
+		if (ahead)
+			fetch_ahead(ahead, kind);
 		load_w(w, s->block, second);
 		if (kind == PACK_BF16 || kind == PACK_F16) {
 			load_x(p->x->lo + at, next);
@@ -278,7 +311,8 @@ VEC void steps_2x2(const struct product *p, const struct slice *s, uint32_t i, c
 	}
 }
 
-VEC void unit_2x2(const struct product *p, const struct slice *s, uint32_t i, uint32_t b, bool second, enum pack_kind kind)
+VEC void unit_2x2(const struct product *p, const struct slice *s, uint32_t i, uint32_t b, bool second, struct ahead *ahead,
+		  enum pack_kind kind)
 {
 	float *out = p->out + i * p->ldo + (size_t)b * LANES, *below = out + ROWS * p->ldo;
 	size_t ld = p->ldo * sizeof(float);
@@ -293,7 +327,7 @@ VEC void unit_2x2(const struct product *p, const struct slice *s, uint32_t i, ui
 	} else {
 		zero_sums();
 	}
-	steps_2x2(p, s, i, s->at + (b - p->b0) * s->block, second, NULL, kind);
+	steps_2x2(p, s, i, s->at + (b - p->b0) * s->block, second, ahead, NULL, kind);
 	TILE_STORE(0, out, ld);
 	TILE_STORE(2, below, ld);
 	if (second) {
@@ -409,7 +443,7 @@ VEC uint32_t slice_end(const struct slice *s)
 
 VEC void few_rows_16(struct product *p, struct guest *guest, enum pack_kind kind)
 {
-	uint32_t most = kind == PACK_BF16 ? p->w->kpad : SLICE / planes_of(kind);
+	uint32_t most = kind == PACK_BF16 ? p->w->kpad : FEW_SLICE / planes_of(kind);
 
 	configure(p, p->m, 0);
 	if (guest)
@@ -429,7 +463,7 @@ VEC void few_rows_16(struct product *p, struct guest *guest, enum pack_kind kind
 
 VEC void few_rows_32(struct product *p, struct guest *guest, enum pack_kind kind)
 {
-	uint32_t most = kind == PACK_BF16 ? p->w->kpad : SLICE / planes_of(kind), b0 = p->b0;
+	uint32_t most = kind == PACK_BF16 ? p->w->kpad : FEW_SLICE / planes_of(kind), b0 = p->b0;
 	float *out = p->out, *below = out + ROWS * p->ldo;
 	size_t ld = p->ldo * sizeof(float);
 
@@ -444,9 +478,9 @@ VEC void few_rows_32(struct product *p, struct guest *guest, enum pack_kind kind
 		for (uint32_t k = 0; k < p->w->kpad; k = slice_end(&s)) {
 			s = slice_at(p, k, most < TILES_K ? TILES_K : most, b, b + 1 + second);
 			if (second)
-				steps_2x2(p, &s, 0, s.at, true, guest, kind);
+				steps_2x2(p, &s, 0, s.at, true, NULL, guest, kind);
 			else
-				steps_2x2(p, &s, 0, s.at, false, guest, kind);
+				steps_2x2(p, &s, 0, s.at, false, NULL, guest, kind);
 		}
 		TILE_STORE(0, out + b * LANES, ld);
 		TILE_STORE(2, below + b * LANES, ld);
@@ -481,18 +515,44 @@ VEC void slice_rest(struct product *p, const struct slice *s, uint32_t i, enum p
 	}
 }
 
+/* The x that is read after these rows: that of the next ones, or of the first ones' next slice. */
+VEC void next_x(struct ahead *a, const struct product *p, const struct slice *s, uint32_t i, enum pack_kind kind)
+{
+	bool down = i + 2 * ROWS < p->m;
+	uint32_t units = (p->b1 - p->b0 + 1) / 2, k = down ? s->k0 : slice_end(s);
+
+	a->lines = k < p->x->depth ? (ROWS + units - 1) / units : 0;
+	if (!a->lines)
+		return;
+	for (uint32_t n = 0; n < 2 * x_planes(kind); n++)
+		a->x[n] = (const char *)((n < 2 ? p->x->hi : p->x->lo) + x_at(p, down ? i + 2 * ROWS : 0, k) + n % 2 * p->x->stride * ROWS);
+	a->end = a->x[0] + (size_t)s->steps * TILE;
+}
+
+/* Where the unit behind this one leaves its sums. */
+VEC void next_out(struct ahead *a, const struct product *p, const struct slice *s, uint32_t i, uint32_t b)
+{
+	bool right = b + 2 < p->b1, down = i + 2 * ROWS < p->m;
+
+	a->out = p->out + (right ? i : down ? i + 2 * ROWS : 0) * p->ldo + (size_t)(right ? b + 2 : p->b0) * LANES;
+	a->ldo = p->ldo;
+	a->rows = 2 * ROWS / s->steps;
+}
+
 VEC void slice_rows(struct product *p, const struct slice *s, struct guest *next, struct guest *guest, enum pack_kind kind)
 {
+	struct ahead ahead = { 0 };
 	uint32_t i, b;
 
 	for (i = 0; i + ROWS < p->m; i += 2 * ROWS) {
 		configure(p, ROWS, p->m - i < 2 * ROWS ? p->m - i - ROWS : ROWS);
-		for (b = p->b0; b + 2 <= p->b1; b += 2) {
-			unit_2x2(p, s, i, b, true, kind);
-			fetch_step(next, guest);
-		}
-		if (b < p->b1) {
-			unit_2x2(p, s, i, b, false, kind);
+		next_x(&ahead, p, s, i, kind);
+		for (b = p->b0; b < p->b1; b += 2) {
+			next_out(&ahead, p, s, i, b);
+			if (b + 1 < p->b1)
+				unit_2x2(p, s, i, b, true, &ahead, kind);
+			else
+				unit_2x2(p, s, i, b, false, &ahead, kind);
 			fetch_step(next, guest);
 		}
 	}
@@ -514,7 +574,7 @@ static void add_next(struct guest *next, const struct product *p, uint32_t k, ui
 
 VEC void many_rows(struct product *p, struct guest *guest, enum pack_kind kind)
 {
-	uint32_t most = SLICE / planes_of(kind);
+	uint32_t most = SLICE / x_planes(kind);
 	size_t units = (size_t)((p->m + ROWS - 1) / (2 * ROWS)) * ((p->b1 - p->b0 + 1) / 2);
 	struct guest next;
 	struct slice s;
