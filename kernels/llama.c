@@ -10,29 +10,35 @@
 
 /* ---- steps over rows ---- */
 
+/* x += d. Lanes of 16 become vectors. */
+static void add_row(float *restrict x, const float *restrict d, uint32_t n)
+{
+	uint32_t k = 0;
+
+	for (; k + LANES <= n; k += LANES)
+		for (uint32_t j = 0; j < LANES; j++)
+			x[k + j] += d[k + j];
+	for (; k < n; k++)
+		x[k] += d[k];
+}
+
 struct norm_step {
 	struct core_ctx *c;
 	const float *weight;
 	bool add;		/* x += delta first */
+	const uint32_t *from;	/* which row of x becomes row i of h; NULL: the i-th */
 };
 
 static void norm_row(void *arg, uint32_t i)
 {
 	struct norm_step *s = arg;
 	struct core_ctx *c = s->c;
-	float *x = c->x.data + i * c->x.ld;
-	const float *d = c->delta.data + i * c->delta.ld;
+	uint32_t from = s->from ? s->from[i] : i, dim = c->model->config.dim;
+	float *x = c->x.data + from * c->x.ld;
 
-	for (uint32_t k = 0; s->add && k < c->model->config.dim; k++)
-		x[k] += d[k];
-	c->ops->rmsnorm(c->h.data + i * c->h.ld, x, s->weight, c->model->config.dim, c->model->config.norm_eps);
-}
-
-static void norm(struct core_ctx *c, const float *weight, bool add)
-{
-	struct norm_step s = { c, weight, add };
-
-	pool_run(c->pool, norm_row, &s, c->m);
+	if (s->add)
+		add_row(x, c->delta.data + from * c->delta.ld, dim);
+	c->ops->rmsnorm(c->h.data + i * c->h.ld, x, s->weight, dim, c->model->config.norm_eps);
 }
 
 static void embed_row(void *arg, uint32_t i)
@@ -149,14 +155,14 @@ static void swiglu_row(void *arg, uint32_t i)
 /* ---- linears ---- */
 
 /* Up to three linears of the same input, with what the blends add to them. */
-static void project(struct core_ctx *c, uint32_t layer, enum adapter_input input, const struct buffer *x, const struct linear *l,
-		    uint32_t n)
+static void project(struct core_ctx *c, uint32_t layer, enum adapter_input which, const struct buffer *x, struct input input,
+		    const struct linear *l, uint32_t n)
 {
 	struct project s;
 
-	project_begin(&s, c, x, c->m, c->m_prompt, l, n);
+	project_begin(&s, c, x, input, c->m, c->m_prompt, l, n);
 	if (c->weave.n)
-		weave(&s, layer, input);
+		weave(&s, layer, which);
 	else
 		project_run(&s);
 }
@@ -170,9 +176,10 @@ static void reduce(struct core_ctx *c)
 
 static void logits(struct core_ctx *c)
 {
+	struct norm_step last = { c, c->model->norm, true, c->wanted };
 	struct project s;
 
-	project_begin(&s, c, &c->delta, c->n_logits, 0, &(struct linear){ &c->model->head, &c->logits }, 1);
+	project_begin(&s, c, &c->h, (struct input){ norm_row, &last }, c->n_logits, 0, &(struct linear){ &c->model->head, &c->logits }, 1);
 	project_run(&s);
 }
 
@@ -185,24 +192,17 @@ static void layer(struct core_ctx *c, const struct layer *y, uint32_t i)
 	const struct linear gate_up[] = { { &y->gate, &c->gate }, { &y->up, &c->up } };
 	const struct linear down[] = { { &y->down, &c->delta } };
 
-	norm(c, y->attn_norm, i > 0);				/* h        [m][dim] */
-	project(c, i, ADAPTER_ATTN, &c->h, qkv, 3);		/* q        [m][heads][head_dim], k and v [m][kv_heads][head_dim] */
+	struct norm_step attn = { c, y->attn_norm, i > 0, NULL }, ffn = { c, y->ffn_norm, true, NULL };
+	struct input normed = { norm_row, &attn }, ready = { NULL, NULL }, normed_again = { norm_row, &ffn }, gated = { swiglu_row, c };
+
+	/* input: h [m][dim];    output: q [m][heads][head_dim], k and v [m][kv_heads][head_dim] */
+	project(c, i, ADAPTER_ATTN, &c->h, normed, qkv, 3);
 	attend(c, i);						/* a        [m][heads][head_dim] */
-	project(c, i, ADAPTER_O, &c->a, o, 1);			/* delta    [m][dim] */
+	project(c, i, ADAPTER_O, &c->a, ready, o, 1);		/* delta    [m][dim] */
 	reduce(c);
-	norm(c, y->ffn_norm, true);				/* h        [m][dim] */
-	project(c, i, ADAPTER_MLP, &c->h, gate_up, 2);		/* gate, up [m][ffn] */
-	pool_run(c->pool, swiglu_row, c, c->m);			/* gate     [m][ffn] */
-	project(c, i, ADAPTER_DOWN, &c->gate, down, 1);		/* delta    [m][dim] */
+	project(c, i, ADAPTER_MLP, &c->h, normed_again, gate_up, 2);	/* h [m][dim]; gate, up [m][ffn] */
+	project(c, i, ADAPTER_DOWN, &c->gate, gated, down, 1);	/* gate     [m][ffn]; delta [m][dim] */
 	reduce(c);
-}
-
-/* Row i of delta: the i-th row that wants logits. */
-static void gather_row(void *arg, uint32_t i)
-{
-	struct core_ctx *c = arg;
-
-	memcpy(c->delta.data + i * c->delta.ld, c->h.data + c->wanted[i] * c->h.ld, c->model->config.dim * sizeof(float));
 }
 
 void llama_forward(struct core_ctx *c)
@@ -213,8 +213,6 @@ void llama_forward(struct core_ctx *c)
 	pool_run(c->pool, embed_row, c, c->m);			/* x        [m][dim] */
 	for (uint32_t i = 0; i < m->config.layers; i++)
 		layer(c, &m->layers[i], i);			/* x, but for the last delta */
-	norm(c, m->norm, true);					/* h        [m][dim] */
-	pool_run(c->pool, gather_row, c, c->n_logits);		/* delta    [n_logits][dim] */
 	if (c->n_logits)
-		logits(c);					/* logits   [n_logits][vocab] */
+		logits(c);					/* h [n_logits][dim]; logits [n_logits][vocab] */
 }

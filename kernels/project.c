@@ -16,55 +16,48 @@ static uint32_t rows_in_tiles(const struct project *s, const struct matrix *w)
 	return w->kind == PACK_BF16 ? s->m : s->m_prompt;
 }
 
-static void split_row(void *arg, uint32_t i)
+/* What becomes of x: planes of the rows that some linear meets in tiles, codes for each size of groups. */
+static void plan_inputs(struct project *s)
 {
-	struct project *s = arg;
-
-	s->c->ops->split(&s->planes, i, s->x->data + i * s->x->ld, s->l[0].w->cols);
-}
-
-static void split_rows(struct project *s)
-{
-	uint32_t most = 0;
+	uint32_t sizes = 0;
 	bool lo = false;
-	size_t depth;
+	size_t depth = tiles_depth(s->l[0].w->cols);
 
 	for (uint32_t i = 0; i < s->n; i++) {
-		uint32_t rows = rows_in_tiles(s, s->l[i].w);
+		const struct matrix *w = s->l[i].w;
+		uint32_t rows = rows_in_tiles(s, w);
 
-		most = rows > most ? rows : most;
-		lo |= rows && tiles_read_lo(s->l[i].w);
+		s->in_planes = rows > s->in_planes ? rows : s->in_planes;
+		lo |= rows && tiles_read_lo(w);
+		if (w->kind != PACK_INT || w->group & sizes)
+			continue;
+		sizes |= w->group;
+		s->codes[s->n_codes++] = (struct input_codes){ w->group, w->kpad, rows };
 	}
-	depth = tiles_depth(s->l[0].w->cols);
 	s->planes = (struct planes){ s->c->planes.hi, lo ? s->c->planes.lo : NULL, depth, tiles_stride(depth) };
-	pool_run(s->c->pool, split_row, s, most);
 }
 
-static void quantize_row(void *arg, uint32_t i)
+static void quantize_row(const struct project *s, const struct input_codes *y, uint32_t i)
+{
+	struct quantized *z = quantized_for(s->c, y->group);
+	size_t groups = y->kpad / y->group;
+
+	s->c->ops->quantize(z->q + i * quantized_ld(y->kpad), z->scale + i * groups, z->sum + i * groups, s->x->data + i * s->x->ld,
+			    s->l[0].w->cols, y->kpad, y->group);
+}
+
+/* A row is made and turned into all that the linears read while it is in the first cache. */
+static void input_row(void *arg, uint32_t i)
 {
 	struct project *s = arg;
-	struct quantized *z = quantized_for(s->c, s->group);
-	size_t groups = s->kpad / s->group;
 
-	i += s->first;
-	s->c->ops->quantize(z->q + i * quantized_ld(s->kpad), z->scale + i * groups, z->sum + i * groups, s->x->data + i * s->x->ld,
-			    s->l[0].w->cols, s->kpad, s->group);
-}
-
-static void quantize_rows(struct project *s)
-{
-	uint32_t done = 0;
-
-	for (uint32_t i = 0; i < s->n; i++) {
-		s->group = s->l[i].w->group;
-		s->kpad = s->l[i].w->kpad;
-		s->first = rows_in_tiles(s, s->l[i].w);
-		if (s->l[i].w->kind != PACK_INT)
-			continue;
-		if (s->group & ~done)
-			pool_run(s->c->pool, quantize_row, s, s->m - s->first);
-		done |= s->group;
-	}
+	if (s->input.make)
+		s->input.make(s->input.arg, i);
+	if (i < s->in_planes)
+		s->c->ops->split(&s->planes, i, s->x->data + i * s->x->ld, s->l[0].w->cols);
+	for (uint32_t k = 0; k < s->n_codes; k++)
+		if (i >= s->codes[k].first)
+			quantize_row(s, &s->codes[k], i);
 }
 
 /* Tiles of many rows take W in long ranges, so that x is read seldom; each thread gets some. */
@@ -81,14 +74,15 @@ static uint32_t good_range(const struct project *s)
 	return range < MATMUL_CHUNK ? MATMUL_CHUNK : range < TILES_CHUNK ? range : TILES_CHUNK;
 }
 
-void project_begin(struct project *s, struct core_ctx *c, const struct buffer *x, uint32_t m, uint32_t m_prompt, const struct linear *l,
-		   uint32_t n)
+void project_begin(struct project *s, struct core_ctx *c, const struct buffer *x, struct input input, uint32_t m, uint32_t m_prompt,
+		   const struct linear *l, uint32_t n)
 {
-	*s = (struct project){ .c = c, .x = x, .m = m, .m_prompt = m_prompt, .n = n };
+	*s = (struct project){ .c = c, .x = x, .input = input, .m = m, .m_prompt = m_prompt, .n = n };
 	for (uint32_t i = 0; i < n; i++)
 		s->l[i] = l[i];
-	split_rows(s);
-	quantize_rows(s);
+	plan_inputs(s);
+	if (s->input.make || s->in_planes || s->n_codes)
+		pool_run(c->pool, input_row, s, m);
 	s->range = good_range(s);
 }
 

@@ -16,21 +16,35 @@ struct linear {
 	const struct buffer *out;
 };
 
+/* What writes row i of x; NULL: it is there. */
+struct input {
+	void (*make)(void *arg, uint32_t i);
+	void *arg;
+};
+
+/* x in groups of 8-bit codes, from row `first` on. */
+struct input_codes {
+	uint32_t group, kpad, first;
+};
+
 struct project {
 	struct core_ctx *c;
 	const struct buffer *x;
+	struct input input;
 	uint32_t m, m_prompt;
 	struct linear l[3];
 	uint32_t n;
 	uint32_t range;		/* of blocks, when there is nothing but the linears */
-	struct planes planes;	/* x of the rows that go in tiles */
-	uint32_t first, group, kpad;	/* of the quantisation under way */
+	struct planes planes;	/* x of the first rows, for tiles */
+	uint32_t in_planes;	/* how many */
+	struct input_codes codes[3];
+	uint32_t n_codes;
 };
 
-/* Quantises x once per group size that the linears need, and puts in planes what tiles multiply. The first m_prompt of the m rows are
- * multiplied as a prompt's (ops.h). */
-void project_begin(struct project *s, struct core_ctx *c, const struct buffer *x, uint32_t m, uint32_t m_prompt, const struct linear *l,
-		   uint32_t n);
+/* Makes x, quantises it once per group size that the linears need, and puts in planes what tiles multiply. The first m_prompt of the m
+ * rows are multiplied as a prompt's (ops.h). */
+void project_begin(struct project *s, struct core_ctx *c, const struct buffer *x, struct input input, uint32_t m, uint32_t m_prompt,
+		   const struct linear *l, uint32_t n);
 /* Blocks b0 .. b1 - 1 of outputs of a linear, of all rows. guest: NULL, or what to fetch meanwhile; its calls: one per MATMUL_CHUNK. */
 void project_blocks(const struct project *s, const struct linear *l, uint32_t b0, uint32_t b1, struct guest *guest);
 /* All blocks of all linears, shared out. */
