@@ -191,17 +191,15 @@ static void layer(struct core_ctx *c, const struct layer *y, uint32_t i)
 	const struct linear o[] = { { &y->o, &c->delta } };
 	const struct linear gate_up[] = { { &y->gate, &c->gate }, { &y->up, &c->up } };
 	const struct linear down[] = { { &y->down, &c->delta } };
-
 	struct norm_step attn = { c, y->attn_norm, i > 0, NULL }, ffn = { c, y->ffn_norm, true, NULL };
 	struct input normed = { norm_row, &attn }, ready = { NULL, NULL }, normed_again = { norm_row, &ffn }, gated = { swiglu_row, c };
 
-	/* input: h [m][dim];    output: q [m][heads][head_dim], k and v [m][kv_heads][head_dim] */
-	project(c, i, ADAPTER_ATTN, &c->h, normed, qkv, 3);
-	attend(c, i);						/* a        [m][heads][head_dim] */
-	project(c, i, ADAPTER_O, &c->a, ready, o, 1);		/* delta    [m][dim] */
+	project(c, i, ADAPTER_ATTN, &c->h, normed, qkv, 3);		/* q        [m][heads][head_dim], k and v [m][kv_heads][head_dim] */
+	attend(c, i);							/* a        [m][heads][head_dim] */
+	project(c, i, ADAPTER_O, &c->a, ready, o, 1);			/* delta    [m][dim] */
 	reduce(c);
-	project(c, i, ADAPTER_MLP, &c->h, normed_again, gate_up, 2);	/* h [m][dim]; gate, up [m][ffn] */
-	project(c, i, ADAPTER_DOWN, &c->gate, gated, down, 1);	/* gate     [m][ffn]; delta [m][dim] */
+	project(c, i, ADAPTER_MLP, &c->h, normed_again, gate_up, 2);	/* gate, up [m][ffn], from h [m][dim] */
+	project(c, i, ADAPTER_DOWN, &c->gate, gated, down, 1);		/* delta    [m][dim] */
 	reduce(c);
 }
 

@@ -280,8 +280,10 @@ VEC void fetch_ahead(struct ahead *a, enum pack_kind kind)
 	}
 	for (uint32_t i = 0; i < a->lines && a->x[0] < a->end; i++) {
 		UNROLL
-		for (uint32_t k = 0; k < 2 * x_planes(kind); k++, a->x[k - 1] += 64)
+		for (uint32_t k = 0; k < 2 * x_planes(kind); k++) {
 			_mm_prefetch(a->x[k], _MM_HINT_T1);
+			a->x[k] += 64;
+		}
 	}
 }
 
