@@ -262,13 +262,13 @@ VEC void load_x(const uint16_t *x, size_t next)
 	TILE_LOAD(5, x + next, 64);
 }
 
-/* What is fetched while a unit multiplies: the sums of the next one, to be written, and its part of the x that the next rows read. */
+/* What is fetched while a unit multiplies: the sums of the next one, to be written, and its part of the x that the next rows read. Hints, which
+ * may lie past the last row. */
 struct ahead {
 	const float *out;
 	size_t ldo;
 	uint32_t rows;			/* of `out`, a step */
-	const char *x[4];		/* two tiles of each plane, and where they end in the first */
-	const char *end;
+	const char *x[4], *end;		/* two tiles of each plane; where the first one ends */
 	uint32_t lines;			/* of each, a step */
 };
 
