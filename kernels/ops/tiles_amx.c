@@ -177,9 +177,10 @@ VEC uint32_t planes_of(enum pack_kind kind)
 	return kind == PACK_F16 ? 2 : 1;
 }
 
-VEC uint32_t x_planes(enum pack_kind kind)
+/* tiles_read_lo(), as a constant. */
+VEC bool reads_lo(enum pack_kind kind)
 {
-	return kind == PACK_F16 || kind == PACK_BF16 ? 2 : 1;
+	return kind == PACK_F16 || kind == PACK_BF16;
 }
 
 /* Block b of the slice, at its place in the room. Past the last k: zeros. */
@@ -274,13 +275,15 @@ struct ahead {
 
 VEC void fetch_ahead(struct ahead *a, enum pack_kind kind)
 {
+	const uint32_t tiles = reads_lo(kind) ? 4 : 2;
+
 	for (uint32_t i = 0; i < a->rows; i++, a->out += a->ldo) {
 		__builtin_prefetch(a->out, 1, 3);
 		__builtin_prefetch(a->out + LANES, 1, 3);
 	}
 	for (uint32_t i = 0; i < a->lines && a->x[0] < a->end; i++) {
 		UNROLL
-		for (uint32_t k = 0; k < 2 * x_planes(kind); k++) {
+		for (uint32_t k = 0; k < tiles; k++) {
 			_mm_prefetch(a->x[k], _MM_HINT_T1);
 			a->x[k] += 64;
 		}
@@ -298,7 +301,7 @@ VEC void steps_2x2(const struct product *p, const struct slice *s, uint32_t i, c
 		if (ahead)
 			fetch_ahead(ahead, kind);
 		load_w(w, s->block, second);
-		if (kind == PACK_BF16 || kind == PACK_F16) {
+		if (reads_lo(kind)) {
 			load_x(p->x->lo + at, next);
 			dots_2x2(second);
 		}
@@ -371,7 +374,7 @@ VEC void steps_1x4(const struct product *p, const struct slice *s, uint32_t i, c
 		if (guest)
 			guest_step(guest);
 		TILE_LOAD(4, p->x->hi + at, 64);
-		if (kind == PACK_BF16 || kind == PACK_F16)
+		if (reads_lo(kind))
 			TILE_LOAD(5, p->x->lo + at, 64);
 		if (kind == PACK_BF16 && (s->steps - t) * TILE <= FURTHER)
 			fetch = FURTHER + 3 * s->block;
@@ -387,7 +390,7 @@ VEC void steps_1x4(const struct product *p, const struct slice *s, uint32_t i, c
 					_mm_prefetch(own + s->block + fetch + line * 64, _MM_HINT_T0);
 			}
 			load_w(own, s->block, second);
-			if (kind == PACK_BF16 || kind == PACK_F16)
+			if (reads_lo(kind))
 				dots_1x4(b == 0, second, true);
 			if (kind == PACK_F16) {
 				load_w(own + s->plane, s->block, second);
@@ -526,7 +529,7 @@ VEC void next_x(struct ahead *a, const struct product *p, const struct slice *s,
 	a->lines = k < p->x->depth ? (ROWS + units - 1) / units : 0;
 	if (!a->lines)
 		return;
-	for (uint32_t n = 0; n < 2 * x_planes(kind); n++)
+	for (uint32_t n = 0; n < (reads_lo(kind) ? 4 : 2); n++)
 		a->x[n] = (const char *)((n < 2 ? p->x->hi : p->x->lo) + x_at(p, down ? i + 2 * ROWS : 0, k) + n % 2 * p->x->stride * ROWS);
 	a->end = a->x[0] + (size_t)s->steps * TILE;
 }
@@ -576,7 +579,7 @@ static void add_next(struct guest *next, const struct product *p, uint32_t k, ui
 
 VEC void many_rows(struct product *p, struct guest *guest, enum pack_kind kind)
 {
-	uint32_t most = SLICE / x_planes(kind);
+	uint32_t most = reads_lo(kind) ? SLICE / 2 : SLICE;
 	size_t units = (size_t)((p->m + ROWS - 1) / (2 * ROWS)) * ((p->b1 - p->b0 + 1) / 2);
 	struct guest next;
 	struct slice s;

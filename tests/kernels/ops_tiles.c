@@ -99,10 +99,10 @@ static void all_counts(struct tensor t, enum pack_form form)
 	free((void *)t.data);
 }
 
-/* Slices of 512 k (256 of two planes) and what is left after them; 20 blocks are more than a chunk. */
+/* Slices of 512 k (256 of two planes) and what is left after them; more blocks than a chunk. */
 static void every_kind_multiplies_to_the_bits_of_the_plain_reference(void **state)
 {
-	static const uint32_t shapes[][2] = { { 1, 256 }, { 37, 768 }, { 310, 256 } };
+	static const uint32_t shapes[][2] = { { 1, 256 }, { 37, 768 }, { (TILES_CHUNK + 3) * LANES + 6, 256 } };
 
 	if (!with_tiles())
 		skip();
