@@ -79,6 +79,10 @@ struct pass {
 	const uint8_t *codes;		/* bytes */
 	const char *ahead[SPOTS];	/* what is fetched meanwhile, with each group: `lines` of each */
 	uint32_t lines;
+	const char *scales, *mins;	/* the next run's, `factor_bytes` a group */
+	uint32_t factor_bytes;
+	const char *out;		/* where the block's sums go, a row every `out_bytes` */
+	size_t out_bytes;
 };
 
 /* All at once would fill the buffers of the first cache and stop everything else. */
@@ -86,6 +90,19 @@ VEC void fetch(const char *at, uint32_t lines)
 {
 	for (uint32_t i = 0; i < lines; i++)
 		_mm_prefetch(at + 64 * i, _MM_HINT_T1);
+}
+
+/* What is not codes comes a line or two with each group, too: all of it in one burst, before a run or at its end, would take the first cache's
+ * places for misses for as long as memory takes, and everything else would wait. */
+VEC void fetch_others(const struct pass *p, uint32_t j, uint32_t steps, bool has_min)
+{
+	if (j * p->factor_bytes % 64 == 0) {
+		_mm_prefetch(p->scales + j * p->factor_bytes, _MM_HINT_T0);
+		if (has_min)
+			_mm_prefetch(p->mins + j * p->factor_bytes, _MM_HINT_T0);
+	}
+	for (uint32_t i = 0; i < steps && j < TILE_M / steps; i++)
+		__asm__ volatile("prefetchw %0" : : "m"(p->out[(j * steps + i) * p->out_bytes]));
 }
 
 /* What a code of zero is comes off here, so that nobody else need do it. */
@@ -190,6 +207,8 @@ VEC void run_pass(struct panel *s, const struct pass *p, float to[TILE_M][LANES]
 			leave(s, j, 0);
 		if (late && j >= 1 && j <= groups)
 			leave(s, j - 1, (j - 1) % 2);
+		if (j < groups)
+			fetch_others(p, j, steps, has_min);
 		if (j >= lag)
 			add_group(acc, s, p, t, j - lag, rows, has_zero, has_min);
 	}
@@ -220,26 +239,25 @@ static void run_factors(float (*to)[LANES], const uint16_t *high, const int8_t *
 	}
 }
 
-static void fetch_lines(const void *at, size_t bytes)
+/* Block b's factors from group g on. */
+static void factors_ahead(struct pass *p, const struct matrix *w, uint32_t b, uint32_t g)
 {
-	for (size_t i = 0; i < bytes; i += 64)
-		_mm_prefetch((const char *)at + i, _MM_HINT_T0);
-}
+	const uint32_t each = w->two_level ? SUPER / w->group : 1;
+	const size_t at = ((size_t)b * w->groups + g) * LANES, super = b * matrix_block_scales(w) + (size_t)(g / each) * LANES;
 
-/* The factors of the run that is next: a few lines. */
-static void fetch_factors(const struct panel *s, const uint16_t *high, const int8_t *sub, uint32_t b, uint32_t g)
-{
-	const struct matrix *w = s->w;
-	uint32_t each = w->two_level ? SUPER / w->group : 1;
-
-	fetch_lines(high + b * matrix_block_scales(w) + (size_t)(g / each) * LANES, (size_t)(s->groups + each - 1) / each * LANES * 2);
-	if (w->two_level)
-		fetch_lines(sub + ((size_t)b * w->groups + g) * LANES, (size_t)s->groups * LANES);
+	p->factor_bytes = w->two_level ? LANES : 2 * LANES;
+	p->scales = w->two_level ? (const char *)w->sub_scales + at : (const char *)(w->scales + at);
+	p->mins = w->two_level ? (const char *)w->sub_mins + at : (const char *)(w->mins + at);
+	for (uint32_t k = 0; w->two_level && k < SLICE / SUPER; k++) {
+		_mm_prefetch((const char *)(w->scales + super + k * LANES), _MM_HINT_T0);
+		if (w->has_min)
+			_mm_prefetch((const char *)(w->mins + super + k * LANES), _MM_HINT_T0);
+	}
 }
 
 /* Four runs are fetched while one is multiplied, a quarter of each, so that the first is there when its turn comes: the hardware goes on
  * by itself where it sees lines of a page being read in order, and one page at a time does not keep memory busy. */
-static void what_is_ahead(const struct panel *s, uint32_t b, const char *ahead[SPOTS])
+static void what_is_ahead(const struct panel *s, uint32_t b, struct pass *p, const char *ahead[SPOTS])
 {
 	const struct matrix *w = s->w;
 	const size_t block = matrix_block_bytes(w), quarter = s->groups * s->step / SPOTS;
@@ -254,11 +272,8 @@ static void what_is_ahead(const struct panel *s, uint32_t b, const char *ahead[S
 		if (then >= s->b1)	/* the next part */
 			g = 0;
 		ahead[k] = (const char *)w->codes + then * block + g * s->step + quarter * k;
-		if (k < SPOTS - 1)
-			continue;
-		fetch_factors(s, w->scales, w->sub_scales, then, g);
-		if (w->has_min)
-			fetch_factors(s, w->mins, w->sub_mins, then, g);
+		if (k == SPOTS - 1)
+			factors_ahead(p, w, then, g);
 	}
 }
 
@@ -267,16 +282,19 @@ VEC void run(struct panel *s, uint32_t b, uint32_t rows, uint32_t steps, bool ha
 	const struct matrix *w = s->w;
 	const size_t quarter = s->groups * s->step / SPOTS;
 	const unsigned char *codes = w->codes + b * matrix_block_bytes(w) + s->g0 * s->step;
+	const bool last = s->g0 + s->groups == w->groups;	/* the sums are stored soon */
 	struct pass p = { .codes = codes };
 	const char *ahead[SPOTS];
 
-	what_is_ahead(s, b, ahead);
+	what_is_ahead(s, b, &p, ahead);
 	run_factors(s->scale, w->scales, w->sub_scales, w, b, s->g0, s->groups);
 	if (w->has_min)
 		run_factors(s->min, w->mins, w->sub_mins, w, b, s->g0, s->groups);
 	for (uint32_t i = 0; i < s->tiles; i++) {
 		uint32_t first = i + 1 < s->tiles ? i * s->height : s->m - s->height;
 
+		p.out = last ? (const char *)(s->out + first * s->ldo + (size_t)b * LANES) : (const char *)s->sums;
+		p.out_bytes = last ? s->ldo * sizeof(float) : 0;
 		p.q = s->x->q + first * s->ldq + (size_t)s->g0 * w->group;
 		p.packed = NULL;
 		if (w->bits == 4) {
