@@ -80,29 +80,35 @@ VEC void int_group(__m512i n[INT_ROWS][MATMUL_CHUNK], const unsigned char *c, co
 	}
 }
 
-/* A line in so many groups of the factors that the next part needs: `bytes` of them per group and block. */
-VEC void fetch_factors(const void *next, size_t block_bytes, uint32_t g, uint32_t bytes, bool first)
+/* A line of each block's factors in so many groups: `bytes` of them a group. */
+VEC void fetch_lines(const void *at, size_t block_bytes, uint32_t g, uint32_t bytes, uint32_t blocks, bool first)
 {
-	for (uint32_t b = 0; b < MATMUL_CHUNK && g * bytes % 64 == 0; b++)
-		fetch((const char *)next + b * block_bytes + (size_t)g * bytes, first);
+	for (uint32_t b = 0; b < blocks && g * bytes % 64 == 0; b++)
+		fetch((const char *)at + b * block_bytes + (size_t)g * bytes, first);
 }
 
-/* Where one pass of all blocks fetches codes: further on, and from the end of its blocks in those of the next part. The factors of
- * the next part are too few bytes per block for the hardware to see them coming. */
-VEC const char *fetch_one_pass(const struct place *p, const unsigned char *codes, uint32_t g, size_t step, bool first)
+/* Those that the next blocks need: too few bytes a block for the hardware to see them coming. */
+VEC void fetch_factors(const struct place *p, uint32_t g, uint32_t blocks, bool first)
 {
 	const struct matrix *w = p->w;
-	size_t stride = matrix_block_bytes(w), high = matrix_block_scales(w), sub = (size_t)w->groups * LANES, next = p->b0 + MATMUL_CHUNK;
+	size_t high = matrix_block_scales(w), sub = (size_t)w->groups * LANES, next = p->b0 + blocks;
 
-	if (w->group >= 32 && w->two_level) {	/* shorter groups: the instructions cost more than they save */
-		fetch_factors(w->sub_scales + next * sub, sub, g, LANES, first);
+	if (w->group < 32)	/* the instructions cost more than they save */
+		return;
+	if (w->two_level) {
+		fetch_lines(w->sub_scales + next * sub, sub, g, LANES, blocks, first);
 		if (w->has_min)
-			fetch_factors(w->sub_mins + next * sub, sub, g, LANES, first);
-	} else if (w->group >= 32) {
-		fetch_factors(w->scales + next * high, high * 2, g, LANES * 2, first);
+			fetch_lines(w->sub_mins + next * sub, sub, g, LANES, blocks, first);
+	} else {
+		fetch_lines(w->scales + next * high, high * 2, g, LANES * 2, blocks, first);
 		if (w->has_min)
-			fetch_factors(w->mins + next * high, high * 2, g, LANES * 2, first);
+			fetch_lines(w->mins + next * high, high * 2, g, LANES * 2, blocks, first);
 	}
+}
+
+/* Where one pass of all blocks fetches codes: further on, and from the end of its blocks in those of the next part. */
+VEC const char *one_pass_ahead(const unsigned char *codes, uint32_t g, size_t step, size_t stride)
+{
 	return (const char *)codes + AHEAD + (g * step + AHEAD < stride ? 0 : (MATMUL_CHUNK - 1) * stride);
 }
 
@@ -132,9 +138,11 @@ VEC void int_tile(const struct place *p, uint32_t rows, uint32_t blocks, unsigne
 			UNROLL
 			for (uint32_t b = 0; b < blocks; b++)
 				n[i][b] = _mm512_set1_epi32(-(int32_t)w->zero * sum[i * w->groups]);
+		if (p->pass == 0)
+			fetch_factors(p, g, blocks, blocks < MATMUL_CHUNK || first);
 		if (blocks == MATMUL_CHUNK)
-			int_group(n, codes, fetch_one_pass(p, codes, g, step, first), 64, stride, q, p->x->ldq, rows, blocks, w->group,
-				  bits, first);
+			int_group(n, codes, one_pass_ahead(codes, g, step, stride), 64, stride, q, p->x->ldq, rows, blocks, w->group, bits,
+				  first);
 		else
 			int_group(n, codes, next + g * step / p->passes, 64 / p->passes, stride, q, p->x->ldq, rows, blocks, w->group,
 				  bits, false);

@@ -5,26 +5,32 @@
 #include "quantize.h"
 #include "vec16.h"
 
-#ifdef __AVX512F__
-VEC void max_bits(__m512i *top, v16 x)
+/* x[0..15], lanes from n on zeros. */
+VEC v16 v16_some(const float *x, uint32_t n)
 {
-	*top = _mm512_max_epu32(*top, _mm512_and_si512(_mm512_castps_si512(x), _mm512_set1_epi32(0x7fffffff)));
+	return n >= 16 ? v16_load(x) : v16_first(v16_load(x), n, 0);
 }
 
-VEC int32_t put_codes(int8_t *q, v16 x)
+#ifdef __AVX512F__
+typedef __m512i code_sum;	/* lanes, to be added up once a group */
+
+VEC code_sum code_sum_zero(void) { return _mm512_setzero_si512(); }
+VEC int32_t code_sum_all(code_sum s) { return _mm512_reduce_add_epi32(s); }
+
+VEC code_sum put_codes(int8_t *q, v16 x, code_sum s)
 {
 	__m512i n = _mm512_cvtps_epi32(x);
 
 	_mm_storeu_si128((__m128i *)q, _mm512_cvtepi32_epi8(n));
-	return _mm512_reduce_add_epi32(n);
+	return _mm512_add_epi32(s, n);
 }
 
 VEC uint32_t group_bits(const float *x, uint32_t group, uint32_t n)
 {
-	__m512i top = _mm512_setzero_si512();
+	__m512i top = _mm512_setzero_si512(), no_sign = _mm512_set1_epi32(0x7fffffff);
 
 	for (uint32_t k = 0; k < group && k < n; k += 16)
-		max_bits(&top, v16_first(v16_load(x + k), n - k, 0));
+		top = _mm512_max_epu32(top, _mm512_and_si512(_mm512_castps_si512(v16_some(x + k, n - k)), no_sign));
 	return _mm512_reduce_max_epu32(top);
 }
 #else
@@ -33,15 +39,25 @@ VEC __m256i max_bits(__m256i top, __m256 x)
 	return _mm256_max_epu32(top, _mm256_and_si256(_mm256_castps_si256(x), _mm256_set1_epi32(0x7fffffff)));
 }
 
-VEC int32_t put_codes(int8_t *q, v16 x)
-{
-	__m256i lo = _mm256_cvtps_epi32(x.lo), hi = _mm256_cvtps_epi32(x.hi), w = _mm256_add_epi32(lo, hi);
-	__m128i s = _mm_add_epi32(_mm256_castsi256_si128(w), _mm256_extracti128_si256(w, 1));
+typedef __m256i code_sum;
 
+VEC code_sum code_sum_zero(void) { return _mm256_setzero_si256(); }
+VEC int32_t code_sum_all(code_sum s)
+{
+	__m128i t = _mm_add_epi32(_mm256_castsi256_si128(s), _mm256_extracti128_si256(s, 1));
+
+	t = _mm_add_epi32(t, _mm_shuffle_epi32(t, 0x4e));
+	return _mm_cvtsi128_si32(_mm_add_epi32(t, _mm_shuffle_epi32(t, 0xb1)));
+}
+
+VEC code_sum put_codes(int8_t *q, v16 x, code_sum s)
+{
+	__m256i lo = _mm256_cvtps_epi32(x.lo), hi = _mm256_cvtps_epi32(x.hi);
+
+	s = _mm256_add_epi32(s, _mm256_add_epi32(lo, hi));
 	lo = _mm256_permute4x64_epi64(_mm256_packs_epi32(lo, hi), 0xd8);	/* 16 words in order */
 	_mm_storeu_si128((__m128i *)q, _mm_packs_epi16(_mm256_castsi256_si128(lo), _mm256_extracti128_si256(lo, 1)));
-	s = _mm_add_epi32(s, _mm_shuffle_epi32(s, 0x4e));
-	return _mm_cvtsi128_si32(_mm_add_epi32(s, _mm_shuffle_epi32(s, 0xb1)));
+	return s;
 }
 
 VEC uint32_t group_bits(const float *x, uint32_t group, uint32_t n)
@@ -50,7 +66,7 @@ VEC uint32_t group_bits(const float *x, uint32_t group, uint32_t n)
 	uint32_t lane[8], best = 0;
 
 	for (uint32_t k = 0; k < group && k < n; k += 16) {
-		v16 v = v16_first(v16_load(x + k), n - k, 0);
+		v16 v = v16_some(x + k, n - k);
 
 		top = max_bits(max_bits(top, v.lo), v.hi);
 	}
@@ -65,6 +81,7 @@ VEC void quantize_vec(int8_t *q, float *scale, int32_t *sum, const float *x, uin
 {
 	for (uint32_t g = 0; g < kpad / group; g++, q += group, x += group, n = n > group ? n - group : 0) {
 		uint32_t bits = group_bits(x, group, n);
+		code_sum codes = code_sum_zero();
 		float a, inverse;
 
 		memcpy(&a, &bits, 4);
@@ -77,9 +94,10 @@ VEC void quantize_vec(int8_t *q, float *scale, int32_t *sum, const float *x, uin
 		inverse = 127 / a;
 		for (uint32_t k = 0; k < group; k += 16)
 			if (k < n)
-				sum[g] += put_codes(q + k, v16_mul(v16_first(v16_load(x + k), n - k, 0), v16_all(inverse)));
+				codes = put_codes(q + k, v16_mul(v16_some(x + k, n - k), v16_all(inverse)), codes);
 			else
 				memset(q + k, 0, 16);
+		sum[g] = code_sum_all(codes);
 	}
 }
 
