@@ -12,7 +12,7 @@
 enum { TILE_M = 16, DEPTH = 64 };
 enum { TILES = 4, PANEL = TILES * TILE_M };	/* of rows */
 enum { SLICE = 1024, SMALLEST_GROUP = 16, SLICE_GROUPS = SLICE / SMALLEST_GROUP };	/* of k */
-enum { FEW = 12 };	/* so few rows are as fast without tiles */
+enum { FEW = 6 };	/* so few rows are as fast without tiles */
 /* Groups between a product and its sum (one less where it is stored at once), and between bytes unpacked and their product: a load that meets a
  * store on its way to the cache waits for it. */
 enum { LAG = 3, EARLY = 2, SUMS = 4 };
@@ -319,8 +319,10 @@ VEC void slice_tiles(struct panel *s, uint32_t steps, bool has_zero, bool has_mi
 {
 	if (s->height > 12)
 		slice_rows(s, 16, steps, has_zero, has_min);
-	else
+	else if (s->height > 8)
 		slice_rows(s, 12, steps, has_zero, has_min);
+	else
+		slice_rows(s, 8, steps, has_zero, has_min);
 }
 
 static void slice_run(struct panel *s)
