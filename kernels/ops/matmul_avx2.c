@@ -5,9 +5,6 @@
 #include "matmul_vec.h"
 
 enum { INT_ROWS = 4 };
-/* Nibbles that one or two rows meet come from memory as fast as they are multiplied only when they are asked for so many bytes ahead: the
- * hardware's own stream is late then. For bytes it is in time, and is disturbed by being helped. */
-enum { FAR = 8192 };
 
 VEC v16 to_floats(__m256i lo, __m256i hi)
 {
@@ -35,12 +32,30 @@ VEC void add_longs(__m256i *sum, __m256i a)
 	__asm__("vpaddd %1, %0, %0" : "+x"(*sum) : "x"(a));
 }
 
+/* So many bytes ahead the first rows to meet a block ask for codes, or not at all: 0. Blocks lie one after the other, so the next one's beginning
+ * is asked for as well. Intel's own stream is late whenever much is done with a line; AMD's is in time, and disturbed by help, but for the
+ * nibbles of few rows. */
+static uint32_t bytes_ahead(enum code_kind kind, uint32_t m)
+{
+	if (__builtin_cpu_is("intel"))
+		return 4096;
+	return kind == CODES_4 && m < INT_ROWS ? 8192 : 0;
+}
+
+VEC void fetch(const unsigned char *c, uint32_t ahead)
+{
+	if (ahead)
+		_mm_prefetch((const char *)c + ahead, _MM_HINT_T1);
+}
+
 /* One group of one block: n[i][half] += codes . q; of signed bytes. */
-VEC void signed_group(__m256i n[INT_ROWS][2], const unsigned char *c, const int8_t *q, size_t ldq, uint32_t rows, uint32_t group)
+VEC void signed_group(__m256i n[INT_ROWS][2], const unsigned char *c, uint32_t ahead, const int8_t *q, size_t ldq, uint32_t rows,
+		      uint32_t group)
 {
 	const __m256i flip = _mm256_set1_epi8(-128);
 
-	for (uint32_t k = 0; k < group; k += 4, c += 64)
+	for (uint32_t k = 0; k < group; k += 4, c += 64) {
+		fetch(c, ahead);
 		UNROLL
 		for (int h = 0; h < 2; h++) {
 			__m256i w = _mm256_loadu_si256((const __m256i *)(c + 32 * h)), size;
@@ -52,16 +67,17 @@ VEC void signed_group(__m256i n[INT_ROWS][2], const unsigned char *c, const int8
 				add_longs(&n[i][h], _mm256_madd_epi16(_mm256_maddubs_epi16(size, _mm256_sign_epi8(four(q + i * ldq + k), w)),
 								   _mm256_set1_epi16(1)));
 		}
+	}
 }
 
 /* sum[i][half] of a line of 64 bytes: pairs of codes . q, of 4 k or, of nibbles, of 8. */
-VEC void unsigned_line(__m256i sum[INT_ROWS][2], const unsigned char *c, const int8_t *q, size_t ldq, uint32_t rows, unsigned bits, bool begin)
+VEC void unsigned_line(__m256i sum[INT_ROWS][2], const unsigned char *c, uint32_t ahead, const int8_t *q, size_t ldq, uint32_t rows,
+		       unsigned bits, bool begin)
 {
 	const __m256i low = _mm256_set1_epi8(15);
 	__m256i v[2], u[2];
 
-	if (bits == 4 && rows <= 2)
-		_mm_prefetch((const char *)c + FAR, _MM_HINT_T1);
+	fetch(c, ahead);
 	UNROLL
 	for (int h = 0; h < 2; h++) {
 		u[h] = v[h] = _mm256_loadu_si256((const __m256i *)(c + 32 * h));
@@ -91,8 +107,8 @@ VEC void unsigned_line(__m256i sum[INT_ROWS][2], const unsigned char *c, const i
 
 /* One group of one block: n[i][half] += codes . q; of codes below 64, or of nibbles. 16 bits hold the pair sums of two lines, 2 * 2 * 63 * 127,
  * and of four of nibbles, 4 * 4 * 15 * 127. */
-VEC void unsigned_group(__m256i n[INT_ROWS][2], const unsigned char *c, const int8_t *q, size_t ldq, uint32_t rows, uint32_t group,
-			unsigned bits, uint32_t lines)
+VEC void unsigned_group(__m256i n[INT_ROWS][2], const unsigned char *c, uint32_t ahead, const int8_t *q, size_t ldq, uint32_t rows,
+			uint32_t group, unsigned bits, uint32_t lines)
 {
 	const uint32_t step = 32 / bits;
 
@@ -101,7 +117,7 @@ VEC void unsigned_group(__m256i n[INT_ROWS][2], const unsigned char *c, const in
 
 		UNROLL
 		for (uint32_t l = 0; l < lines; l++)
-			unsigned_line(sum, c + 64 * l, q + k + step * l, ldq, rows, bits, l == 0);
+			unsigned_line(sum, c + 64 * l, ahead, q + k + step * l, ldq, rows, bits, l == 0);
 		UNROLL
 		for (uint32_t i = 0; i < rows; i++)
 			UNROLL
@@ -110,21 +126,21 @@ VEC void unsigned_group(__m256i n[INT_ROWS][2], const unsigned char *c, const in
 	}
 }
 
-VEC void int_group(__m256i n[INT_ROWS][2], const unsigned char *c, const int8_t *q, size_t ldq, uint32_t rows, uint32_t group,
-		   enum code_kind kind)
+VEC void int_group(__m256i n[INT_ROWS][2], const unsigned char *c, uint32_t ahead, const int8_t *q, size_t ldq, uint32_t rows,
+		   uint32_t group, enum code_kind kind)
 {
 	if (kind == CODES_SIGNED)
-		signed_group(n, c, q, ldq, rows, group);
+		signed_group(n, c, ahead, q, ldq, rows, group);
 	else if (kind == CODES_8)
-		unsigned_group(n, c, q, ldq, rows, group, 8, 2);
+		unsigned_group(n, c, ahead, q, ldq, rows, group, 8, 2);
 	else if (group == 16)
-		unsigned_group(n, c, q, ldq, rows, group, 4, 2);
+		unsigned_group(n, c, ahead, q, ldq, rows, group, 4, 2);
 	else
-		unsigned_group(n, c, q, ldq, rows, group, 4, 4);
+		unsigned_group(n, c, ahead, q, ldq, rows, group, 4, 4);
 }
 
 VEC void int_tile(float *out, size_t ldo, const struct matrix *w, const struct rows *x, uint32_t first, uint32_t rows, uint32_t b,
-		  enum code_kind kind)
+		  uint32_t ahead, enum code_kind kind)
 {
 	v16 acc[INT_ROWS];
 	const unsigned char *codes = w->codes + b * matrix_block_bytes(w);
@@ -143,7 +159,7 @@ VEC void int_tile(float *out, size_t ldo, const struct matrix *w, const struct r
 		UNROLL
 		for (uint32_t i = 0; i < rows; i++)
 			n[i][0] = n[i][1] = _mm256_set1_epi32(-zero * sum[i * w->groups + g]);
-		int_group(n, codes + k * LANES * (kind == CODES_4 ? 4 : 8) / 8, x->q + first * x->ldq + k, x->ldq, rows,
+		int_group(n, codes + k * LANES * (kind == CODES_4 ? 4 : 8) / 8, ahead, x->q + first * x->ldq + k, x->ldq, rows,
 			  w->group, kind);
 		UNROLL
 		for (uint32_t i = 0; i < rows; i++)
@@ -160,18 +176,33 @@ VEC void int_tile(float *out, size_t ldo, const struct matrix *w, const struct r
 		v16_store(out + (first + i) * ldo + b * LANES, acc[i]);
 }
 
+/* The first rows fetch what comes; the others do without even a branch about that, which would cost prompts of bytes a tenth. */
+VEC uint32_t first_rows(float *out, size_t ldo, const struct matrix *w, const struct rows *x, uint32_t m, uint32_t b, uint32_t ahead,
+			enum code_kind kind)
+{
+	if (m >= INT_ROWS)
+		int_tile(out, ldo, w, x, 0, INT_ROWS, b, ahead, kind);
+	else if (m >= 2)
+		int_tile(out, ldo, w, x, 0, 2, b, ahead, kind);
+	else
+		int_tile(out, ldo, w, x, 0, 1, b, ahead, kind);
+	return m >= INT_ROWS ? INT_ROWS : m >= 2 ? 2 : 1;
+}
+
 VEC void int_kind(float *out, size_t ldo, const struct matrix *w, const struct rows *x, uint32_t m, uint32_t b0, uint32_t b1,
 		  enum code_kind kind)
 {
+	const uint32_t ahead = bytes_ahead(kind, m);
+
 	for (uint32_t b = b0; b < b1; b++) {
-		uint32_t i = 0;
+		uint32_t i = ahead ? first_rows(out, ldo, w, x, m, b, ahead, kind) : 0;
 
 		for (; i + INT_ROWS <= m; i += INT_ROWS)
-			int_tile(out, ldo, w, x, i, INT_ROWS, b, kind);
+			int_tile(out, ldo, w, x, i, INT_ROWS, b, 0, kind);
 		for (; i + 2 <= m; i += 2)
-			int_tile(out, ldo, w, x, i, 2, b, kind);
+			int_tile(out, ldo, w, x, i, 2, b, 0, kind);
 		if (i < m)
-			int_tile(out, ldo, w, x, i, 1, b, kind);
+			int_tile(out, ldo, w, x, i, 1, b, 0, kind);
 	}
 }
 
