@@ -46,6 +46,6 @@ daemon_libdaemon_la_LIBADD = kernels/libfuse.la kernels/liblearn.la daemon/liben
 dist_man_MANS += daemon/weftd.8 daemon/weftd.conf.5
 
 sbin_PROGRAMS += daemon/weftd
-daemon_weftd_SOURCES = daemon/main.c daemon/loop.c daemon/loop.h daemon/files.c daemon/files.h
+daemon_weftd_SOURCES = daemon/main.c daemon/loop.c daemon/loop.h daemon/loop_parts.h daemon/loop_reload.c daemon/loop_requests.c daemon/files.c daemon/files.h
 daemon_weftd_CFLAGS = $(AM_CFLAGS) $(MSGPACK_CFLAGS) $(UV_CFLAGS) $(SODIUM_CFLAGS)
 daemon_weftd_LDADD = daemon/libdaemon.la $(UV_LIBS) $(SODIUM_LIBS)

@@ -1,4 +1,4 @@
-/* loop.c: the one file that knows libuv. Every round of the loop goes through the same steps:
+/* loop.c: the event loop; it and its parts (loop_*.c) are the files that know libuv. Every round of the loop goes through the same steps:
  *
  *      timers    one timer for the nearest deadline, one that measures lag, one that ticks for systemd
  *      prepare   is anything left to do? then idle keeps poll from sleeping
@@ -20,10 +20,9 @@
 #include "fuse.h"
 #include "loader.h"
 #include "log.h"
+#include "loop_parts.h"
 #include "metrics_http.h"
 #include "notify.h"
-#include "request.h"
-#include "sockets.h"
 #include <inttypes.h>
 #include <sched.h>
 #include <signal.h>
@@ -32,16 +31,13 @@
 #include <sys/resource.h>
 #include <sys/syscall.h>
 #include <unistd.h>
-#include <uv.h>
 
 enum {
 	REQUESTS_PER_ROUND = 64,
 	SUBSCRIPTIONS_PER_ROUND = 256,
 	EVENTS_PER_ROUND = 512,
 	DEADLINES_PER_ROUND = 256,
-	LARGE = 64,            /* what a large request counts in: */
-	WORK_MAX = 64 * LARGE, /* requests with workers, and those that wait behind them: beyond, no request is read */
-	LAG_MS = 20,           /* how often lag is measured */
+	LAG_MS = 20, /* how often lag is measured */
 	ENGINE_NICE = 5,
 	SLICE_NS = 200000,
 	LINGER_MS = 2000 /* last events and replies get so long to leave */
@@ -49,31 +45,6 @@ enum {
 #define ROUND_NS 2000000 /* about what requests may take of one round */
 
 enum phase { LOADING, TESTING, SERVING, LEAVING };
-
-/* A request on its way, if need be through a worker thread, and those of the same sender that came after it: they keep their order.
- */
-struct ticket {
-	uv_work_t work;
-	struct loop *loop;
-	struct incoming *in;
-	unsigned counts; /* in loop.n_working */
-	bool prepared;
-	struct request request;
-	TAILQ_ENTRY(ticket) link; /* in loop.working, or in followers */
-	TAILQ_HEAD(ticket_list, ticket) followers;
-};
-
-/* A configuration on its way in. */
-struct reload {
-	uv_work_t work;
-	bool under_way, again; /* with a worker; another SIGHUP came meanwhile */
-	bool curve;            /* client keys are in use */
-	bool failed;           /* see why; else all that follows is there */
-	char why[CONF_WHY];
-	struct conf fresh;
-	struct key_list clients;
-	struct plugin_set *plugins;
-};
 
 struct loop {
 	const struct loop_params *params;
@@ -106,8 +77,7 @@ struct loop {
 	char why[CONF_WHY];       /* of the loading worker */
 	int load_code;
 	/* work in hand */
-	struct ticket_list working;  /* with workers */
-	size_t n_working;            /* those and their followers, large ones LARGE times */
+	struct in_hand in_hand;
 	struct engine_event *events; /* taken, not handled yet */
 	bool store_left;             /* ops are finished and were not looked at yet */
 	size_t n_reviving;           /* claimed jobs with workers */
@@ -126,125 +96,15 @@ static void leave(struct loop *l, int code)
 		return;
 	l->phase = LEAVING;
 	l->exit_code = code;
+	l->reload.ending = true;
 	uv_stop(&l->uv);
 }
 
 /* ---- requests ---- */
 
-static void end_ticket(struct loop *l, struct ticket *t)
-{
-	l->n_working -= t->counts;
-	free(t);
-}
-
-/* The ticket ends with its reply, now or when the store has spoken. */
-static void answer(struct ticket *t)
-{
-	struct loop *l = t->loop;
-	struct incoming *in = t->in;
-	struct request *r = &t->request;
-	struct wire_buf reply;
-	size_t len = 0;
-	wire_buf_init(&reply);
-	if (!request_answer(r, &l->server, &reply)) {
-		wire_buf_finish(&reply);
-		return;
-	}
-	void *data = wire_buf_take(&reply, &len);
-	wire_buf_finish(&reply);
-	if (!data)
-		log_error("out of memory: a request was not answered");
-	if (!data || !sockets_reply(l->sockets, in, data, len))
-		l->server.replies_lost++;
-	if (!data)
-		incoming_free(in);
-	free(data);
-	request_finish(r);
-	end_ticket(l, t);
-}
-
-static void on_store_result(struct request *r)
-{
-	answer((struct ticket *)((char *)r - offsetof(struct ticket, request)));
-}
-
-static void work_on(uv_work_t *w)
-{
-	struct ticket *t = w->data;
-	if (!t->prepared)
-		request_prepare(&t->request);
-	request_look(&t->request);
-}
-
-static void worked_on(uv_work_t *w, int status);
-
-/* What is small and asks nothing of the file system is answered at once, and t is gone. True: a worker has it. */
-static bool set_out(struct loop *l, struct ticket *t)
-{
-	size_t size;
-	const void *data = incoming_data(t->in, &size);
-	request_init(&t->request, &l->server, incoming_identity(t->in), data, size);
-	t->request.ready = on_store_result;
-	if (size <= REQUEST_SMALL) {
-		request_prepare(&t->request);
-		t->prepared = true;
-	}
-	t->work.data = t;
-	if (!t->prepared || request_looks(&t->request)) {
-		if (uv_queue_work(&l->uv, &t->work, work_on, worked_on) == 0) {
-			TAILQ_INSERT_TAIL(&l->working, t, link);
-			return true;
-		}
-		work_on(&t->work);
-	}
-	answer(t);
-	return false;
-}
-
-static void worked_on(uv_work_t *w, int status)
-{
-	struct ticket *t = w->data, *f;
-	struct loop *l = t->loop;
-	struct ticket_list followers = TAILQ_HEAD_INITIALIZER(followers);
-	TAILQ_REMOVE(&l->working, t, link);
-	TAILQ_CONCAT(&followers, &t->followers, link);
-	answer(t);
-	while ((f = TAILQ_FIRST(&followers))) {
-		TAILQ_REMOVE(&followers, f, link);
-		if (set_out(l, f)) {
-			TAILQ_CONCAT(&f->followers, &followers, link);
-			break;
-		}
-	}
-}
-
-static void take_request(struct loop *l, struct incoming *in)
-{
-	struct ticket *before, *t = calloc(1, sizeof *t);
-	size_t size;
-	if (!t) {
-		log_error("out of memory: a request was dropped");
-		incoming_free(in);
-		return;
-	}
-	incoming_data(in, &size);
-	t->loop = l;
-	t->in = in;
-	t->counts = size > REQUEST_SMALL ? LARGE : 1;
-	l->n_working += t->counts;
-	TAILQ_INIT(&t->followers);
-	TAILQ_FOREACH(before, &l->working, link)
-	if (incoming_same_sender(before->in, in))
-		break;
-	if (before)
-		TAILQ_INSERT_TAIL(&before->followers, t, link);
-	else
-		set_out(l, t);
-}
-
 static bool may_take_requests(const struct loop *l)
 {
-	return l->phase == SERVING && l->n_working < WORK_MAX;
+	return l->phase == SERVING && l->in_hand.n + l->n_reviving < IN_HAND_MOST;
 }
 
 static void take_requests(struct loop *l)
@@ -254,7 +114,7 @@ static void take_requests(struct loop *l)
 		struct incoming *in = sockets_receive(l->sockets);
 		if (!in)
 			return;
-		take_request(l, in);
+		in_hand_take(&l->in_hand, in);
 	}
 }
 
@@ -274,7 +134,6 @@ static void prepare_revival(uv_work_t *w)
 static void revived(uv_work_t *w, int status)
 {
 	struct reviving *g = w->data;
-	g->loop->n_working--;
 	g->loop->n_reviving--;
 	durable_revived(&g->loop->server, g->revival);
 	free(g);
@@ -291,7 +150,6 @@ static bool submit_revival(void *arg, struct revival *v)
 		free(g);
 		return false;
 	}
-	l->n_working++;
 	l->n_reviving++;
 	return true;
 }
@@ -426,7 +284,7 @@ static void dispatch(struct loop *l)
 	server_task_events(&l->server);
 	l->store_left = durable_round(&l->server);
 	deadlines_run(&l->server.deadlines, clock_now(), DEADLINES_PER_ROUND, &l->server);
-	if (server_drained(&l->server) && l->n_working == 0) {
+	if (server_drained(&l->server) && l->in_hand.n + l->n_reviving == 0) {
 		log_notice("all jobs have ended: leaving");
 		leave(l, EXIT_CLEAN);
 	}
@@ -551,76 +409,6 @@ static void on_tick(uv_timer_t *h)
 		log_error("the engine has work and made no step for %" PRId64 " ms", l->conf->stall_timeout);
 }
 
-/* ---- reload ---- */
-
-static void on_kept(const struct conf_option *o)
-{
-	log_warning("reload: %s is read at start only: the old value stays until a restart", o->name);
-}
-
-/* [worker] Files, folders and plugins: all that may block, and all that may fail. */
-static void read_again(uv_work_t *w)
-{
-	struct loop *l = w->data;
-	struct reload *r = &l->reload;
-	r->failed = true;
-	if (l->params->read_conf(l->params->arg, &r->fresh, r->why))
-		return;
-	if ((!r->curve || !r->fresh.curve_clients[0] || !key_list_load(&r->clients, r->fresh.curve_clients, r->why)) &&
-	    (r->plugins = boot_plugins(&r->fresh, r->why))) {
-		r->failed = false;
-		return;
-	}
-	key_list_finish(&r->clients);
-	conf_finish(&r->fresh);
-}
-
-static void take_over(struct loop *l)
-{
-	struct reload *r = &l->reload;
-	if (r->curve && r->fresh.curve_clients[0])
-		sockets_set_clients(l->sockets, &r->clients);
-	server_new_plugins(&l->server, r->plugins);
-	conf_reload(l->conf, &r->fresh, on_kept);
-	conf_finish(&r->fresh);
-	server_conf_changed(&l->server);
-	log_set_level(log_level_parse(l->conf->log_level));
-	log_notice("reloaded");
-}
-
-static void start_reload(struct loop *l);
-
-static void was_read_again(uv_work_t *w, int status)
-{
-	struct loop *l = w->data;
-	l->reload.under_way = false;
-	if (l->reload.failed)
-		log_error("reload: %s: nothing was changed", l->reload.why);
-	else
-		take_over(l);
-	if (l->reload.again && l->phase == SERVING)
-		start_reload(l);
-	else if (l->phase == SERVING)
-		notify_send("READY=1");
-}
-
-static void start_reload(struct loop *l)
-{
-	l->reload = (struct reload){.work.data = l, .curve = l->conf->curve_clients[0] != 0};
-	l->reload.under_way = uv_queue_work(&l->uv, &l->reload.work, read_again, was_read_again) == 0;
-}
-
-static void on_hangup(struct loop *l)
-{
-	if (l->phase != SERVING)
-		return;
-	notify_send("RELOADING=1\nMONOTONIC_USEC=%" PRId64, clock_now() / 1000);
-	if (l->reload.under_way)
-		l->reload.again = true; /* what was read may be older than what this signal is about */
-	else
-		start_reload(l);
-}
-
 /* ---- signals ---- */
 
 static void on_terminate(struct loop *l)
@@ -652,7 +440,8 @@ static void on_signal(uv_signal_t *h, int number)
 		on_terminate(l);
 		break;
 	case SIGHUP:
-		on_hangup(l);
+		if (l->phase == SERVING)
+			reload_ask(&l->reload);
 		break;
 	case SIGUSR1:
 	case SIGUSR2:
@@ -802,6 +591,8 @@ static void serve(struct loop *l)
 		leave(l, EXIT_CONFIG);
 		return;
 	}
+	in_hand_init(&l->in_hand, &l->uv, s, l->sockets);
+	reload_init(&l->reload, &l->uv, s, l->sockets, l->params);
 	l->phase = SERVING;
 	uv_timer_start(&l->lag_timer, on_lag, LAG_MS, LAG_MS);
 	notify_send("READY=1");
@@ -816,7 +607,6 @@ static const int signal_numbers[5] = {SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGUSR2}
 static int start(struct loop *l)
 {
 	uint64_t watchdog_ms = notify_watchdog_us() / 1000, tick = watchdog_ms && watchdog_ms < 1000 ? watchdog_ms : 1000;
-	TAILQ_INIT(&l->working);
 	if (bell_open(&l->bell) || bell_open(&l->loader_bell) || uv_loop_init(&l->uv))
 		return -1;
 	for (int i = 0; i < 5; i++) {
@@ -849,24 +639,12 @@ static void close_handle(uv_handle_t *h, void *arg)
 		uv_close(h, NULL);
 }
 
-static void drop_tickets(struct loop *l, struct ticket_list *list)
-{
-	struct ticket *t;
-	while ((t = TAILQ_FIRST(list))) {
-		TAILQ_REMOVE(list, t, link);
-		incoming_free(t->in);
-		free(t);
-	}
-}
-
 /* Clients first: the last events leave even if the engine hangs. The engine rings a bell, so it goes before the bells do. */
 static void stop(struct loop *l)
 {
-	struct ticket *t;
 	/* Workers that still prepare requests end first; nobody waits for their replies. */
-	TAILQ_FOREACH(t, &l->working, link)
-	drop_tickets(l, &t->followers);
-	while (!TAILQ_EMPTY(&l->working) || l->n_reviving || l->reload.under_way)
+	in_hand_drop_waiting(&l->in_hand);
+	while (in_hand_has_workers(&l->in_hand) || l->n_reviving || l->reload.under_way)
 		uv_run(&l->uv, UV_RUN_ONCE);
 	loader_free(l->loader);
 	l->loader = NULL;
