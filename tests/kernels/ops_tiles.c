@@ -111,6 +111,17 @@ static void every_kind_multiplies_to_the_bits_of_the_plain_reference(void **stat
 			all_counts(random_tensor(all_types[i], shapes[s][0], shapes[s][1]), PACK_KEEP);
 }
 
+/* One kind of each number of planes is enough for what the two have to do with each other. */
+static void slices_of_more_blocks_than_a_chunk_multiply_to_the_bits_of_the_plain_reference(void **state)
+{
+	const uint32_t rows = (TILES_CHUNK + 3) * LANES + 6, cols = 768;
+
+	if (!with_tiles())
+		skip();
+	all_counts(random_tensor(TENSOR_F32, rows, cols), PACK_Q8);
+	all_counts(random_tensor(TENSOR_BF16, rows, cols), PACK_KEEP);
+}
+
 static void any_length_multiplies_to_the_bits_of_the_plain_reference(void **state)
 {
 	static const uint32_t shapes[][2] = { { 3, 1 }, { 17, 16 }, { 16, 35 }, { 33, 48 }, { 65, 66 }, { 20, 541 } };
@@ -189,6 +200,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(activations_split_to_the_bits_of_the_plain_reference),
 		cmocka_unit_test(every_kind_multiplies_to_the_bits_of_the_plain_reference),
+		cmocka_unit_test(slices_of_more_blocks_than_a_chunk_multiply_to_the_bits_of_the_plain_reference),
 		cmocka_unit_test(any_length_multiplies_to_the_bits_of_the_plain_reference),
 		cmocka_unit_test(the_plain_reference_is_within_its_rounding_of_double),
 	};
