@@ -94,15 +94,15 @@ VEC void fetch(const char *at, uint32_t lines)
 
 /* What is not codes comes a line or two with each group, too: all of it in one burst, before a run or at its end, would take the first cache's
  * places for misses for as long as memory takes, and everything else would wait. */
-VEC void fetch_others(const struct pass *p, uint32_t j, uint32_t steps, bool has_min)
+VEC void fetch_others(const struct panel *s, const struct pass *p, uint32_t j, uint32_t steps, bool has_min)
 {
 	if (j * p->factor_bytes % 64 == 0) {
 		_mm_prefetch(p->scales + j * p->factor_bytes, _MM_HINT_T0);
 		if (has_min)
 			_mm_prefetch(p->mins + j * p->factor_bytes, _MM_HINT_T0);
 	}
-	for (uint32_t i = 0; i < steps && j < TILE_M / steps; i++)
-		__asm__ volatile("prefetchw %0" : : "m"(p->out[(j * steps + i) * p->out_bytes]));
+	for (uint32_t i = j * steps; i < (j + 1) * steps && i < s->height; i++)
+		__asm__ volatile("prefetchw %0" : : "m"(p->out[i * p->out_bytes]));
 }
 
 /* What a code of zero is comes off here, so that nobody else need do it. */
@@ -208,7 +208,7 @@ VEC void run_pass(struct panel *s, const struct pass *p, float to[TILE_M][LANES]
 		if (late && j >= 1 && j <= groups)
 			leave(s, j - 1, (j - 1) % 2);
 		if (j < groups)
-			fetch_others(p, j, steps, has_min);
+			fetch_others(s, p, j, steps, has_min);
 		if (j >= lag)
 			add_group(acc, s, p, t, j - lag, rows, has_zero, has_min);
 	}
