@@ -12,7 +12,7 @@
 enum { TILE_M = 16, DEPTH = 64 };
 enum { TILES = 4, PANEL = TILES * TILE_M };	/* of rows */
 enum { SLICE = 1024, SMALLEST_GROUP = 16, SLICE_GROUPS = SLICE / SMALLEST_GROUP };	/* of k */
-enum { FEW = 6 };	/* so few rows are as fast without tiles */
+enum { FEW = 6 };	/* so few rows are faster without tiles */
 /* Groups between a product and its sum (one less where it is stored at once), and between bytes unpacked and their product: a load that meets a
  * store on its way to the cache waits for it. */
 enum { LAG = 3, EARLY = 2, SUMS = 4 };
@@ -81,7 +81,7 @@ struct pass {
 	uint32_t lines;
 	const char *scales, *mins;	/* the next run's, `factor_bytes` a group */
 	uint32_t factor_bytes;
-	const char *out;		/* where the block's sums go, a row every `out_bytes` */
+	const char *out;		/* where the block's sums go, a row every `out_bytes`; before the last slice some line of ours, and 0 */
 	size_t out_bytes;
 };
 
@@ -92,8 +92,7 @@ VEC void fetch(const char *at, uint32_t lines)
 		_mm_prefetch(at + 64 * i, _MM_HINT_T1);
 }
 
-/* What is not codes comes a line or two with each group, too: all of it in one burst, before a run or at its end, would take the first cache's
- * places for misses for as long as memory takes, and everything else would wait. */
+/* What is not codes comes a line or two with each group, too: all of it in one burst before a run is no faster than fetching none of it. */
 VEC void fetch_others(const struct panel *s, const struct pass *p, uint32_t j, uint32_t steps, bool has_min)
 {
 	if (j * p->factor_bytes % 64 == 0) {

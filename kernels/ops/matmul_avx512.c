@@ -139,7 +139,7 @@ VEC void int_tile(const struct place *p, uint32_t rows, uint32_t blocks, unsigne
 			for (uint32_t b = 0; b < blocks; b++)
 				n[i][b] = _mm512_set1_epi32(-(int32_t)w->zero * sum[i * w->groups]);
 		if (p->pass == 0)
-			fetch_factors(p, g, blocks, blocks < MATMUL_CHUNK || first);
+			fetch_factors(p, g, blocks, first);
 		if (blocks == MATMUL_CHUNK)
 			int_group(n, codes, one_pass_ahead(codes, g, step, stride), 64, stride, q, p->x->ldq, rows, blocks, w->group, bits,
 				  first);
