@@ -1,9 +1,10 @@
 /* matmul_amx.c: integers by AMX tiles. One instruction multiplies up to 16 activation rows by a 64-byte deep tile of 16 outputs.
  *
  * Rows go in panels, and within one, a part of W (up to four blocks) goes slice by slice along k: a run is a block's share of a slice, and
- * each tile of rows passes over it. A pass goes from group to group, and four groups are under way at a time, so that nothing waits for
+ * each tile of rows passes over it. A pass goes from group to group, and several groups are under way at a time, so that nothing waits for
  * what was just done: codes come into the cache; those of 4 bits become bytes, in the order of tiles; a group's sums leave their tile;
  * and an earlier group's sums meet the float sums, which are in registers, in the order of matmul.h: the bits are those of every other file.
+ * What is under way takes as few cache lines as it can, over and over the same.
  *
  * The instructions are written out: GCC's intrinsics do not tell the compiler that they read and write memory, and in GCC 12
  * _tile_loadconfig names 8 of its operand's 64 bytes, so that the stores to the others are dropped as dead. */
@@ -14,9 +15,14 @@ enum { TILES = 4, PANEL = TILES * TILE_M };	/* of rows */
 enum { SLICE = 1024, SMALLEST_GROUP = 16, SLICE_GROUPS = SLICE / SMALLEST_GROUP };	/* of k */
 enum { FEW = 6 };	/* so few rows are faster without tiles */
 /* Groups between a product and its sum (one less where it is stored at once), and between bytes unpacked and their product: a load that meets a
- * store on its way to the cache waits for it. */
-enum { LAG = 3, EARLY = 2, SUMS = 4 };
+ * store on its way to the cache waits for it. SUMS, and RING for the only tile of rows: how many of each there are. */
+enum { LAG = 2, EARLY = 2, SUMS = 2, RING = 4 };
 enum { SPOTS = 4 };	/* places in a step that fetch something, and runs that are fetched meanwhile */
+
+/* Integers become floats without a conversion, which would wait for a port that products of tiles keep busy: the bits of 1.5 * 2^23, plus the
+ * integer, are a float that is larger by as much, while the integer is below 2^22. */
+enum { FLOAT_AT = 0x4b400000 };
+_Static_assert(2 * DEPTH * 255 * 128 < 1 << 22, "a group's sum is not below 2^22");
 
 typedef int32_t tile_sums[TILE_M][LANES];
 
@@ -26,7 +32,7 @@ struct tile_config {
 	uint8_t rows[16];
 };
 
-/* What a tile's rows bring to each group of the slice: their scale, the factor of a minimum, and what the codes' zero adds up to. */
+/* What a tile's rows bring to each group of the slice: their scale, the factor of a minimum, and FLOAT_AT less what the codes' zero adds up to. */
 struct tile_rows {
 	float scale[TILE_M][SLICE_GROUPS], min[TILE_M][SLICE_GROUPS];
 	int32_t zero[TILE_M][SLICE_GROUPS];
@@ -35,7 +41,7 @@ struct tile_rows {
 struct panel {
 	tile_sums sums[SUMS];
 	float scale[SLICE_GROUPS][LANES], min[SLICE_GROUPS][LANES];	/* of the run's block */
-	uint8_t room[SLICE * LANES];		/* the run's codes of 4 bits, as bytes */
+	uint8_t room[SLICE * LANES];		/* the run's codes of 4 bits, as bytes; of the only tile of rows, those of RING groups */
 	float acc[MATMUL_CHUNK][TILES][TILE_M][LANES];
 	struct tile_rows t[TILES];
 
@@ -73,74 +79,108 @@ static void configure(const struct matrix *w, uint32_t rows)
 
 /* ---- a pass: one tile of rows over a run ---- */
 
+/* What a pass is compiled for. Forms that are common have all of it as constants, for the only tile of rows; the others leave group and bits 0. */
+struct form {
+	uint32_t rows;			/* of sums in registers */
+	uint32_t group;
+	unsigned bits, zero;
+	bool has_zero, has_min;		/* has_zero: bytes that still hold their zero */
+	bool two;			/* products to a group */
+};
+
 struct pass {
 	const int8_t *q;
 	const unsigned char *packed;	/* codes of 4 bits, to unpack; NULL: there are bytes already */
 	const uint8_t *codes;		/* bytes */
 	const char *ahead[SPOTS];	/* what is fetched meanwhile, with each group: `lines` of each */
 	uint32_t lines;
-	const char *scales, *mins;	/* the next run's, `factor_bytes` a group */
-	uint32_t factor_bytes;
-	const char *out;		/* where the block's sums go, a row every `out_bytes`; before the last slice some line of ours, and 0 */
-	size_t out_bytes;
+	const char *scales, *mins;	/* the next run's, factor_bytes a group */
+	uint32_t factor_bytes, line_mask;	/* a group that is 0 by this mask begins a line */
+	const char *out;		/* where the block's sums go, out_rows of them; none before the last slice */
+	size_t out_bytes;		/* from a row to the next */
+	uint32_t out_rows;
 };
 
-/* All at once would fill the buffers of the first cache and stop everything else. */
-VEC void fetch(const char *at, uint32_t lines)
+VEC uint32_t group_of(const struct panel *s, struct form f)
 {
+	return f.group ? f.group : s->w->group;
+}
+
+VEC size_t step_of(const struct panel *s, struct form f)
+{
+	return f.group ? f.group * LANES * f.bits / 8 : s->step;
+}
+
+/* Where the bytes of group j are, or become bytes. */
+VEC uint8_t *room_of(struct panel *s, uint32_t j, struct form f)
+{
+	return s->room + (size_t)(f.group ? j % RING : j) * group_of(s, f) * LANES;
+}
+
+/* All at once would fill the buffers of the first cache and stop everything else. */
+VEC void fetch_codes(const struct panel *s, const struct pass *p, uint32_t j, uint32_t spot, struct form f)
+{
+	const uint32_t lines = f.group ? ((uint32_t)step_of(s, f) / 64 + SPOTS - 1) / SPOTS : p->lines;
+	const char *at = p->ahead[spot] + (size_t)j * lines * 64;
+
 	for (uint32_t i = 0; i < lines; i++)
 		_mm_prefetch(at + 64 * i, _MM_HINT_T1);
 }
 
 /* What is not codes comes a line or two with each group, too: all of it in one burst before a run is no faster than fetching none of it. */
-VEC void fetch_others(const struct panel *s, const struct pass *p, uint32_t j, uint32_t steps, bool has_min)
+VEC void fetch_others(const struct pass *p, uint32_t j, struct form f)
 {
-	if (j * p->factor_bytes % 64 == 0) {
+	const uint32_t rows = f.two ? 2 : 1;
+
+	if ((j & p->line_mask) == 0) {
 		_mm_prefetch(p->scales + j * p->factor_bytes, _MM_HINT_T0);
-		if (has_min)
+		if (f.has_min)
 			_mm_prefetch(p->mins + j * p->factor_bytes, _MM_HINT_T0);
 	}
-	for (uint32_t i = j * steps; i < (j + 1) * steps && i < s->height; i++)
+	for (uint32_t i = j * rows; i < (j + 1) * rows && i < p->out_rows; i++)
 		__asm__ volatile("prefetchw %0" : : "m"(p->out[i * p->out_bytes]));
 }
 
-/* What a code of zero is comes off here, so that nobody else need do it. */
-VEC void unpack(struct panel *s, const struct pass *p, uint32_t j)
+/* What a code of zero is comes off here, so that nobody else need do it. The shift is one that leaves the first port alone. */
+VEC void unpack(struct panel *s, const struct pass *p, uint32_t j, struct form f)
 {
-	const __m512i low = _mm512_set1_epi8(15), zero = _mm512_set1_epi8((char)s->w->zero);
-	const unsigned char *from = p->packed + j * s->step;
-	uint8_t *to = s->room + 2 * j * s->step;
+	const __m512i low = _mm512_set1_epi8(15), high = _mm512_set1_epi64(0x3c342c241c140c04);
+	const __m512i zero = _mm512_set1_epi8((char)(f.group ? f.zero : s->w->zero));
+	const size_t step = step_of(s, f);
+	const bool has_zero = !f.group || f.zero;
+	const unsigned char *from = p->packed + j * step;
+	uint8_t *to = room_of(s, j, f);
 
-	for (size_t i = 0; i < s->step; i += 64) {
+	for (size_t i = 0; i < step; i += 64) {
 		__m512i v = _mm512_loadu_si512(from + i);
+		__m512i even = _mm512_and_si512(v, low), odd = _mm512_and_si512(_mm512_multishift_epi64_epi8(high, v), low);
 
-		_mm512_store_si512(to + 2 * i, _mm512_sub_epi8(_mm512_and_si512(v, low), zero));
-		_mm512_store_si512(to + 2 * i + 64, _mm512_sub_epi8(_mm512_and_si512(_mm512_srli_epi16(v, 4), low), zero));
+		_mm512_store_si512(to + 2 * i, has_zero ? _mm512_sub_epi8(even, zero) : even);
+		_mm512_store_si512(to + 2 * i + 64, has_zero ? _mm512_sub_epi8(odd, zero) : odd);
 	}
 }
 
-VEC void multiply(const struct panel *s, const int8_t *q, const uint8_t *codes, uint32_t set, uint32_t steps, bool has_zero)
+VEC void multiply(struct panel *s, const struct pass *p, uint32_t j, uint32_t set, struct form f)
 {
+	const int8_t *x = p->q + (size_t)j * group_of(s, f);
+	const uint8_t *u = f.bits == 4 ? room_of(s, j, f) : p->codes + (size_t)j * group_of(s, f) * LANES;
+
 	if (set == 0)
 		TILE_ZERO(0);
 	else
 		TILE_ZERO(3);
-	UNROLL
-	for (uint32_t k = 0; k < steps; k++) {
-		const int8_t *x = q + k * DEPTH;
-		const uint8_t *u = codes + k * DEPTH * LANES;
-
+	for (uint32_t k = 0; k < (f.two ? 2u : 1u); k++, x += DEPTH, u += DEPTH * LANES) {
 		if (set == 0) {
 			TILE_LOAD(1, x, s->ldq);
 			TILE_LOAD(2, u, 64);
-			if (has_zero)
+			if (f.has_zero)
 				TILE_DOT("u", 2, 1, 0);
 			else
 				TILE_DOT("s", 2, 1, 0);
 		} else {
 			TILE_LOAD(4, x, s->ldq);
 			TILE_LOAD(5, u, 64);
-			if (has_zero)
+			if (f.has_zero)
 				TILE_DOT("u", 5, 4, 3);
 			else
 				TILE_DOT("s", 5, 4, 3);
@@ -158,61 +198,67 @@ VEC void leave(struct panel *s, uint32_t j, uint32_t set)
 }
 
 /* What the j-th group of the run adds to the float sums. */
-VEC void add_group(v16 acc[TILE_M], const struct panel *s, const struct pass *p, const struct tile_rows *t, uint32_t j, uint32_t rows,
-		   bool has_zero, bool has_min)
+VEC void add_group(v16 acc[TILE_M], const struct panel *s, const struct pass *p, const struct tile_rows *t, uint32_t j, struct form f)
 {
 	const int32_t(*n)[LANES] = s->sums[j % SUMS];
-	v16 scale = v16_load(s->scale[j]), min = has_min ? v16_load(s->min[j]) : v16_zero();
+	const __m512i at = _mm512_set1_epi32(FLOAT_AT);
+	const v16 less = _mm512_castsi512_ps(at);
+	v16 scale = v16_load(s->scale[j]), min = f.has_min ? v16_load(s->min[j]) : v16_zero();
 
 	UNROLL
-	for (uint32_t i = 0; i < rows; i++) {
-		__m512i sum = _mm512_load_si512(n[i]);
+	for (uint32_t i = 0; i < f.rows; i++) {
+		__m512i sum = _mm512_add_epi32(_mm512_load_si512(n[i]), f.has_zero ? _mm512_set1_epi32(t->zero[i][j]) : at);
 
-		if (has_zero)
-			sum = _mm512_sub_epi32(sum, _mm512_set1_epi32(t->zero[i][j]));
-		acc[i] = v16_fma(v16_mul(scale, v16_all(t->scale[i][j])), _mm512_cvtepi32_ps(sum), acc[i]);
-		if (has_min)
+		acc[i] = v16_fma(v16_mul(scale, v16_all(t->scale[i][j])), _mm512_sub_ps(_mm512_castsi512_ps(sum), less), acc[i]);
+		if (f.has_min)
 			acc[i] = v16_fma(min, v16_all(t->min[i][j]), acc[i]);
-		if (i % (rows / SPOTS) == 0)
-			fetch(p->ahead[i / (rows / SPOTS)] + (size_t)j * p->lines * 64, p->lines);
+		if (i % (f.rows / SPOTS) == 0) {
+			__asm__ volatile("" : : : "memory");	/* or the compiler loads ever further ahead of what is under way */
+			fetch_codes(s, p, j, i / (f.rows / SPOTS), f);
+		}
 	}
 }
 
-VEC void run_pass(struct panel *s, const struct pass *p, float to[TILE_M][LANES], const struct tile_rows *t, uint32_t rows, uint32_t steps,
-		  bool has_zero, bool has_min)
+/* A group of one product leaves its tile a step later, when that is done, and the next one has the other set of tiles. Two products hide each
+ * other, and runs of such groups are too short for one more step. */
+VEC void step(v16 acc[TILE_M], struct panel *s, const struct pass *p, const struct tile_rows *t, uint32_t j, uint32_t set, struct form f)
 {
-	/* A group of one product leaves its tile a step later, when that is done, and the next one has the other set of tiles. Two products hide
-	 * each other, and runs of such groups are too short for one more step. */
-	const bool late = steps == 1;
-	const uint32_t groups = s->groups, group = s->w->group, lag = late ? LAG : LAG - 1;
-	const int8_t *q = p->q;
-	const uint8_t *codes = p->codes;
+	const uint32_t groups = s->groups, lag = f.two ? LAG - 1 : LAG;
+
+	if (j < groups) {
+		if (p->packed && j + EARLY < groups)
+			unpack(s, p, j + EARLY, f);
+		multiply(s, p, j, set, f);
+	}
+	if (f.two && j < groups)
+		leave(s, j, set);
+	if (!f.two && j - 1 < groups)
+		leave(s, j - 1, 1 - set);
+	if (j < groups)
+		fetch_others(p, j, f);
+	if (j - lag < groups)
+		add_group(acc, s, p, t, j - lag, f);
+}
+
+VEC void run_pass(struct panel *s, const struct pass *p, float to[TILE_M][LANES], const struct tile_rows *t, struct form f)
+{
 	v16 acc[TILE_M];
 
 	UNROLL
-	for (uint32_t i = 0; i < rows; i++)
+	for (uint32_t i = 0; i < f.rows; i++)
 		acc[i] = s->g0 ? v16_load(to[i]) : v16_zero();
-	for (uint32_t j = 0; p->packed && j < EARLY && j < groups; j++)
-		unpack(s, p, j);
-	for (uint32_t j = 0; j < groups + lag; j++) {
-		if (j < groups) {
-			if (p->packed && j + EARLY < groups)
-				unpack(s, p, j + EARLY);
-			multiply(s, q, codes, late ? j % 2 : 0, steps, has_zero);
-			q += group;
-			codes += group * LANES;
+	for (uint32_t j = 0; p->packed && j < EARLY && j < s->groups; j++)
+		unpack(s, p, j, f);
+	if (f.bits == 4)	/* what is known of two steps is worth their length */
+		for (uint32_t j = 0; j < s->groups + LAG; j += 2) {
+			step(acc, s, p, t, j, 0, f);
+			step(acc, s, p, t, j + 1, 1, f);
 		}
-		if (!late && j < groups)
-			leave(s, j, 0);
-		if (late && j >= 1 && j <= groups)
-			leave(s, j - 1, (j - 1) % 2);
-		if (j < groups)
-			fetch_others(s, p, j, steps, has_min);
-		if (j >= lag)
-			add_group(acc, s, p, t, j - lag, rows, has_zero, has_min);
-	}
+	else
+		for (uint32_t j = 0; j < s->groups + LAG; j++)
+			step(acc, s, p, t, j, f.two ? 0 : j % 2, f);
 	UNROLL
-	for (uint32_t i = 0; i < rows; i++)
+	for (uint32_t i = 0; i < f.rows; i++)
 		v16_store(to[i], acc[i]);
 }
 
@@ -245,6 +291,7 @@ static void factors_ahead(struct pass *p, const struct matrix *w, uint32_t b, ui
 	const size_t at = ((size_t)b * w->groups + g) * LANES, super = b * matrix_block_scales(w) + (size_t)(g / each) * LANES;
 
 	p->factor_bytes = w->two_level ? LANES : 2 * LANES;
+	p->line_mask = 64 / p->factor_bytes - 1;
 	p->scales = w->two_level ? (const char *)w->sub_scales + at : (const char *)(w->scales + at);
 	p->mins = w->two_level ? (const char *)w->sub_mins + at : (const char *)(w->mins + at);
 	for (uint32_t k = 0; w->two_level && k < SLICE / SUPER; k++) {
@@ -276,71 +323,105 @@ static void what_is_ahead(const struct panel *s, uint32_t b, struct pass *p, con
 	}
 }
 
-VEC void run(struct panel *s, uint32_t b, uint32_t rows, uint32_t steps, bool has_zero, bool has_min)
+VEC void run(struct panel *s, uint32_t b, struct form f)
 {
 	const struct matrix *w = s->w;
 	const size_t quarter = s->groups * s->step / SPOTS;
 	const unsigned char *codes = w->codes + b * matrix_block_bytes(w) + s->g0 * s->step;
 	const bool last = s->g0 + s->groups == w->groups;	/* the sums are stored soon */
-	struct pass p = { .codes = codes };
+	struct pass p = { .out_bytes = s->ldo * sizeof(float), .out_rows = last ? s->height : 0 };
 	const char *ahead[SPOTS];
 
 	what_is_ahead(s, b, &p, ahead);
 	run_factors(s->scale, w->scales, w->sub_scales, w, b, s->g0, s->groups);
 	if (w->has_min)
 		run_factors(s->min, w->mins, w->sub_mins, w, b, s->g0, s->groups);
+	p.lines = ((uint32_t)s->step / s->tiles / 64 + SPOTS - 1) / SPOTS;
 	for (uint32_t i = 0; i < s->tiles; i++) {
 		uint32_t first = i + 1 < s->tiles ? i * s->height : s->m - s->height;
 
-		p.out = last ? (const char *)(s->out + first * s->ldo + (size_t)b * LANES) : (const char *)s->sums;
-		p.out_bytes = last ? s->ldo * sizeof(float) : 0;
+		p.out = (const char *)(s->out + first * s->ldo + (size_t)b * LANES);
 		p.q = s->x->q + first * s->ldq + (size_t)s->g0 * w->group;
-		p.packed = NULL;
-		if (w->bits == 4) {
-			p.packed = i ? NULL : codes;
-			p.codes = s->room;
-		}
+		p.packed = w->bits == 4 && i == 0 ? codes : NULL;
+		p.codes = w->bits == 4 ? s->room : codes;
 		for (uint32_t k = 0; k < SPOTS; k++)
 			p.ahead[k] = ahead[k] + quarter / s->tiles * i;
-		p.lines = ((uint32_t)s->step / s->tiles / 64 + SPOTS - 1) / SPOTS;
-		run_pass(s, &p, s->acc[b - s->b0][i], &s->t[i], rows, steps, has_zero, has_min);
+		run_pass(s, &p, s->acc[b - s->b0][i], &s->t[i], f);
 	}
 }
 
-VEC void slice_rows(struct panel *s, uint32_t rows, uint32_t steps, bool has_zero, bool has_min)
+VEC void slice_form(struct panel *s, struct form f)
 {
 	for (uint32_t b = s->b0; b < s->b1; b++)
-		run(s, b, rows, steps, has_zero, has_min);
+		run(s, b, f);
 }
 
-/* Constants for what the sums take of the registers, and for what is common. */
-VEC void slice_tiles(struct panel *s, uint32_t steps, bool has_zero, bool has_min)
+/* Functions of their own, so that the compiler gives each its registers. */
+#define FORM(name, ...)                                                                                                            \
+	static __attribute__((noinline)) void name##_8(struct panel *s)                                                            \
+	{                                                                                                                          \
+		slice_form(s, (struct form){ 8, __VA_ARGS__ });                                                                    \
+	}                                                                                                                          \
+	static __attribute__((noinline)) void name##_12(struct panel *s)                                                           \
+	{                                                                                                                          \
+		slice_form(s, (struct form){ 12, __VA_ARGS__ });                                                                   \
+	}                                                                                                                          \
+	static __attribute__((noinline)) void name##_16(struct panel *s)                                                           \
+	{                                                                                                                          \
+		slice_form(s, (struct form){ 16, __VA_ARGS__ });                                                                   \
+	}                                                                                                                          \
+	static void name(struct panel *s)                                                                                          \
+	{                                                                                                                          \
+		s->height > 12 ? name##_16(s) : s->height > 8 ? name##_12(s) : name##_8(s);                                        \
+	}
+
+FORM(four_32, 32, 4, 8, false, false, false)	/* Q4_0 */
+FORM(four_32_min, 32, 4, 0, false, true, false)	/* Q4_1, Q4_K */
+FORM(four_64_min, 64, 4, 0, false, true, false)	/* q4 */
+FORM(eight_16, 16, 8, 32, true, false, false)	/* Q6_K */
+FORM(eight_32, 32, 8, 128, true, false, false)	/* Q8_0 */
+FORM(eight_128, 128, 8, 128, true, false, true)	/* q8 */
+FORM(plain, 0, 0, 0, false, false, false)
+FORM(plain_two, 0, 0, 0, false, false, true)
+FORM(zero, 0, 0, 0, true, false, false)
+FORM(zero_two, 0, 0, 0, true, false, true)
+FORM(min, 0, 0, 0, false, true, false)
+FORM(min_two, 0, 0, 0, false, true, true)
+FORM(zero_min, 0, 0, 0, true, true, false)
+FORM(zero_min_two, 0, 0, 0, true, true, true)
+
+static bool is_form(const struct matrix *w, uint32_t group, unsigned bits, unsigned zero, bool has_min)
 {
-	if (s->height > 12)
-		slice_rows(s, 16, steps, has_zero, has_min);
-	else if (s->height > 8)
-		slice_rows(s, 12, steps, has_zero, has_min);
-	else
-		slice_rows(s, 8, steps, has_zero, has_min);
+	return w->group == group && w->bits == bits && w->zero == zero && w->has_min == has_min;
+}
+
+/* NULL: not a common one. */
+static void (*common_form(const struct matrix *w))(struct panel *)
+{
+	return is_form(w, 32, 4, 8, false)	? four_32
+	       : is_form(w, 32, 4, 0, true) ? four_32_min
+	       : is_form(w, 64, 4, 0, true) ? four_64_min
+	       : is_form(w, 16, 8, 32, false) ? eight_16
+	       : is_form(w, 32, 8, 128, false) ? eight_32
+	       : is_form(w, 128, 8, 128, false) ? eight_128
+						 : NULL;
+}
+
+static void (*any_form(const struct matrix *w))(struct panel *)
+{
+	static void (*const form[2][2][2])(struct panel *) = {
+		{ { plain, plain_two }, { min, min_two } },
+		{ { zero, zero_two }, { zero_min, zero_min_two } },
+	};
+
+	return form[w->zero != 0 && w->bits == 8][w->has_min][w->group > DEPTH];	/* unpack() takes off the zero of 4 bits */
 }
 
 static void slice_run(struct panel *s)
 {
-	uint32_t steps = s->w->group <= DEPTH ? 1 : 2;
-	bool has_zero = s->w->zero != 0 && s->w->bits == 8;	/* unpack() takes it off */
+	void (*common)(struct panel *) = s->tiles == 1 ? common_form(s->w) : NULL;
 
-	if (s->w->has_min && has_zero)
-		slice_tiles(s, steps, true, true);
-	else if (s->w->has_min && steps == 1)
-		slice_tiles(s, 1, false, true);
-	else if (s->w->has_min)
-		slice_tiles(s, 2, false, true);
-	else if (has_zero && steps == 1)
-		slice_tiles(s, 1, true, false);
-	else if (has_zero)
-		slice_tiles(s, 2, true, false);
-	else
-		slice_tiles(s, steps, false, false);
+	(common ? common : any_form(s->w))(s);
 }
 
 /* ---- a panel ---- */
@@ -348,12 +429,13 @@ static void slice_run(struct panel *s)
 static void row_factors(struct panel *s, struct tile_rows *t, uint32_t first)
 {
 	uint32_t n = s->groups;
-	__m512i zero = _mm512_set1_epi32(s->w->zero);
+	const __m512i zero = _mm512_set1_epi32(s->w->zero), none = _mm512_set1_epi32(FLOAT_AT);
 
 	for (uint32_t i = s->height; i < TILE_M; i++)	/* rows that nobody reads, but that would be slow as tiny numbers */
 		for (uint32_t j = 0; j < n; j += 16) {
 			v16_store(&t->scale[i][j], v16_zero());
 			v16_store(&t->min[i][j], v16_zero());
+			_mm512_storeu_si512(&t->zero[i][j], none);
 		}
 	for (uint32_t i = 0; i < s->height; i++)
 		for (uint32_t j = 0; j < n; j += 16) {
@@ -364,7 +446,7 @@ static void row_factors(struct panel *s, struct tile_rows *t, uint32_t first)
 
 			v16_store(&t->scale[i][j], scale);
 			v16_store(&t->min[i][j], _mm512_xor_ps(product, v16_all(-0.0f)));
-			_mm512_storeu_si512(&t->zero[i][j], _mm512_mullo_epi32(sum, zero));
+			_mm512_storeu_si512(&t->zero[i][j], _mm512_sub_epi32(none, _mm512_mullo_epi32(sum, zero)));
 		}
 }
 

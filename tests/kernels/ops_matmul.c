@@ -234,24 +234,30 @@ static void sums_hold_the_largest_codes(const struct matrix *w, int8_t q, const 
 	free_rows(&a);
 }
 
+static void largest_codes_of(enum tensor_type type, enum pack_form form)
+{
+	struct tensor t = random_tensor(type, 40, 768);
+	struct matrix w;
+
+	pack_whole(&w, &t, form);
+	if (w.kind == PACK_INT)
+		for (int signed_largest = 0; signed_largest < 2; signed_largest++) {
+			int code = w.bits == 4 ? 0xff : w.zero == 128 ? signed_largest ? 0xff : 0 : 63;
+
+			memset(w.codes, code, w.blocks * matrix_block_bytes(&w));
+			sums_hold_the_largest_codes(&w, 127, t.name);
+			sums_hold_the_largest_codes(&w, -127, t.name);
+		}
+	free(w.codes);
+	free((void *)t.data);
+}
+
 static void the_largest_codes_overflow_nowhere(void **state)
 {
-	for (int i = 0; i < N_TYPES; i++) {
-		struct tensor t = random_tensor(all_types[i], 40, 768);
-		struct matrix w;
-
-		pack_whole(&w, &t, PACK_KEEP);
-		if (w.kind == PACK_INT)
-			for (int signed_largest = 0; signed_largest < 2; signed_largest++) {
-				int code = w.bits == 4 ? 0xff : w.zero == 128 ? signed_largest ? 0xff : 0 : 63;
-
-				memset(w.codes, code, w.blocks * matrix_block_bytes(&w));
-				sums_hold_the_largest_codes(&w, 127, t.name);
-				sums_hold_the_largest_codes(&w, -127, t.name);
-			}
-		free(w.codes);
-		free((void *)t.data);
-	}
+	for (int i = 0; i < N_TYPES; i++)
+		largest_codes_of(all_types[i], PACK_KEEP);
+	largest_codes_of(TENSOR_F32, PACK_Q8);
+	largest_codes_of(TENSOR_F32, PACK_Q4);
 }
 
 /* More inputs than a slice of the AMX tiles takes, in slices of unequal length; full tiles of rows, some that are not, and several panels. */
