@@ -79,9 +79,10 @@ static void configure(const struct matrix *w, uint32_t rows)
 
 /* ---- a pass: one tile of rows over a run ---- */
 
-/* What a pass is compiled for. Forms that are common have all of it as constants, for the only tile of rows; the others leave group and bits 0. */
+/* What a pass is compiled for. Forms that are common have all of it as constants; the others leave group, bits and zero 0. */
 struct form {
 	uint32_t rows;			/* of sums in registers */
+	bool alone;			/* the only tile of rows */
 	uint32_t group;
 	unsigned bits, zero;
 	bool has_zero, has_min;		/* has_zero: bytes that still hold their zero */
@@ -114,13 +115,13 @@ VEC size_t step_of(const struct panel *s, struct form f)
 /* Where the bytes of group j are, or become bytes. */
 VEC uint8_t *room_of(struct panel *s, uint32_t j, struct form f)
 {
-	return s->room + (size_t)(f.group ? j % RING : j) * group_of(s, f) * LANES;
+	return s->room + (size_t)(f.alone ? j % RING : j) * group_of(s, f) * LANES;
 }
 
 /* All at once would fill the buffers of the first cache and stop everything else. */
 VEC void fetch_codes(const struct panel *s, const struct pass *p, uint32_t j, uint32_t spot, struct form f)
 {
-	const uint32_t lines = f.group ? ((uint32_t)step_of(s, f) / 64 + SPOTS - 1) / SPOTS : p->lines;
+	const uint32_t lines = f.alone ? ((uint32_t)step_of(s, f) / 64 + SPOTS - 1) / SPOTS : p->lines;
 	const char *at = p->ahead[spot] + (size_t)j * lines * 64;
 
 	for (uint32_t i = 0; i < lines; i++)
@@ -163,7 +164,7 @@ VEC void unpack(struct panel *s, const struct pass *p, uint32_t j, struct form f
 VEC void multiply(struct panel *s, const struct pass *p, uint32_t j, uint32_t set, struct form f)
 {
 	const int8_t *x = p->q + (size_t)j * group_of(s, f);
-	const uint8_t *u = f.bits == 4 ? room_of(s, j, f) : p->codes + (size_t)j * group_of(s, f) * LANES;
+	const uint8_t *u = f.alone && f.bits == 4 ? room_of(s, j, f) : p->codes + (size_t)j * group_of(s, f) * LANES;
 
 	if (set == 0)
 		TILE_ZERO(0);
@@ -356,72 +357,76 @@ VEC void slice_form(struct panel *s, struct form f)
 		run(s, b, f);
 }
 
-/* Functions of their own, so that the compiler gives each its registers. */
-#define FORM(name, ...)                                                                                                            \
-	static __attribute__((noinline)) void name##_8(struct panel *s)                                                            \
+/* Functions of their own, so that the compiler gives each its registers. Tiles of several have more than 8 rows. */
+#define SHAPE(name, ...)                                                                                                           \
+	static __attribute__((noinline)) void name(struct panel *s)                                                                \
 	{                                                                                                                          \
-		slice_form(s, (struct form){ 8, __VA_ARGS__ });                                                                    \
-	}                                                                                                                          \
-	static __attribute__((noinline)) void name##_12(struct panel *s)                                                           \
+		slice_form(s, (struct form){ __VA_ARGS__ });                                                                       \
+	}
+#define COMMON(name, ...)                                                                                                          \
+	SHAPE(name##_8, 8, true, __VA_ARGS__)                                                                                      \
+	SHAPE(name##_12, 12, true, __VA_ARGS__)                                                                                    \
+	SHAPE(name##_16, 16, true, __VA_ARGS__)                                                                                    \
+	SHAPE(name##_tiles_12, 12, false, __VA_ARGS__)                                                                             \
+	SHAPE(name##_tiles_16, 16, false, __VA_ARGS__)                                                                             \
+	static void name(struct panel *s)                                                                                          \
 	{                                                                                                                          \
-		slice_form(s, (struct form){ 12, __VA_ARGS__ });                                                                   \
-	}                                                                                                                          \
-	static __attribute__((noinline)) void name##_16(struct panel *s)                                                           \
-	{                                                                                                                          \
-		slice_form(s, (struct form){ 16, __VA_ARGS__ });                                                                   \
-	}                                                                                                                          \
+		if (s->tiles > 1)                                                                                                  \
+			s->height > 12 ? name##_tiles_16(s) : name##_tiles_12(s);                                                  \
+		else                                                                                                               \
+			s->height > 12 ? name##_16(s) : s->height > 8 ? name##_12(s) : name##_8(s);                                \
+	}
+#define OTHER(name, ...)                                                                                                           \
+	SHAPE(name##_8, 8, false, 0, 0, 0, __VA_ARGS__)                                                                            \
+	SHAPE(name##_12, 12, false, 0, 0, 0, __VA_ARGS__)                                                                          \
+	SHAPE(name##_16, 16, false, 0, 0, 0, __VA_ARGS__)                                                                          \
 	static void name(struct panel *s)                                                                                          \
 	{                                                                                                                          \
 		s->height > 12 ? name##_16(s) : s->height > 8 ? name##_12(s) : name##_8(s);                                        \
 	}
 
-FORM(four_32, 32, 4, 8, false, false, false)	/* Q4_0 */
-FORM(four_32_min, 32, 4, 0, false, true, false)	/* Q4_1, Q4_K */
-FORM(four_64_min, 64, 4, 0, false, true, false)	/* q4 */
-FORM(eight_16, 16, 8, 32, true, false, false)	/* Q6_K */
-FORM(eight_32, 32, 8, 128, true, false, false)	/* Q8_0 */
-FORM(eight_128, 128, 8, 128, true, false, true)	/* q8 */
-FORM(plain, 0, 0, 0, false, false, false)
-FORM(plain_two, 0, 0, 0, false, false, true)
-FORM(zero, 0, 0, 0, true, false, false)
-FORM(zero_two, 0, 0, 0, true, false, true)
-FORM(min, 0, 0, 0, false, true, false)
-FORM(min_two, 0, 0, 0, false, true, true)
-FORM(zero_min, 0, 0, 0, true, true, false)
-FORM(zero_min_two, 0, 0, 0, true, true, true)
+COMMON(four_32, 32, 4, 8, false, false, false)		/* Q4_0 */
+COMMON(four_32_min, 32, 4, 0, false, true, false)	/* Q4_1, Q4_K */
+COMMON(four_64_min, 64, 4, 0, false, true, false)	/* q4 */
+COMMON(eight_16, 16, 8, 32, true, false, false)		/* Q6_K */
+COMMON(eight_32, 32, 8, 128, true, false, false)	/* Q8_0 */
+COMMON(eight_128, 128, 8, 128, true, false, true)	/* q8 */
+OTHER(plain, false, false, false)
+OTHER(plain_two, false, false, true)
+OTHER(zero, true, false, false)
+OTHER(zero_two, true, false, true)
+OTHER(min, false, true, false)
+OTHER(min_two, false, true, true)
+OTHER(zero_min, true, true, false)
+OTHER(zero_min_two, true, true, true)
 
 static bool is_form(const struct matrix *w, uint32_t group, unsigned bits, unsigned zero, bool has_min)
 {
 	return w->group == group && w->bits == bits && w->zero == zero && w->has_min == has_min;
 }
 
-/* NULL: not a common one. */
-static void (*common_form(const struct matrix *w))(struct panel *)
+static void slice_run(struct panel *s)
 {
-	return is_form(w, 32, 4, 8, false)	? four_32
-	       : is_form(w, 32, 4, 0, true) ? four_32_min
-	       : is_form(w, 64, 4, 0, true) ? four_64_min
-	       : is_form(w, 16, 8, 32, false) ? eight_16
-	       : is_form(w, 32, 8, 128, false) ? eight_32
-	       : is_form(w, 128, 8, 128, false) ? eight_128
-						 : NULL;
-}
-
-static void (*any_form(const struct matrix *w))(struct panel *)
-{
-	static void (*const form[2][2][2])(struct panel *) = {
+	static void (*const other[2][2][2])(struct panel *) = {
 		{ { plain, plain_two }, { min, min_two } },
 		{ { zero, zero_two }, { zero_min, zero_min_two } },
 	};
+	const struct matrix *w = s->w;
 
-	return form[w->zero != 0 && w->bits == 8][w->has_min][w->group > DEPTH];	/* unpack() takes off the zero of 4 bits */
-}
-
-static void slice_run(struct panel *s)
-{
-	void (*common)(struct panel *) = s->tiles == 1 ? common_form(s->w) : NULL;
-
-	(common ? common : any_form(s->w))(s);
+	if (is_form(w, 32, 4, 8, false))
+		four_32(s);
+	else if (is_form(w, 32, 4, 0, true))
+		four_32_min(s);
+	else if (is_form(w, 64, 4, 0, true))
+		four_64_min(s);
+	else if (is_form(w, 16, 8, 32, false))
+		eight_16(s);
+	else if (is_form(w, 32, 8, 128, false))
+		eight_32(s);
+	else if (is_form(w, 128, 8, 128, false))
+		eight_128(s);
+	else
+		other[w->zero != 0 && w->bits == 8][w->has_min][w->group > DEPTH](s);	/* unpack() takes off the zero of 4 bits */
 }
 
 /* ---- a panel ---- */
