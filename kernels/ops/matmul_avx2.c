@@ -4,7 +4,7 @@
  * 2 * 128 * 127 = 32512; other types have codes up to 63, and sums of several pairs fit. */
 #include "matmul_vec.h"
 
-enum { INT_ROWS = 4 };
+enum { INT_ROWS = 4, SLICE = 64 /* groups */ };
 
 VEC v16 to_floats(__m256i lo, __m256i hi)
 {
@@ -139,6 +139,8 @@ VEC void int_group(__m256i n[INT_ROWS][2], const unsigned char *c, uint32_t ahea
 		unsigned_group(n, c, ahead, q, ldq, rows, group, 4, 4);
 }
 
+/* ---- few rows ---- */
+
 VEC void int_tile(float *out, size_t ldo, const struct matrix *w, const struct rows *x, uint32_t first, uint32_t rows, uint32_t b,
 		  uint32_t ahead, enum code_kind kind)
 {
@@ -176,7 +178,7 @@ VEC void int_tile(float *out, size_t ldo, const struct matrix *w, const struct r
 		v16_store(out + (first + i) * ldo + b * LANES, acc[i]);
 }
 
-/* The first rows fetch what comes. A loop of its own for the others, as they were: with one for all, prompts of bytes lost 6 to 13%. */
+/* The first of them fetch what comes. */
 VEC uint32_t first_rows(float *out, size_t ldo, const struct matrix *w, const struct rows *x, uint32_t m, uint32_t b, uint32_t ahead,
 			enum code_kind kind)
 {
@@ -189,22 +191,144 @@ VEC uint32_t first_rows(float *out, size_t ldo, const struct matrix *w, const st
 	return m >= INT_ROWS ? INT_ROWS : m >= 2 ? 2 : 1;
 }
 
-VEC void int_kind(float *out, size_t ldo, const struct matrix *w, const struct rows *x, uint32_t m, uint32_t b0, uint32_t b1,
+/* m is INT_ROWS at most. */
+VEC void int_few(float *out, size_t ldo, const struct matrix *w, const struct rows *x, uint32_t m, uint32_t b0, uint32_t b1,
 		  enum code_kind kind)
 {
 	const uint32_t ahead = bytes_ahead(kind, m);
 
 	for (uint32_t b = b0; b < b1; b++) {
-		uint32_t i = ahead ? first_rows(out, ldo, w, x, m, b, ahead, kind) : 0;
+		uint32_t i = ahead ? first_rows(out, ldo, w, x, m, b, ahead, kind) : first_rows(out, ldo, w, x, m, b, 0, kind);
 
-		for (; i + INT_ROWS <= m; i += INT_ROWS)
-			int_tile(out, ldo, w, x, i, INT_ROWS, b, 0, kind);
-		for (; i + 2 <= m; i += 2)
-			int_tile(out, ldo, w, x, i, 2, b, 0, kind);
 		if (i < m)
 			int_tile(out, ldo, w, x, i, 1, b, 0, kind);
 	}
 }
+
+/* ---- many rows ---- */
+
+/* Some groups of a block, whose factors become floats once for all rows. */
+struct slice {
+	uint32_t b, g0, n;
+	float scale[SLICE][LANES], min[SLICE][LANES];
+};
+
+static void slice_factors(struct slice *s, const struct matrix *w)
+{
+	for (uint32_t j = 0; j < s->n; j++)
+		v16_store(s->scale[j], factors(w->scales, w->sub_scales, w, s->b, s->g0 + j));
+	for (uint32_t j = 0; j < s->n && w->has_min; j++)
+		v16_store(s->min[j], factors(w->mins, w->sub_mins, w, s->b, s->g0 + j));
+}
+
+/* What the codes' zero and a minimum of 1 take off some rows, in the slice's groups: plain loops that become vectors. */
+struct terms {
+	int32_t zero[INT_ROWS][SLICE];
+	float min[INT_ROWS][SLICE];
+};
+
+VEC void row_terms(struct terms *t, const float *xs, const int32_t *sum, uint32_t rows, uint32_t groups, uint32_t n, int32_t zero,
+		   bool has_zero, bool has_min)
+{
+	for (uint32_t i = 0; i < rows; i++, xs += groups, sum += groups) {
+		for (uint32_t j = 0; has_zero && j < n; j++)
+			t->zero[i][j] = -zero * sum[j];
+		for (uint32_t j = 0; has_min && j < n; j++)
+			t->min[i][j] = -(xs[j] * (float)sum[j]);
+	}
+}
+
+/* As int_tile(), but of a slice; between two of them the sums wait in `out`. */
+VEC void slice_tile(float *out, size_t ldo, const struct matrix *w, const struct rows *x, uint32_t first, uint32_t rows, const struct slice *s,
+		    uint32_t ahead, enum code_kind kind, bool has_min)
+{
+	const uint32_t n_groups = s->n, groups = w->groups, group = w->group, g0 = s->g0;
+	const size_t step = (size_t)group * LANES * (kind == CODES_4 ? 4 : 8) / 8;
+	const unsigned char *codes = w->codes + s->b * matrix_block_bytes(w) + g0 * step;
+	const int8_t *q = x->q + first * x->ldq + (size_t)g0 * group;
+	const float *xs = x->scale + (size_t)first * groups + g0;
+	const bool has_zero = kind != CODES_SIGNED;
+	struct terms t;
+	v16 acc[INT_ROWS];
+
+	row_terms(&t, xs, x->sum + (size_t)first * groups + g0, rows, groups, n_groups, w->zero, has_zero, has_min);
+	out += first * ldo + (size_t)s->b * LANES;
+	UNROLL
+	for (uint32_t i = 0; i < rows; i++)
+		acc[i] = g0 ? v16_load(out + i * ldo) : v16_zero();
+	for (uint32_t j = 0; j < n_groups; j++, codes += step, q += group) {
+		__m256i n[INT_ROWS][2];
+		v16 scale = v16_load(s->scale[j]), min = has_min ? v16_load(s->min[j]) : v16_zero();
+
+		UNROLL
+		for (uint32_t i = 0; i < rows; i++)
+			n[i][0] = n[i][1] = has_zero ? _mm256_set1_epi32(t.zero[i][j]) : _mm256_setzero_si256();
+		int_group(n, codes, ahead, q, x->ldq, rows, group, kind);
+		UNROLL
+		for (uint32_t i = 0; i < rows; i++)
+			acc[i] = v16_fma(v16_mul(scale, v16_all(xs[i * groups + j])), to_floats(n[i][0], n[i][1]), acc[i]);
+		UNROLL
+		for (uint32_t i = 0; has_min && i < rows; i++)
+			acc[i] = v16_fma(min, v16_all(t.min[i][j]), acc[i]);
+	}
+	UNROLL
+	for (uint32_t i = 0; i < rows; i++)
+		v16_store(out + i * ldo, acc[i]);
+}
+
+/* The first rows fetch what comes. A loop of its own for the others: with one for all, prompts of bytes lost 6 to 13%. */
+VEC void int_many(float *out, size_t ldo, const struct matrix *w, const struct rows *x, uint32_t m, uint32_t b0, uint32_t b1,
+		   enum code_kind kind, bool has_min)
+{
+	const uint32_t ahead = bytes_ahead(kind, m);
+	struct slice s;
+
+	for (s.b = b0; s.b < b1; s.b++)
+		for (s.g0 = 0; s.g0 < w->groups; s.g0 += SLICE) {
+			uint32_t i = 0;
+
+			s.n = w->groups - s.g0 < SLICE ? w->groups - s.g0 : SLICE;
+			slice_factors(&s, w);
+			if (ahead) {
+				slice_tile(out, ldo, w, x, 0, INT_ROWS, &s, ahead, kind, has_min);
+				i = INT_ROWS;
+			}
+			for (; i + INT_ROWS <= m; i += INT_ROWS)
+				slice_tile(out, ldo, w, x, i, INT_ROWS, &s, 0, kind, has_min);
+			for (; i + 2 <= m; i += 2)
+				slice_tile(out, ldo, w, x, i, 2, &s, 0, kind, has_min);
+			if (i < m)
+				slice_tile(out, ldo, w, x, i, 1, &s, 0, kind, has_min);
+		}
+}
+
+/* ---- by kind ---- */
+
+/* Functions of their own, so that the compiler gives each its registers. */
+#define KIND(name, kind)                                                                                                           \
+	static __attribute__((noinline)) void name##_few(float *out, size_t ldo, const struct matrix *w, const struct rows *x,      \
+							 uint32_t m, uint32_t b0, uint32_t b1)                                     \
+	{                                                                                                                          \
+		int_few(out, ldo, w, x, m, b0, b1, kind);                                                                         \
+	}                                                                                                                          \
+	static __attribute__((noinline)) void name##_many(float *out, size_t ldo, const struct matrix *w, const struct rows *x,     \
+							  uint32_t m, uint32_t b0, uint32_t b1)                                    \
+	{                                                                                                                          \
+		int_many(out, ldo, w, x, m, b0, b1, kind, false);                                                                 \
+	}                                                                                                                          \
+	static __attribute__((noinline)) void name##_many_min(float *out, size_t ldo, const struct matrix *w, const struct rows *x, \
+							      uint32_t m, uint32_t b0, uint32_t b1)                                \
+	{                                                                                                                          \
+		int_many(out, ldo, w, x, m, b0, b1, kind, true);                                                                  \
+	}                                                                                                                          \
+	static void name(float *out, size_t ldo, const struct matrix *w, const struct rows *x, uint32_t m, uint32_t b0, uint32_t b1) \
+	{                                                                                                                          \
+		(m <= INT_ROWS ? name##_few : w->has_min ? name##_many_min : name##_many)(out, ldo, w, x, m, b0, b1);              \
+	}
+
+KIND(nibbles, CODES_4)
+KIND(bytes, CODES_8)
+KIND(signed_bytes, CODES_SIGNED)
 
 void matmul_avx2(float *out, size_t ldo, const struct matrix *w, const struct rows *x, uint32_t m, uint32_t b0, uint32_t b1)
 {
@@ -213,11 +337,11 @@ void matmul_avx2(float *out, size_t ldo, const struct matrix *w, const struct ro
 	else if (w->kind != PACK_INT)
 		matmul_floats(out, ldo, w, x, m, b0, b1, false);
 	else if (w->bits == 4)
-		int_kind(out, ldo, w, x, m, b0, b1, CODES_4);
+		nibbles(out, ldo, w, x, m, b0, b1);
 	else if (w->zero == 128)
-		int_kind(out, ldo, w, x, m, b0, b1, CODES_SIGNED);
+		signed_bytes(out, ldo, w, x, m, b0, b1);
 	else
-		int_kind(out, ldo, w, x, m, b0, b1, CODES_8);
+		bytes(out, ldo, w, x, m, b0, b1);
 }
 
 void matmul_add_avx2(float *out, size_t ldo, const struct matrix *w, const struct rows *x, uint32_t m, uint32_t b0, uint32_t b1)
