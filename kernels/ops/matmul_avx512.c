@@ -2,7 +2,7 @@
 #include "guest.h"
 #include "matmul_vec.h"
 
-enum { INT_ROWS = 6, AHEAD = 2048 };
+enum { INT_ROWS = 6, AHEAD = 2048, AT_ONCE = 16 };
 
 VEC __m512i four(const int8_t *q)
 {
@@ -112,6 +112,27 @@ VEC const char *one_pass_ahead(const unsigned char *codes, uint32_t g, size_t st
 	return (const char *)codes + AHEAD + (g * step + AHEAD < stride ? 0 : (MATMUL_CHUNK - 1) * stride);
 }
 
+/* What the codes' zero and a minimum of 1 take off some rows, in AT_ONCE groups from g on. Of one or two rows it is as well made when it is used. */
+struct terms {
+	int32_t zero[INT_ROWS][AT_ONCE];
+	float min[INT_ROWS][AT_ONCE];
+};
+
+VEC void row_terms(struct terms *t, const struct matrix *w, const float *xs, const int32_t *sum, uint32_t g, uint32_t rows)
+{
+	const __mmask16 some = (__mmask16)((1u << (w->groups - g < AT_ONCE ? w->groups - g : AT_ONCE)) - 1);
+	const __m512i zero = _mm512_set1_epi32(-(int32_t)w->zero);
+
+	for (uint32_t i = 0; i < rows; i++) {
+		__m512i n = _mm512_maskz_loadu_epi32(some, sum + (size_t)i * w->groups);
+		v16 scale = _mm512_maskz_loadu_ps(some, xs + (size_t)i * w->groups);
+
+		_mm512_storeu_si512(t->zero[i], _mm512_mullo_epi32(n, zero));
+		if (w->has_min)
+			v16_store(t->min[i], _mm512_xor_ps(v16_mul(scale, _mm512_cvtepi32_ps(n)), v16_all(-0.0f)));
+	}
+}
+
 /* first: see int_one_pass(). */
 VEC void int_tile(const struct place *p, uint32_t rows, uint32_t blocks, unsigned bits, bool first)
 {
@@ -124,6 +145,7 @@ VEC void int_tile(const struct place *p, uint32_t rows, uint32_t blocks, unsigne
 	const int8_t *q = p->x->q + p->first * p->x->ldq;
 	const float *xs = p->x->scale + (size_t)p->first * w->groups;
 	const int32_t *sum = p->x->sum + (size_t)p->first * w->groups;
+	struct terms t;
 
 	UNROLL
 	for (uint32_t i = 0; i < rows; i++)
@@ -133,11 +155,13 @@ VEC void int_tile(const struct place *p, uint32_t rows, uint32_t blocks, unsigne
 	for (uint32_t g = 0; g < w->groups; g++, q += w->group, codes += step, xs++, sum++) {
 		__m512i n[INT_ROWS][MATMUL_CHUNK];
 
+		if (rows > 2 && g % AT_ONCE == 0)
+			row_terms(&t, w, xs, sum, g, rows);
 		UNROLL
 		for (uint32_t i = 0; i < rows; i++)
 			UNROLL
 			for (uint32_t b = 0; b < blocks; b++)
-				n[i][b] = _mm512_set1_epi32(-(int32_t)w->zero * sum[i * w->groups]);
+				n[i][b] = _mm512_set1_epi32(rows > 2 ? t.zero[i][g % AT_ONCE] : -(int32_t)w->zero * sum[i * w->groups]);
 		if (p->pass == 0)
 			fetch_factors(p, g, blocks, first);
 		if (blocks == MATMUL_CHUNK)
@@ -165,7 +189,8 @@ VEC void int_tile(const struct place *p, uint32_t rows, uint32_t blocks, unsigne
 
 			UNROLL
 			for (uint32_t i = 0; i < rows; i++)
-				acc[i][b] = v16_fma(min, v16_all(-(xs[i * w->groups] * (float)sum[i * w->groups])), acc[i][b]);
+				acc[i][b] = v16_fma(min, v16_all(rows > 2 ? t.min[i][g % AT_ONCE] : -(xs[i * w->groups] * (float)sum[i * w->groups])),
+						    acc[i][b]);
 		}
 	}
 	UNROLL
@@ -175,60 +200,61 @@ VEC void int_tile(const struct place *p, uint32_t rows, uint32_t blocks, unsigne
 			v16_store(p->out + (p->first + i) * p->ldo + (p->b0 + b) * LANES, acc[i][b]);
 }
 
-/* rows (1 to INT_ROWS) becomes a constant. */
-VEC void int_rows(const struct place *p, uint32_t rows, uint32_t blocks, unsigned bits)
-{
-	switch (rows) {
-	case 1:
-		int_tile(p, 1, blocks, bits, false);
-		break;
-	case 2:
-		int_tile(p, 2, blocks, bits, false);
-		break;
-	case 3:
-		int_tile(p, 3, blocks, bits, false);
-		break;
-	case 4:
-		int_tile(p, 4, blocks, bits, false);
-		break;
-	case 5:
-		int_tile(p, 5, blocks, bits, false);
-		break;
-	default:
-		int_tile(p, INT_ROWS, blocks, bits, false);
+/* Functions of their own, so that the compiler gives each its registers. */
+#define TILE(name, ...)                                                                                                            \
+	static __attribute__((noinline)) void name(const struct place *p)                                                          \
+	{                                                                                                                          \
+		int_tile(p, __VA_ARGS__);                                                                                          \
 	}
-}
+#define TILES(blocks, bits)                                                                                                        \
+	TILE(tile_1_##blocks##_##bits, 1, blocks, bits, false)                                                                     \
+	TILE(tile_2_##blocks##_##bits, 2, blocks, bits, false)                                                                     \
+	TILE(tile_3_##blocks##_##bits, 3, blocks, bits, false)                                                                     \
+	TILE(tile_4_##blocks##_##bits, 4, blocks, bits, false)                                                                     \
+	TILE(tile_5_##blocks##_##bits, 5, blocks, bits, false)                                                                     \
+	TILE(tile_6_##blocks##_##bits, 6, blocks, bits, false)                                                                     \
+	static void (*const tiles_##blocks##_##bits[INT_ROWS])(const struct place *) = {                                           \
+		tile_1_##blocks##_##bits, tile_2_##blocks##_##bits, tile_3_##blocks##_##bits,                                      \
+		tile_4_##blocks##_##bits, tile_5_##blocks##_##bits, tile_6_##blocks##_##bits,                                      \
+	};
+#define ONE_PASS(bits)                                                                                                             \
+	TILE(first_1_##bits, 1, MATMUL_CHUNK, bits, true)                                                                          \
+	TILE(second_1_##bits, 1, MATMUL_CHUNK, bits, false)                                                                        \
+	TILE(first_2_##bits, 2, MATMUL_CHUNK, bits, true)                                                                          \
+	TILE(second_2_##bits, 2, MATMUL_CHUNK, bits, false)                                                                        \
+	static void (*const one_pass_##bits[2][2])(const struct place *) = { { second_1_##bits, second_2_##bits },                 \
+									     { first_1_##bits, first_2_##bits } };
 
-/* m rows in as few tiles as possible, of nearly equal height: 8 as 4 + 4, not 6 + 2. */
-VEC void int_blocks(struct place *p, uint32_t m, uint32_t blocks, unsigned bits)
+TILES(1, 4)
+TILES(2, 4)
+TILES(1, 8)
+TILES(2, 8)
+ONE_PASS(4)
+ONE_PASS(8)
+
+/* m rows in as few tiles as possible, of nearly equal height: 8 as 4 + 4, not 6 + 2. tile: by rows. */
+static void int_blocks(struct place *p, uint32_t m, void (*const tile[INT_ROWS])(const struct place *))
 {
 	p->passes = (m + INT_ROWS - 1) / INT_ROWS;
 	p->first = 0;
 	for (p->pass = 0; p->pass < p->passes; p->pass++) {
 		uint32_t rows = m / p->passes + (p->pass < m % p->passes);
 
-		int_rows(p, rows, blocks, bits);
+		tile[rows - 1](p);
 		p->first += rows;
 	}
 }
 
 /* Few rows: more blocks give the chains that hide latency. The weights pass once, and what fetches them decides how fast: an AMD core has
  * so few misses of its first cache under way at a time that it gets half of what its second one fetches. */
-VEC void int_one_pass(const struct place *p, uint32_t m, unsigned bits)
+static void int_one_pass(const struct place *p, uint32_t m, unsigned bits)
 {
 	const bool first = __builtin_cpu_is("intel");
 
-	if (m == 1 && first)
-		int_tile(p, 1, MATMUL_CHUNK, bits, true);
-	else if (m == 1)
-		int_tile(p, 1, MATMUL_CHUNK, bits, false);
-	else if (first)
-		int_tile(p, 2, MATMUL_CHUNK, bits, true);
-	else
-		int_tile(p, 2, MATMUL_CHUNK, bits, false);
+	(bits == 4 ? one_pass_4 : one_pass_8)[first][m - 1](p);
 }
 
-VEC void int_bits(struct place p, uint32_t m, uint32_t b1, unsigned bits)
+static void int_bits(struct place p, uint32_t m, uint32_t b1, unsigned bits)
 {
 	if (m <= 2 && b1 - p.b0 == MATMUL_CHUNK) {
 		int_one_pass(&p, m, bits);
@@ -237,9 +263,9 @@ VEC void int_bits(struct place p, uint32_t m, uint32_t b1, unsigned bits)
 	if (p.x->guest)
 		guest_begin(p.x->guest, (size_t)(m + INT_ROWS - 1) / INT_ROWS * ((b1 - p.b0 + 1) / 2) * p.w->groups);
 	for (; p.b0 + 2 <= b1; p.b0 += 2)
-		int_blocks(&p, m, 2, bits);
+		int_blocks(&p, m, bits == 4 ? tiles_2_4 : tiles_2_8);
 	if (p.b0 < b1)
-		int_blocks(&p, m, 1, bits);
+		int_blocks(&p, m, bits == 4 ? tiles_1_4 : tiles_1_8);
 }
 
 void matmul_avx512(float *out, size_t ldo, const struct matrix *w, const struct rows *x, uint32_t m, uint32_t b0, uint32_t b1)
