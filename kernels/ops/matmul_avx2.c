@@ -221,7 +221,7 @@ static void slice_factors(struct slice *s, const struct matrix *w)
 		v16_store(s->min[j], factors(w->mins, w->sub_mins, w, s->b, s->g0 + j));
 }
 
-/* What the codes' zero and a minimum of 1 take off some rows, in the slice's groups: plain loops that become vectors. */
+/* What the codes' zero and a minimum of 1 take off some rows, in the slice's groups. */
 struct terms {
 	int32_t zero[INT_ROWS][SLICE];
 	float min[INT_ROWS][SLICE];
@@ -230,11 +230,25 @@ struct terms {
 VEC void row_terms(struct terms *t, const float *xs, const int32_t *sum, uint32_t rows, uint32_t groups, uint32_t n, int32_t zero,
 		   bool has_zero, bool has_min)
 {
+	const __m256i less = _mm256_set1_epi32(-zero);
+	const __m256 sign = _mm256_set1_ps(-0.0f);
+
 	for (uint32_t i = 0; i < rows; i++, xs += groups, sum += groups) {
-		for (uint32_t j = 0; has_zero && j < n; j++)
+		uint32_t j = 0;
+
+		for (; j + 8 <= n; j += 8) {
+			__m256i v = _mm256_loadu_si256((const __m256i *)(sum + j));
+			__m256 product = _mm256_mul_ps(_mm256_loadu_ps(xs + j), _mm256_cvtepi32_ps(v));
+
+			if (has_zero)
+				_mm256_storeu_si256((__m256i *)(t->zero[i] + j), _mm256_mullo_epi32(v, less));
+			if (has_min)
+				_mm256_storeu_ps(t->min[i] + j, _mm256_xor_ps(product, sign));
+		}
+		for (; j < n; j++) {
 			t->zero[i][j] = -zero * sum[j];
-		for (uint32_t j = 0; has_min && j < n; j++)
 			t->min[i][j] = -(xs[j] * (float)sum[j]);
+		}
 	}
 }
 
