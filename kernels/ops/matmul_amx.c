@@ -118,13 +118,19 @@ VEC uint8_t *room_of(struct panel *s, uint32_t j, struct form f)
 	return s->room + (size_t)(f.alone ? j % RING : j) * group_of(s, f) * LANES;
 }
 
-/* All at once would fill the buffers of the first cache and stop everything else. */
+/* All at once would fill the buffers of the first cache and stop everything else. Loops are unrolled where their ends are constants. */
 VEC void fetch_codes(const struct panel *s, const struct pass *p, uint32_t j, uint32_t spot, struct form f)
 {
-	const uint32_t lines = f.alone ? ((uint32_t)step_of(s, f) / 64 + SPOTS - 1) / SPOTS : p->lines;
+	const uint32_t most = ((uint32_t)step_of(s, f) / 64 + SPOTS - 1) / SPOTS, lines = f.alone ? most : p->lines;
 	const char *at = p->ahead[spot] + (size_t)j * lines * 64;
 
-	for (uint32_t i = 0; i < lines; i++)
+	if (!f.alone) {
+		for (uint32_t i = 0; i < lines; i++)
+			_mm_prefetch(at + 64 * i, _MM_HINT_T1);
+		return;
+	}
+	UNROLL
+	for (uint32_t i = 0; i < most; i++)
 		_mm_prefetch(at + 64 * i, _MM_HINT_T1);
 }
 
@@ -143,21 +149,49 @@ VEC void fetch_others(const struct pass *p, uint32_t j, struct form f)
 }
 
 /* What a code of zero is comes off here, so that nobody else need do it. The shift is one that leaves the first port alone. */
-VEC void unpack(struct panel *s, const struct pass *p, uint32_t j, struct form f)
+VEC void unpack_line(uint8_t *to, const unsigned char *from, __m512i zero, bool has_zero)
 {
 	const __m512i low = _mm512_set1_epi8(15), high = _mm512_set1_epi64(0x3c342c241c140c04);
+	__m512i v = _mm512_loadu_si512(from);
+	__m512i even = _mm512_and_si512(v, low), odd = _mm512_and_si512(_mm512_multishift_epi64_epi8(high, v), low);
+
+	_mm512_store_si512(to, has_zero ? _mm512_sub_epi8(even, zero) : even);
+	_mm512_store_si512(to + 64, has_zero ? _mm512_sub_epi8(odd, zero) : odd);
+}
+
+VEC void unpack(struct panel *s, const struct pass *p, uint32_t j, struct form f)
+{
 	const __m512i zero = _mm512_set1_epi8((char)(f.group ? f.zero : s->w->zero));
 	const size_t step = step_of(s, f);
-	const bool has_zero = !f.group || f.zero;
 	const unsigned char *from = p->packed + j * step;
 	uint8_t *to = room_of(s, j, f);
 
-	for (size_t i = 0; i < step; i += 64) {
-		__m512i v = _mm512_loadu_si512(from + i);
-		__m512i even = _mm512_and_si512(v, low), odd = _mm512_and_si512(_mm512_multishift_epi64_epi8(high, v), low);
+	if (!f.group) {
+		for (size_t i = 0; i < step; i += 64)
+			unpack_line(to + 2 * i, from + i, zero, true);
+		return;
+	}
+	UNROLL
+	for (size_t i = 0; i < step; i += 64)
+		unpack_line(to + 2 * i, from + i, zero, f.zero);
+}
 
-		_mm512_store_si512(to + 2 * i, has_zero ? _mm512_sub_epi8(even, zero) : even);
-		_mm512_store_si512(to + 2 * i + 64, has_zero ? _mm512_sub_epi8(odd, zero) : odd);
+VEC void product(const int8_t *x, size_t ldq, const uint8_t *u, uint32_t set, bool has_zero)
+{
+	if (set == 0) {
+		TILE_LOAD(1, x, ldq);
+		TILE_LOAD(2, u, 64);
+		if (has_zero)
+			TILE_DOT("u", 2, 1, 0);
+		else
+			TILE_DOT("s", 2, 1, 0);
+	} else {
+		TILE_LOAD(4, x, ldq);
+		TILE_LOAD(5, u, 64);
+		if (has_zero)
+			TILE_DOT("u", 5, 4, 3);
+		else
+			TILE_DOT("s", 5, 4, 3);
 	}
 }
 
@@ -170,23 +204,9 @@ VEC void multiply(struct panel *s, const struct pass *p, uint32_t j, uint32_t se
 		TILE_ZERO(0);
 	else
 		TILE_ZERO(3);
-	for (uint32_t k = 0; k < (f.two ? 2u : 1u); k++, x += DEPTH, u += DEPTH * LANES) {
-		if (set == 0) {
-			TILE_LOAD(1, x, s->ldq);
-			TILE_LOAD(2, u, 64);
-			if (f.has_zero)
-				TILE_DOT("u", 2, 1, 0);
-			else
-				TILE_DOT("s", 2, 1, 0);
-		} else {
-			TILE_LOAD(4, x, s->ldq);
-			TILE_LOAD(5, u, 64);
-			if (f.has_zero)
-				TILE_DOT("u", 5, 4, 3);
-			else
-				TILE_DOT("s", 5, 4, 3);
-		}
-	}
+	product(x, s->ldq, u, set, f.has_zero);
+	if (f.two)
+		product(x + DEPTH, s->ldq, u + DEPTH * LANES, set, f.has_zero);
 }
 
 /* The sums of group j leave their tile. */
@@ -388,7 +408,6 @@ VEC void slice_form(struct panel *s, struct form f)
 COMMON(four_32, 32, 4, 8, false, false, false)		/* Q4_0 */
 COMMON(four_32_min, 32, 4, 0, false, true, false)	/* Q4_1, Q4_K */
 COMMON(four_64_min, 64, 4, 0, false, true, false)	/* q4 */
-COMMON(eight_16, 16, 8, 32, true, false, false)		/* Q6_K */
 COMMON(eight_32, 32, 8, 128, true, false, false)	/* Q8_0 */
 COMMON(eight_128, 128, 8, 128, true, false, true)	/* q8 */
 OTHER(plain, false, false, false)
@@ -419,8 +438,6 @@ static void slice_run(struct panel *s)
 		four_32_min(s);
 	else if (is_form(w, 64, 4, 0, true))
 		four_64_min(s);
-	else if (is_form(w, 16, 8, 32, false))
-		eight_16(s);
 	else if (is_form(w, 32, 8, 128, false))
 		eight_32(s);
 	else if (is_form(w, 128, 8, 128, false))
